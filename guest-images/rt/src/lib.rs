@@ -1,0 +1,2 @@
+//! EL1 runtime of the bare-metal guests.
+#![no_std]

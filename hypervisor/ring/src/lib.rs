@@ -1,0 +1,2 @@
+//! The NMI-safe deferred recovery queue.
+#![cfg_attr(not(test), no_std)]

@@ -1,0 +1,2 @@
+//! Cross-crate properties and golden files.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! The QEMU suite.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Partition files, checks, and the one bootable image.
+#![forbid(unsafe_code)]

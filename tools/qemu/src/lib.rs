@@ -1,0 +1,2 @@
+//! Runs QEMU, and decodes what comes over its serial lines.
+#![forbid(unsafe_code)]
