@@ -1,2 +1,8 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Polled device drivers that EL2, EL3 and the bare-metal guests share.
-#![cfg_attr(not(test), no_std)]
+//!
+//! A driver here owns nothing but an address: who may use it, and when, is its caller's
+//! business (the hypervisor's console lock, the firmware's log lock).
+#![no_std]
+
+pub mod pl011;
