@@ -1,2 +1,225 @@
-//! Placeholder of the skeleton commit.
-fn main() {}
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Static agent for Linux guests: beats, and watches a memory pattern.
+//!
+//! It is the `/init` of an initramfs that holds nothing else but kernel modules. It mounts the
+//! pseudo file systems, keeps the watchdog refreshed, prints one `agent: beat` line a second
+//! with the state of 16 MiB of known memory, and reaps orphans. Typed commands (`help`) make it
+//! reboot, power off, panic the kernel or fall silent: the ways in which a Linux guest can end.
+//!
+//! Command line options of the kernel that it reads: `agent.watchdog_s=<n>` (0: leave the
+//! watchdog closed).
+
+mod pattern;
+mod sys;
+mod watchdog;
+
+use pattern::Pattern;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+use watchdog::Watchdog;
+
+const BEAT: Duration = Duration::from_secs(1);
+/// The loop turns twice a beat, so that a watchdog of one second is refreshed in time.
+const TURN: Duration = Duration::from_millis(500);
+
+/// A typed command.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Command {
+    Help,
+    Reboot,
+    PowerOff,
+    Panic,
+    Silence,
+}
+
+impl Command {
+    fn parse(line: &str) -> Option<Self> {
+        match line.trim() {
+            "help" => Some(Self::Help),
+            "reboot" => Some(Self::Reboot),
+            "poweroff" => Some(Self::PowerOff),
+            "panic" => Some(Self::Panic),
+            "silence" => Some(Self::Silence),
+            _ => None,
+        }
+    }
+}
+
+/// Writes one line in one write, so that kernel messages cannot cut it.
+fn say(text: &str) {
+    // There is nobody to tell that the console is gone.
+    let _ = io::stdout().write_all(format!("agent: {text}\n").as_bytes());
+}
+
+/// Finds `agent.watchdog_s=` in the kernel's command line.
+fn watchdog_timeout_s(cmdline: &str) -> i32 {
+    cmdline
+        .split_ascii_whitespace()
+        .find_map(|word| word.strip_prefix("agent.watchdog_s="))
+        .and_then(|number| number.parse().ok())
+        .unwrap_or(watchdog::DEFAULT_TIMEOUT_S)
+}
+
+/// Makes the file systems and the console that a process expects.
+fn set_up() -> io::Result<()> {
+    for (kind, target) in [
+        (c"devtmpfs", c"/dev"),
+        (c"proc", c"/proc"),
+        (c"sysfs", c"/sys"),
+    ] {
+        let path = target.to_string_lossy();
+        fs::create_dir_all(path.as_ref())?;
+        sys::mount(kind, target)?;
+    }
+    let console = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/console")?;
+    sys::become_stdio(&console)
+}
+
+fn open_watchdog() -> Option<Watchdog> {
+    let cmdline = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    let wanted_s = watchdog_timeout_s(&cmdline);
+    if wanted_s <= 0 {
+        say("watchdog left closed, as the command line says");
+        return None;
+    }
+    match Watchdog::open(wanted_s) {
+        Ok(watchdog) => {
+            say(&format!("watchdog timeout_s={}", watchdog.timeout_s));
+            Some(watchdog)
+        }
+        Err(error) => {
+            say(&format!("no watchdog: {error}"));
+            None
+        }
+    }
+}
+
+/// Runs a command. Returns whether the agent falls silent.
+fn obey(command: Option<Command>) -> bool {
+    match command {
+        Some(Command::Help) | None => say("commands: help reboot poweroff panic silence"),
+        Some(Command::Reboot) => sys::leave(sys::Exit::Reboot),
+        Some(Command::PowerOff) => sys::leave(sys::Exit::PowerOff),
+        Some(Command::Panic) => {
+            if let Err(error) = fs::write("/proc/sysrq-trigger", "c") {
+                say(&format!("no panic: {error}"));
+            }
+        }
+        Some(Command::Silence) => {
+            say("silent from now on");
+            return true;
+        }
+    }
+    false
+}
+
+/// Reads what was typed and runs the whole lines in it. Returns whether the agent falls silent.
+fn read_commands(input: &mut impl Read, typed: &mut String) -> bool {
+    let mut bytes = [0; 64];
+    let count = input.read(&mut bytes).unwrap_or(0);
+    typed.push_str(&String::from_utf8_lossy(
+        bytes.get(..count).unwrap_or_default(),
+    ));
+    let mut silent = false;
+    while let Some(end) = typed.find(['\n', '\r']) {
+        let line: String = typed.drain(..=end).collect();
+        if !line.trim().is_empty() {
+            silent |= obey(Command::parse(&line));
+        }
+    }
+    silent
+}
+
+/// Waits until `deadline`, running typed commands meanwhile. Returns whether to fall silent.
+fn wait_until(deadline: Instant, console: &mut Option<File>, typed: &mut String) -> bool {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return false;
+        }
+        match console {
+            Some(input) if sys::wait_for_input(input.as_fd(), left) => {
+                if read_commands(input, typed) {
+                    return true;
+                }
+            }
+            Some(_) => {}
+            None => std::thread::sleep(left),
+        }
+    }
+}
+
+fn main() {
+    if let Err(error) = set_up() {
+        say(&format!("set-up failed, going on: {error}"));
+    }
+    let mut watchdog = open_watchdog();
+    let mut memory = Pattern::new();
+    let mut console = File::open("/dev/console").ok();
+    let mut typed = String::new();
+    say(&format!("ready kernel={}", sys::kernel_release()));
+
+    let mut turns = 0_u64;
+    let mut next = Instant::now();
+    loop {
+        if let Some(watchdog) = &mut watchdog {
+            watchdog.refresh();
+        }
+        sys::reap_children();
+        if turns.is_multiple_of(2) {
+            let state = if memory.check_next_slice() {
+                "ok"
+            } else {
+                "bad"
+            };
+            say(&format!("beat n={} pattern={state}", turns / 2));
+        }
+        turns += 1;
+        next += TURN;
+        if wait_until(next, &mut console, &mut typed) {
+            break;
+        }
+        // After a long stop (a debugger, a slow machine) beats are not made up for.
+        if next + BEAT < Instant::now() {
+            next = Instant::now();
+        }
+    }
+    loop {
+        std::thread::park();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_watchdog_timeout_comes_from_the_command_line() {
+        assert_eq!(
+            watchdog_timeout_s("console=ttyAMA0 agent.watchdog_s=2 quiet"),
+            2
+        );
+        assert_eq!(watchdog_timeout_s("agent.watchdog_s=0"), 0);
+        assert_eq!(
+            watchdog_timeout_s("agent.watchdog_s=soon"),
+            watchdog::DEFAULT_TIMEOUT_S
+        );
+        assert_eq!(watchdog_timeout_s(""), watchdog::DEFAULT_TIMEOUT_S);
+    }
+
+    #[test]
+    fn commands_are_whole_lines_and_partial_ones_wait() {
+        let mut typed = String::new();
+        assert!(!read_commands(&mut &b"sile"[..], &mut typed));
+        assert_eq!(typed, "sile");
+        assert!(read_commands(&mut &b"nce\r\nhe"[..], &mut typed));
+        assert_eq!(typed, "he");
+        assert_eq!(Command::parse(" reboot\r"), Some(Command::Reboot));
+        assert_eq!(Command::parse("rebooot"), None);
+    }
+}
