@@ -1,3 +1,45 @@
-//! What goes over the shared serial line: events as JSON text sequences, guests' consoles escaped.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What goes over the one serial line that everything shares.
+//!
+//! Three kinds of lines leave the hypervisor, and nothing that a guest prints can turn one kind
+//! into another:
+//!
+//! * an [`Event`]: a record separator (0x1e), one JSON object, a line feed (RFC 7464);
+//! * a frame of a guest's console, made by a [`ConsoleEncoder`]: `name| text` or `name> text`;
+//! * the hypervisor's own words, `firebreak: ...`.
+//!
+//! What is typed comes back through an [`InputDecoder`], which says which partition gets it. An
+//! [`OutputBudget`] keeps a storm of one guest from taking the line away from the others.
+//!
+//! The other end, which takes such a stream apart again, is in `tools/qemu`. Nothing here
+//! allocates, and all of it is driven through `&mut dyn Write` and small routines of its own,
+//! because the formatting machinery of `core` would cost the image more than this whole crate.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::cast_possible_truncation
+    )
+)]
+
+mod budget;
+mod console;
+mod event;
+mod input;
+mod json;
+
+pub use budget::OutputBudget;
+pub use console::{ConsoleEncoder, LINE_BYTES, is_console_name};
+pub use event::{
+    ErrorEvent, Event, Level, Ram, RecordSource, SCHEMA_VERSION, VserrorState, write_event,
+};
+pub use input::{ESCAPE, Input, InputDecoder};
+pub use json::{write_decimal, write_hex};
+
+/// First byte of an event: ASCII record separator (RFC 7464, 2.2).
+pub const RECORD_SEPARATOR: u8 = 0x1e;

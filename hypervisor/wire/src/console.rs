@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A guest's bytes, made harmless and put into frames that carry its name.
+//!
+//! A frame is one line: `name| text` when the guest ended its line, `name> text` when the text
+//! goes on in the guest's next frame. In `text` the bytes 0x20 to 0x7e stand for themselves,
+//! `\` is `\\`, and every other byte is `\xHH`. A carriage return directly before a line feed is
+//! dropped, even when a flush falls between the two.
+
+use core::fmt::{self, Write};
+
+use crate::json::hex_digit;
+
+/// Bytes of a guest's line that are held back until it ends; a longer line leaves in pieces.
+pub const LINE_BYTES: usize = 128;
+
+/// Says whether `name` may stand before a frame: `[a-z][a-z0-9-]{0,14}`.
+pub fn is_console_name(name: &str) -> bool {
+    let mut bytes = name.bytes();
+    name.len() <= 15
+        && bytes.next().is_some_and(|first| first.is_ascii_lowercase())
+        && bytes.all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+}
+
+/// Collects what one guest prints, and writes it out a frame at a time.
+pub struct ConsoleEncoder {
+    line: [u8; LINE_BYTES],
+    len: usize,
+}
+
+impl ConsoleEncoder {
+    /// Makes an empty one.
+    pub const fn new() -> Self {
+        Self {
+            line: [0; LINE_BYTES],
+            len: 0,
+        }
+    }
+
+    /// Says whether nothing is held back.
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Takes one byte of the guest; writes a frame when it ended a line or the buffer is full.
+    ///
+    /// # Errors
+    ///
+    /// Returns what `w` returns; the line is gone then.
+    pub fn push(&mut self, byte: u8, name: &str, w: &mut impl Write) -> fmt::Result {
+        if byte == b'\n' {
+            if self.ends_in_carriage_return() {
+                self.len -= 1;
+            }
+            return self.emit(self.len, name, '|', w);
+        }
+        if self.len == LINE_BYTES {
+            self.flush(name, w)?;
+        }
+        if let Some(slot) = self.line.get_mut(self.len) {
+            *slot = byte;
+            self.len += 1;
+        }
+        Ok(())
+    }
+
+    /// Writes what is held back, as text that goes on. A carriage return at its end stays, for
+    /// the line feed that may follow.
+    ///
+    /// # Errors
+    ///
+    /// Returns what `w` returns; the text is gone then.
+    pub fn flush(&mut self, name: &str, w: &mut impl Write) -> fmt::Result {
+        let held = usize::from(self.ends_in_carriage_return());
+        match self.len - held {
+            0 => Ok(()),
+            len => self.emit(len, name, '>', w),
+        }
+    }
+
+    /// Writes what is held back to the last byte, and ends the line: the guest is gone.
+    ///
+    /// # Errors
+    ///
+    /// Returns what `w` returns; the text is gone then.
+    pub fn finish(&mut self, name: &str, w: &mut impl Write) -> fmt::Result {
+        match self.len {
+            0 => Ok(()),
+            len => self.emit(len, name, '|', w),
+        }
+    }
+
+    fn ends_in_carriage_return(&self) -> bool {
+        self.len.checked_sub(1).and_then(|last| self.line.get(last)) == Some(&b'\r')
+    }
+
+    /// Writes a frame with the first `len` bytes, and keeps the one byte that may stand behind
+    /// them (a held carriage return).
+    fn emit(&mut self, len: usize, name: &str, mark: char, w: &mut dyn Write) -> fmt::Result {
+        let text = self.line.get(..len).unwrap_or(&[]);
+        let result = write_frame(w, name, mark, text);
+        if len < self.len {
+            self.line[0] = b'\r';
+            self.len = 1;
+        } else {
+            self.len = 0;
+        }
+        result
+    }
+}
+
+impl Default for ConsoleEncoder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn write_frame(w: &mut dyn Write, name: &str, mark: char, text: &[u8]) -> fmt::Result {
+    w.write_str(name)?;
+    w.write_char(mark)?;
+    w.write_char(' ')?;
+    for &byte in text {
+        match byte {
+            b'\\' => w.write_str("\\\\")?,
+            0x20..=0x7e => w.write_char(char::from(byte))?,
+            _ => {
+                w.write_str("\\x")?;
+                w.write_char(hex_digit(u64::from(byte >> 4)))?;
+                w.write_char(hex_digit(u64::from(byte)))?;
+            }
+        }
+    }
+    w.write_char('\n')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn printed(bytes: &[u8]) -> String {
+        let mut out = String::new();
+        let mut encoder = ConsoleEncoder::new();
+        for &byte in bytes {
+            encoder.push(byte, "vm", &mut out).unwrap();
+        }
+        encoder.flush("vm", &mut out).unwrap();
+        out
+    }
+
+    #[test]
+    fn lines_partial_lines_and_escapes_look_as_specified() {
+        assert_eq!(printed(b"hello\r\n"), "vm| hello\n");
+        assert_eq!(printed(b"\n"), "vm| \n");
+        assert_eq!(printed(b"login: "), "vm> login: \n");
+        assert_eq!(
+            printed(b"a\\b\x1e{}\x00\xff\n"),
+            "vm| a\\\\b\\x1e{}\\x00\\xff\n"
+        );
+        assert_eq!(printed(b"10%\r20%\r"), "vm> 10%\\x0d20%\n");
+    }
+
+    #[test]
+    fn a_carriage_return_waits_for_its_line_feed_over_a_flush() {
+        let mut out = String::new();
+        let mut encoder = ConsoleEncoder::new();
+        for &byte in b"ab\r" {
+            encoder.push(byte, "vm", &mut out).unwrap();
+        }
+        encoder.flush("vm", &mut out).unwrap();
+        encoder.flush("vm", &mut out).unwrap();
+        assert_eq!(out, "vm> ab\n");
+        encoder.push(b'\n', "vm", &mut out).unwrap();
+        assert_eq!(out, "vm> ab\nvm| \n");
+        encoder.push(b'\r', "vm", &mut out).unwrap();
+        encoder.finish("vm", &mut out).unwrap();
+        assert_eq!(out, "vm> ab\nvm| \nvm| \\x0d\n");
+        assert!(encoder.is_empty());
+    }
+
+    #[test]
+    fn a_long_line_leaves_in_pieces_without_losing_a_byte() {
+        let mut long = vec![b'x'; LINE_BYTES - 1];
+        long.extend_from_slice(b"\ry\n");
+        let expected = format!("vm> {}\nvm| \\x0dy\n", "x".repeat(LINE_BYTES - 1));
+        assert_eq!(printed(&long), expected);
+    }
+
+    #[test]
+    fn names_are_checked() {
+        for good in ["a", "linux", "rt-0", "a23456789012345"] {
+            assert!(is_console_name(good), "{good}");
+        }
+        for bad in [
+            "",
+            "0a",
+            "-a",
+            "Linux",
+            "a234567890123456",
+            "a b",
+            "a|",
+            "é",
+        ] {
+            assert!(!is_console_name(bad), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_frame_is_printable_ascii_and_starts_with_the_name(
+            bytes in proptest::collection::vec(any::<u8>(), 0..1000),
+        ) {
+            let out = printed(&bytes);
+            prop_assert!(out.is_empty() || out.ends_with('\n'));
+            for line in out.lines() {
+                prop_assert!(line.starts_with("vm| ") || line.starts_with("vm> "), "{line}");
+                prop_assert!(line.bytes().all(|byte| (0x20..=0x7e).contains(&byte)));
+            }
+        }
+    }
+}

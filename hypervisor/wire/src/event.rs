@@ -1,0 +1,652 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Everything that the hypervisor reports, by name.
+//!
+//! Each event is one JSON object `{"v":1,"t":<CNTPCT ticks>,"ev":"<name>",...}`. Addresses and
+//! syndromes are strings (`"0x..."`), because a JSON number does not hold 64 bits everywhere;
+//! counts are numbers. Members are only ever added; a member that changes its meaning raises
+//! [`SCHEMA_VERSION`].
+
+use core::fmt::{self, Write};
+
+use crate::json::{Object, write_decimal};
+
+/// Value of `v` in each event.
+pub const SCHEMA_VERSION: u64 = 1;
+
+/// The exception level that an error interrupted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Level {
+    /// A guest's user space.
+    El0,
+    /// A guest's kernel.
+    El1,
+    /// The hypervisor itself.
+    El2,
+}
+
+impl Level {
+    /// Returns `el0`, `el1` or `el2`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::El0 => "el0",
+            Self::El1 => "el1",
+            Self::El2 => "el2",
+        }
+    }
+}
+
+/// How far a virtual SError got.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum VserrorState {
+    /// HCR_EL2.VSE is set, and the guest has not taken it.
+    Pending,
+    /// The guest took the exception.
+    Taken,
+    /// The guest's ESB moved it into DISR_EL1.
+    Deferred,
+    /// The guest was reset before it took it.
+    Cancelled,
+}
+
+impl VserrorState {
+    /// Returns the word that the event carries.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Taken => "taken",
+            Self::Deferred => "deferred",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// Who left a boot error record.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RecordSource {
+    /// EL3, before it reset the machine.
+    Firmware,
+    /// The hypervisor's crash page.
+    Hypervisor,
+}
+
+impl RecordSource {
+    /// Returns `firmware` or `hypervisor`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Firmware => "firmware",
+            Self::Hypervisor => "hypervisor",
+        }
+    }
+}
+
+/// One piece of a partition's memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ram {
+    /// Where the guest sees it.
+    pub ipa: u64,
+    /// Where it is.
+    pub pa: u64,
+    /// Its length in bytes.
+    pub len_bytes: u64,
+}
+
+/// A hardware error and what triage made of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ErrorEvent<'a> {
+    /// Number of the error: the firmware's own if a record gave one, else counted by the hypervisor.
+    pub id: u64,
+    /// PE that took it.
+    pub pe: u8,
+    /// Partition that it interrupted.
+    pub vm: Option<u8>,
+    /// Name of that partition.
+    pub name: Option<&'a str>,
+    /// What it interrupted.
+    pub from: Level,
+    /// ELR_EL2.
+    pub pc: u64,
+    /// ESR_EL2.ISS.
+    pub iss: u64,
+    /// `UC`, `UEU`, `UER`, `UEO`, `CE`, `IMPDEF` or `uncategorized`.
+    pub severity: &'a str,
+    /// `recoverable`, `fatal`, `corrected`, `informational` or `none`.
+    pub cper: &'a str,
+    /// Physical address that the record names.
+    pub pa: Option<u64>,
+    /// What owns that address.
+    pub owner: &'a str,
+    /// Partition that owns it.
+    pub page_vm: Option<u8>,
+    /// What was decided.
+    pub verdict: &'a str,
+    /// Row of the triage table that decided it.
+    pub rule: &'a str,
+}
+
+/// Something worth telling a person or a program.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Event<'a> {
+    /// The hypervisor runs on all its PEs.
+    Boot {
+        /// Version of the hypervisor.
+        version: &'a str,
+        /// Board, as the devicetree names it.
+        board: &'a str,
+        /// Number of PEs.
+        pes: u64,
+        /// Whether every PE has FEAT_RAS.
+        ras: bool,
+        /// `compatible` of the firmware-first source, or none.
+        firmware: Option<&'a str>,
+        /// Number of partitions.
+        partitions: u64,
+    },
+    /// A partition was built.
+    Partition {
+        /// Its number.
+        vm: u8,
+        /// Its name.
+        name: &'a str,
+        /// Number of its vCPUs.
+        vcpus: u64,
+        /// PE of each vCPU.
+        pes: &'a [u8],
+        /// Its memory.
+        ram: &'a [Ram],
+    },
+    /// A partition's first vCPU was entered.
+    Started {
+        /// Its number.
+        vm: u8,
+        /// Its name.
+        name: &'a str,
+        /// How often it was restarted before.
+        restarts: u64,
+    },
+    /// A hardware error.
+    Error(ErrorEvent<'a>),
+    /// A virtual SError changed its state.
+    Vserror {
+        /// Partition.
+        vm: u8,
+        /// vCPU inside the partition.
+        vcpu: u8,
+        /// Identity of the injection.
+        inj: u64,
+        /// VSESR_EL2\[24:0\].
+        syndrome: u64,
+        /// How far it got.
+        state: VserrorState,
+        /// ELR_EL1 when it was found taken: a hint.
+        elr: Option<u64>,
+    },
+    /// A page was taken away from a partition for good.
+    Retired {
+        /// Partition.
+        vm: u8,
+        /// Where the guest saw it.
+        ipa: u64,
+        /// The page.
+        pa: u64,
+    },
+    /// A guest got a synchronous external abort (rate limited).
+    Abort {
+        /// Partition.
+        vm: u8,
+        /// vCPU inside the partition.
+        vcpu: u8,
+        /// What it touched.
+        ipa: u64,
+        /// FAR_EL1 as it was given.
+        far: u64,
+        /// Guest's program counter.
+        pc: u64,
+        /// Whether it wrote.
+        write: bool,
+        /// Whether the page was retired.
+        retired: bool,
+    },
+    /// A guest got an UNDEF for a trap that nobody handles.
+    Undef {
+        /// Partition.
+        vm: u8,
+        /// vCPU inside the partition.
+        vcpu: u8,
+        /// Guest's program counter.
+        pc: u64,
+        /// ESR_EL2 of the trap.
+        esr: u64,
+    },
+    /// A partition was killed.
+    Killed {
+        /// Its number.
+        vm: u8,
+        /// Its name.
+        name: &'a str,
+        /// Why.
+        reason: &'a str,
+    },
+    /// A partition is restarted.
+    Restart {
+        /// Its number.
+        vm: u8,
+        /// Its name.
+        name: &'a str,
+        /// Why.
+        reason: &'a str,
+        /// How often, this time included.
+        count: u64,
+    },
+    /// A partition stopped and stays so.
+    Stopped {
+        /// Its number.
+        vm: u8,
+        /// Its name.
+        name: &'a str,
+        /// Why.
+        reason: &'a str,
+    },
+    /// A partition let its watchdog expire.
+    Watchdog {
+        /// Its number.
+        vm: u8,
+        /// Its name.
+        name: &'a str,
+    },
+    /// Output was left out, because there was too much.
+    Suppressed {
+        /// What: `console:<name>` or the name of an event.
+        what: &'a str,
+        /// Bytes or events since the last time that this was told.
+        count: u64,
+    },
+    /// The boot before this one ended with an error.
+    BootErrorRecord {
+        /// As in [`ErrorEvent::severity`].
+        severity: &'a str,
+        /// ISS of the error.
+        iss: u64,
+        /// PE that took it.
+        pe: u8,
+        /// Partition that it interrupted.
+        vm: Option<u8>,
+        /// Interrupted program counter.
+        pc: u64,
+        /// Physical address that the record names.
+        pa: Option<u64>,
+        /// Who left the record.
+        source: RecordSource,
+    },
+    /// An SError without a record.
+    Unclaimed {
+        /// PE that took it.
+        pe: u8,
+        /// ESR_EL2.ISS.
+        iss: u64,
+    },
+    /// The hypervisor failed.
+    Panic {
+        /// PE that failed.
+        pe: u8,
+        /// What it says.
+        text: &'a str,
+    },
+    /// The configuration or the machine cannot be used.
+    Halt {
+        /// Why, and the remedy.
+        text: &'a str,
+    },
+}
+
+impl Event<'_> {
+    /// Returns the value of `ev`.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Boot { .. } => "boot",
+            Self::Partition { .. } => "partition",
+            Self::Started { .. } => "started",
+            Self::Error(_) => "error",
+            Self::Vserror { .. } => "vserror",
+            Self::Retired { .. } => "retired",
+            Self::Abort { .. } => "abort",
+            Self::Undef { .. } => "undef",
+            Self::Killed { .. } => "killed",
+            Self::Restart { .. } => "restart",
+            Self::Stopped { .. } => "stopped",
+            Self::Watchdog { .. } => "watchdog",
+            Self::Suppressed { .. } => "suppressed",
+            Self::BootErrorRecord { .. } => "boot-error-record",
+            Self::Unclaimed { .. } => "unclaimed",
+            Self::Panic { .. } => "panic",
+            Self::Halt { .. } => "halt",
+        }
+    }
+
+    fn members(&self, o: &mut Object<'_>) {
+        match *self {
+            Self::Boot {
+                version,
+                board,
+                pes,
+                ras,
+                firmware,
+                partitions,
+            } => {
+                o.text("version", version)
+                    .text("board", board)
+                    .num("pes", pes);
+                o.flag("ras", ras)
+                    .opt_text("firmware", firmware)
+                    .num("partitions", partitions);
+            }
+            Self::Partition {
+                vm,
+                name,
+                vcpus,
+                pes,
+                ram,
+            } => {
+                who(o, vm, name).num("vcpus", vcpus);
+                o.array("pes", pes, |w, pe| write_decimal(w, u64::from(*pe)));
+                o.array("ram", ram, write_ram);
+            }
+            Self::Started { vm, name, restarts } => {
+                who(o, vm, name).num("restarts", restarts);
+            }
+            Self::Error(ref error) => error.members(o),
+            Self::Vserror {
+                vm,
+                vcpu,
+                inj,
+                syndrome,
+                state,
+                elr,
+            } => {
+                at(o, vm, vcpu).num("inj", inj).hex("syndrome", syndrome);
+                o.text("state", state.as_str()).opt_hex("elr", elr);
+            }
+            Self::Retired { vm, ipa, pa } => {
+                o.num("vm", u64::from(vm)).hex("ipa", ipa).hex("pa", pa);
+            }
+            Self::Abort {
+                vm,
+                vcpu,
+                ipa,
+                far,
+                pc,
+                write,
+                retired,
+            } => {
+                at(o, vm, vcpu)
+                    .hex("ipa", ipa)
+                    .hex("far", far)
+                    .hex("pc", pc);
+                o.flag("write", write).flag("retired", retired);
+            }
+            Self::Undef { vm, vcpu, pc, esr } => {
+                at(o, vm, vcpu).hex("pc", pc).hex("esr", esr);
+            }
+            Self::Killed { vm, name, reason } | Self::Stopped { vm, name, reason } => {
+                who(o, vm, name).text("reason", reason);
+            }
+            Self::Restart {
+                vm,
+                name,
+                reason,
+                count,
+            } => {
+                who(o, vm, name).text("reason", reason).num("count", count);
+            }
+            Self::Watchdog { vm, name } => {
+                who(o, vm, name);
+            }
+            Self::Suppressed { what, count } => {
+                o.text("what", what).num("count", count);
+            }
+            Self::BootErrorRecord {
+                severity,
+                iss,
+                pe,
+                vm,
+                pc,
+                pa,
+                source,
+            } => {
+                o.text("severity", severity)
+                    .hex("iss", iss)
+                    .num("pe", u64::from(pe));
+                o.opt_num("vm", vm.map(u64::from))
+                    .hex("pc", pc)
+                    .opt_hex("pa", pa);
+                o.text("source", source.as_str());
+            }
+            Self::Unclaimed { pe, iss } => {
+                o.num("pe", u64::from(pe)).hex("iss", iss);
+            }
+            Self::Panic { pe, text } => {
+                o.num("pe", u64::from(pe)).text("text", text);
+            }
+            Self::Halt { text } => {
+                o.text("text", text);
+            }
+        }
+    }
+}
+
+impl ErrorEvent<'_> {
+    fn members(&self, o: &mut Object<'_>) {
+        o.num("id", self.id).num("pe", u64::from(self.pe));
+        o.opt_num("vm", self.vm.map(u64::from))
+            .opt_text("name", self.name);
+        o.text("from", self.from.as_str())
+            .hex("pc", self.pc)
+            .hex("iss", self.iss);
+        o.text("severity", self.severity)
+            .text("cper", self.cper)
+            .opt_hex("pa", self.pa);
+        o.text("owner", self.owner)
+            .opt_num("page_vm", self.page_vm.map(u64::from));
+        o.text("verdict", self.verdict).text("rule", self.rule);
+    }
+}
+
+fn who<'o, 'w>(o: &'o mut Object<'w>, vm: u8, name: &str) -> &'o mut Object<'w> {
+    o.num("vm", u64::from(vm)).text("name", name)
+}
+
+fn at<'o, 'w>(o: &'o mut Object<'w>, vm: u8, vcpu: u8) -> &'o mut Object<'w> {
+    o.num("vm", u64::from(vm)).num("vcpu", u64::from(vcpu))
+}
+
+fn write_ram(w: &mut dyn Write, ram: &Ram) -> fmt::Result {
+    let mut o = Object::open(w);
+    o.hex("ipa", ram.ipa)
+        .hex("pa", ram.pa)
+        .hex("len", ram.len_bytes);
+    o.close()
+}
+
+/// Writes one event: record separator, JSON object, line feed. `t` is CNTPCT_EL0, in ticks.
+///
+/// # Errors
+///
+/// Returns what `w` returns; what was written by then is a torn event, which the other end
+/// recognizes.
+pub fn write_event(w: &mut impl Write, t: u64, event: &Event<'_>) -> fmt::Result {
+    write_dyn(w, t, event)
+}
+
+fn write_dyn(w: &mut dyn Write, t: u64, event: &Event<'_>) -> fmt::Result {
+    w.write_char('\x1e')?;
+    let mut o = Object::open(w);
+    o.num("v", SCHEMA_VERSION)
+        .num("t", t)
+        .text("ev", event.name());
+    event.members(&mut o);
+    o.close()?;
+    w.write_char('\n')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn decoded(event: &Event<'_>) -> Value {
+        let mut text = String::new();
+        write_event(&mut text, 42, event).unwrap();
+        assert_eq!(text.matches('\x1e').count(), 1);
+        assert_eq!(text.matches('\n').count(), 1);
+        serde_json::from_str(
+            text.strip_prefix('\x1e')
+                .unwrap()
+                .strip_suffix('\n')
+                .unwrap(),
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn every_event_is_one_json_object_with_the_members_of_its_schema() {
+        let ram = [
+            Ram {
+                ipa: 0x4000_0000,
+                pa: 0x5000_0000,
+                len_bytes: 0x1000,
+            },
+            Ram {
+                ipa: 0x4000_2000,
+                pa: 0x5000_2000,
+                len_bytes: 0x2000,
+            },
+        ];
+        let cases = [
+            (
+                Event::Boot {
+                    version: "0.1",
+                    board: "b",
+                    pes: 4,
+                    ras: true,
+                    firmware: None,
+                    partitions: 3,
+                },
+                json!({"v":1,"t":42,"ev":"boot","version":"0.1","board":"b","pes":4,"ras":true,
+                    "firmware":null,"partitions":3}),
+            ),
+            (
+                Event::Partition {
+                    vm: 1,
+                    name: "linux",
+                    vcpus: 2,
+                    pes: &[0, 1],
+                    ram: &ram,
+                },
+                json!({"v":1,"t":42,"ev":"partition","vm":1,"name":"linux","vcpus":2,"pes":[0,1],
+                    "ram":[{"ipa":"0x40000000","pa":"0x50000000","len":"0x1000"},
+                           {"ipa":"0x40002000","pa":"0x50002000","len":"0x2000"}]}),
+            ),
+            (
+                Event::Started {
+                    vm: 0,
+                    name: "a",
+                    restarts: 0,
+                },
+                json!({"v":1,"t":42,"ev":"started","vm":0,"name":"a","restarts":0}),
+            ),
+            (
+                Event::Vserror {
+                    vm: 2,
+                    vcpu: 0,
+                    inj: 3,
+                    syndrome: 0x811,
+                    state: VserrorState::Taken,
+                    elr: Some(0x10),
+                },
+                json!({"v":1,"t":42,"ev":"vserror","vm":2,"vcpu":0,"inj":3,"syndrome":"0x811",
+                    "state":"taken","elr":"0x10"}),
+            ),
+            (
+                Event::Abort {
+                    vm: 0,
+                    vcpu: 1,
+                    ipa: 1,
+                    far: 2,
+                    pc: 3,
+                    write: true,
+                    retired: false,
+                },
+                json!({"v":1,"t":42,"ev":"abort","vm":0,"vcpu":1,"ipa":"0x1","far":"0x2",
+                    "pc":"0x3","write":true,"retired":false}),
+            ),
+            (
+                Event::BootErrorRecord {
+                    severity: "UC",
+                    iss: 0x11,
+                    pe: 1,
+                    vm: None,
+                    pc: 0,
+                    pa: Some(1),
+                    source: RecordSource::Firmware,
+                },
+                json!({"v":1,"t":42,"ev":"boot-error-record","severity":"UC","iss":"0x11","pe":1,
+                    "vm":null,"pc":"0x0","pa":"0x1","source":"firmware"}),
+            ),
+            (
+                Event::Panic {
+                    pe: 3,
+                    text: "a \"quoted\"\n\x1eline",
+                },
+                json!({"v":1,"t":42,"ev":"panic","pe":3,"text":"a \"quoted\"\n\x1eline"}),
+            ),
+        ];
+        for (event, expected) in cases {
+            assert_eq!(decoded(&event), expected);
+        }
+    }
+
+    #[test]
+    fn an_error_keeps_all_64_bits_of_its_addresses() {
+        let event = Event::Error(ErrorEvent {
+            id: u64::MAX,
+            pe: 2,
+            vm: Some(1),
+            name: Some("victim"),
+            from: Level::El1,
+            pc: u64::MAX,
+            iss: 0x1ff_ffff,
+            severity: "UER",
+            cper: "recoverable",
+            pa: None,
+            owner: "partition",
+            page_vm: Some(1),
+            verdict: "retire",
+            rule: "r",
+        });
+        let value = decoded(&event);
+        assert_eq!(value["pc"], "0xffffffffffffffff");
+        assert_eq!(value["iss"], "0x1ffffff");
+        assert_eq!(value["pa"], Value::Null);
+        assert_eq!(value["id"].as_u64(), Some(u64::MAX));
+        assert_eq!(value["from"], "el1");
+    }
+
+    #[test]
+    fn a_sink_that_fails_is_told() {
+        struct Full(usize);
+        impl Write for Full {
+            fn write_str(&mut self, s: &str) -> fmt::Result {
+                self.0 = self.0.checked_sub(s.len()).ok_or(fmt::Error)?;
+                Ok(())
+            }
+        }
+        let event = Event::Halt {
+            text: "no partitions",
+        };
+        let mut whole = String::new();
+        write_event(&mut whole, 1, &event).unwrap();
+        for room in 0..whole.len() {
+            assert!(write_event(&mut Full(room), 1, &event).is_err(), "{room}");
+        }
+        assert!(write_event(&mut Full(whole.len()), 1, &event).is_ok());
+    }
+}
