@@ -53,11 +53,14 @@ impl Geometry {
         if ipa_bits > pa_bits || ipa_bits > MAX_IPA_BITS {
             return Err(refused);
         }
-        let (start_level, root_tables) = match ipa_bits {
-            ..=ONE_LEVEL1_TABLE_BITS => (1, 1),
-            ..=MOST_LEVEL1_BITS => (1, 1 << (ipa_bits - ONE_LEVEL1_TABLE_BITS)),
-            _ if pa_bits < LEVEL0_OUTPUT_BITS => return Err(refused),
-            _ => (0, 1),
+        let (start_level, root_tables) = if ipa_bits <= ONE_LEVEL1_TABLE_BITS {
+            (1, 1)
+        } else if ipa_bits <= MOST_LEVEL1_BITS {
+            (1, 1 << (ipa_bits - ONE_LEVEL1_TABLE_BITS))
+        } else if pa_bits >= LEVEL0_OUTPUT_BITS {
+            (0, 1)
+        } else {
+            return Err(refused);
         };
         Ok(Self {
             ipa_bits,
