@@ -174,8 +174,10 @@ pub enum ReactionError {
     SyndromeTooWide,
     /// A corrected error cannot kill or restart: nothing was lost.
     TooStrong,
-    /// The interrupted guest cannot simply go on after an error of this class.
+    /// After a UER somebody has to deal with the error: the guest must at least be told.
     TooWeak,
+    /// After a UEU the interrupted context is lost, so the guest cannot go on at all.
+    MustNotResume,
 }
 
 impl fmt::Display for ReactionError {
@@ -194,8 +196,11 @@ impl fmt::Display for ReactionError {
                 "a corrected error has hurt nobody: write log, inject or retire instead"
             }
             Self::TooWeak => {
-                "the interrupted guest cannot just go on after this error: write inject, \
-                 retire, kill or restart instead"
+                "the guest must at least be told of this error: write inject, retire, kill or \
+                 restart instead"
+            }
+            Self::MustNotResume => {
+                "this error destroys what the guest was doing: write kill or restart instead"
             }
         })
     }
@@ -231,12 +236,16 @@ impl Reaction {
     /// # Errors
     ///
     /// [`ReactionError::TooStrong`]: a corrected error never costs a partition its life; it is
-    /// logged. [`ReactionError::TooWeak`]: after UER the guest must at least be told, after UEU
-    /// it must not go on unaware; triage then injects or kills.
+    /// logged. [`ReactionError::TooWeak`]: after UER the guest must at least be told; triage
+    /// injects. [`ReactionError::MustNotResume`]: after UEU the guest must not run again, its
+    /// SError handler included; triage kills.
     pub const fn check(self, class: Class) -> Result<(), ReactionError> {
         match (class, self) {
             (Class::Corrected, Self::Kill | Self::Restart) => Err(ReactionError::TooStrong),
-            (Class::Uer | Class::Ueu, Self::Log) => Err(ReactionError::TooWeak),
+            (Class::Uer, Self::Log) => Err(ReactionError::TooWeak),
+            (Class::Ueu, Self::Log | Self::Inject(_) | Self::Retire(_)) => {
+                Err(ReactionError::MustNotResume)
+            }
             _ => Ok(()),
         }
     }

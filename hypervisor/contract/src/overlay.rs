@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Whether an error may be notified at all: the firmware's own triage, which comes first.
+
+use firebreak_syndrome::Severity;
+
+use crate::route::{DeferReason, Origin, PanicReason, Route, Target};
+
+/// What the firmware does with an error.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Act {
+    /// Enter `target` at VBAR + `vector_offset`.
+    Notify {
+        /// The level.
+        target: Target,
+        /// Offset from that level's VBAR, in bytes.
+        vector_offset: u16,
+    },
+    /// Keep the record, with the pending word set, and try again.
+    Defer(DeferReason),
+    /// Count it; nobody is told.
+    LogOnly,
+    /// Write the boot error record and reset the machine.
+    ResetWithBert(ResetReason),
+}
+
+/// Why the machine is reset.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ResetReason {
+    /// The error is uncontainable, or nothing says that it is contained.
+    Uncontainable,
+    /// The level that would handle the error is the one that it destroyed.
+    ContextLost,
+    /// The error may not wait, and its target cannot take it now.
+    CannotWait,
+    /// Nobody can take it.
+    NoTarget(PanicReason),
+    /// It waited for longer than the limit allows.
+    DeferralLimit,
+    /// EL2 asked for the reset.
+    FatalCall,
+}
+
+impl ResetReason {
+    /// Returns the word of the `fw: reset` line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Uncontainable => "uncontainable",
+            Self::ContextLost => "context-lost",
+            Self::CannotWait => "cannot-wait",
+            Self::NoTarget(_) => "no-target",
+            Self::DeferralLimit => "deferral-limit",
+            Self::FatalCall => "fatal-call",
+        }
+    }
+}
+
+/// What to do with an implementation defined error (IDS=1, or no FEAT_RAS and no record).
+///
+/// Cores before FEAT_RAS report every SError this way, so an unconditional reset would be too
+/// much for them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ImpdefPolicy {
+    /// From EL0 and EL1 it is notified, and EL2 ends that partition; from EL2 the machine is
+    /// reset. The default.
+    ByOrigin,
+    /// The machine is reset.
+    Reset,
+    /// It is notified wherever it can be delivered.
+    Notify,
+}
+
+/// What to do with a corrected error.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CorrectedPolicy {
+    /// It is notified like any other, or deferred. The default, because the reference firmware
+    /// has no other notification.
+    Notify,
+    /// It is only counted, because another channel (an interrupt, polling) reports it.
+    LogOnly,
+}
+
+/// The knobs of [`overlay`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OverlayPolicy {
+    /// For implementation defined errors.
+    pub impdef: ImpdefPolicy,
+    /// For corrected errors.
+    pub corrected: CorrectedPolicy,
+    /// The firmware can park the PE until a UER that interrupted EL0 or EL1 can be delivered.
+    /// Without that such a UER cannot wait: the interrupted context would consume the error.
+    pub can_park: bool,
+}
+
+impl OverlayPolicy {
+    /// What the reference firmware does.
+    pub const DEFAULT: Self = Self {
+        impdef: ImpdefPolicy::ByOrigin,
+        corrected: CorrectedPolicy::Notify,
+        can_park: false,
+    };
+}
+
+impl Default for OverlayPolicy {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+/// Decides what the firmware does with an error of this severity that would go this way.
+///
+/// `severity` is [`Severity::of`] the syndrome and the record. `from` is the interrupted level;
+/// [`Route::Panic`] with [`PanicReason::IllegalState`] may come with any.
+pub const fn overlay(
+    severity: Severity,
+    route: Route,
+    from: Origin,
+    policy: &OverlayPolicy,
+) -> Act {
+    use Severity as S;
+    match (severity, route) {
+        // First of all: what is not contained is not for anyone else to handle.
+        (S::Uncontainable | S::Uncategorized, _) => Act::ResetWithBert(ResetReason::Uncontainable),
+        (S::ImplementationDefined, _) if matches!(policy.impdef, ImpdefPolicy::Reset) => {
+            Act::ResetWithBert(ResetReason::Uncontainable)
+        }
+        // A corrected error hurt nobody: no reset, wherever it was taken.
+        (S::Corrected, _) if matches!(policy.corrected, CorrectedPolicy::LogOnly) => Act::LogOnly,
+        (S::Corrected, Route::Panic(_)) => Act::LogOnly,
+        (_, Route::Panic(reason)) => Act::ResetWithBert(ResetReason::NoTarget(reason)),
+
+        (
+            _,
+            Route::Deliver {
+                target,
+                vector_offset,
+            },
+        ) => {
+            let lost = match severity {
+                S::Unrecoverable => target.is_same_level(from),
+                S::ImplementationDefined => {
+                    matches!(policy.impdef, ImpdefPolicy::ByOrigin) && matches!(from, Origin::El2)
+                }
+                _ => false,
+            };
+            if lost {
+                Act::ResetWithBert(ResetReason::ContextLost)
+            } else {
+                Act::Notify {
+                    target,
+                    vector_offset,
+                }
+            }
+        }
+        (S::Corrected | S::Restartable, Route::Defer(reason)) => Act::Defer(reason),
+        (S::Recoverable, Route::Defer(reason)) => {
+            if policy.can_park && !matches!(from, Origin::El2 | Origin::El3) {
+                Act::Defer(reason)
+            } else {
+                Act::ResetWithBert(ResetReason::CannotWait)
+            }
+        }
+        (S::Unrecoverable | S::ImplementationDefined, Route::Defer(_)) => {
+            Act::ResetWithBert(ResetReason::CannotWait)
+        }
+    }
+}
