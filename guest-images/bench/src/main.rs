@@ -1,2 +1,5 @@
-//! Placeholder of the skeleton commit.
-fn main() {}
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Placeholder.
+#![no_std]
+#![no_main]
+use firebreak_guest_rt as _;

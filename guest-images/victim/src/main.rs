@@ -1,2 +1,106 @@
-//! Placeholder of the skeleton commit.
-fn main() {}
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Victim guest: reports the errors that reach it, and recovers.
+//!
+//! SErrors are unmasked in `main`. An SError is reported with its syndrome; a synchronous
+//! external abort is reported, and the instruction that took it skipped. Every 100 ms `main`
+//! reads and writes the page that the host knows as the one to break, and says that it lives.
+#![no_std]
+#![no_main]
+
+mod page;
+mod report;
+
+use firebreak_abi::guest_map::VTIMER_INTID;
+use firebreak_guest_rt::cell::Cell64;
+use firebreak_guest_rt::exception::{EC_DATA_ABORT, Kind, unexpected};
+use firebreak_guest_rt::{Boot, Frame, Vector, cpu, gic, guest, println, timer};
+use report::Error;
+
+const ROUNDS_PER_SECOND: u64 = 10;
+
+// Written by the handlers, read by `main`.
+static SERRORS: Cell64 = Cell64::new(0);
+static ABORTS: Cell64 = Cell64::new(0);
+
+fn on_serror(frame: &Frame) {
+    SERRORS.add(1);
+    report::note(Error::SError {
+        n: SERRORS.get(),
+        esr: frame.esr,
+        elr: frame.elr,
+        spsr: frame.spsr,
+        disr: cpu::take_disr(),
+    });
+    report::print_noted();
+}
+
+fn on_sync(frame: &mut Frame, vector: Vector) {
+    if frame.class() != EC_DATA_ABORT {
+        unexpected(frame, vector);
+    }
+    ABORTS.add(1);
+    report::note(Error::Abort {
+        n: ABORTS.get(),
+        esr: frame.esr,
+        far: frame.far,
+        elr: frame.elr,
+    });
+    frame.skip_instruction();
+    report::print_noted();
+}
+
+fn on_irq() {
+    while let Some(intid) = gic::acknowledge() {
+        if intid == VTIMER_INTID {
+            // The interrupt only ends the sleep; `main` arms the timer again.
+            timer::stop();
+        }
+        gic::end(intid);
+    }
+}
+
+fn on_exception(frame: &mut Frame, vector: Vector) {
+    match vector.kind() {
+        Kind::Irq => on_irq(),
+        Kind::SError => on_serror(frame),
+        Kind::Sync => on_sync(frame, vector),
+        Kind::Fiq => unexpected(frame, vector),
+    }
+}
+
+fn sleep_until(at_ticks: u64) {
+    timer::arm(at_ticks);
+    while timer::now() < at_ticks {
+        cpu::wfi();
+    }
+    timer::stop();
+}
+
+fn main(_boot: Boot) -> ! {
+    gic::init_distributor();
+    gic::init_cpu();
+    gic::enable_private(VTIMER_INTID);
+    println!("victim: ready page={:#x}", page::ipa());
+    cpu::unmask_serror();
+    cpu::unmask_irq();
+
+    let round_ticks = timer::frequency_hz() / ROUNDS_PER_SECOND;
+    let mut next_at_ticks = timer::now();
+    let mut round = 0;
+    loop {
+        report::print_noted();
+        let aborts_before = ABORTS.get();
+        let intact = page::read_and_write(round);
+        // After an abort the words are not the page's, so they prove nothing.
+        if !intact && ABORTS.get() == aborts_before {
+            println!("victim: page content lost at round={round}");
+        }
+        round += 1;
+        println!("victim: alive n={round}");
+        report::print_noted();
+        next_at_ticks = (next_at_ticks + round_ticks).max(timer::now());
+        sleep_until(next_at_ticks);
+    }
+}
+
+guest!(main, on_exception);
