@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Synchronous exceptions from below: SMC calls of EL2.
+
+use firebreak_abi::sei;
+use firebreak_el3::psci::{self, Error, Psci, Start, function};
+
+use super::frame::Frame;
+use super::{PSCI, gic, lock, log, panic, park, power, sysreg};
+
+/// ESR_EL3.EC: SMC from AArch64.
+const EC_SMC64: u64 = 0x17;
+/// SPSR_EL3.M\[4:2\] with the execution state: EL2, AArch64.
+const MODE_EL2: u64 = 0b010;
+
+/// Called by `vectors.S` for a synchronous exception from below.
+#[unsafe(no_mangle)]
+extern "C" fn el3_sync(frame: &mut Frame) {
+    let esr = sysreg::esr_el3();
+    let pe = sysreg::mpidr_el1() as usize & 0xff;
+    if esr >> 26 & 0x3f != EC_SMC64 {
+        panic::unexpected(0x400);
+    }
+    // Only EL2 may call: an SMC of EL1 that the hypervisor did not trap knows nothing here.
+    let from_el2 = frame.spsr >> 2 & 0b111 == MODE_EL2;
+    let result = if from_el2 {
+        call(pe, frame)
+    } else {
+        Error::NotSupported.code()
+    };
+    frame.x[0] = result.cast_unsigned();
+}
+
+/// Called by `vectors.S` for a physical SError from below.
+#[unsafe(no_mangle)]
+extern "C" fn el3_serror(_frame: &mut Frame) {
+    panic::unexpected(0x580);
+}
+
+/// Carries one call out and returns x0.
+fn call(pe: usize, frame: &mut Frame) -> i64 {
+    let function = frame.x[0] as u32;
+    let wide = function & function::SMC64 != 0;
+    let argument = |index: usize| {
+        if wide {
+            frame.x[index]
+        } else {
+            frame.x[index] & 0xffff_ffff
+        }
+    };
+    let [a1, a2, a3] = [argument(1), argument(2), argument(3)];
+    let outcome = match function & !function::SMC64 {
+        function::CPU_ON => cpu_on(
+            pe,
+            a1,
+            Start {
+                entry: a2,
+                context: a3,
+            },
+        ),
+        function::AFFINITY_INFO => lock::with(&PSCI, |psci| psci.affinity_info(a1, a2)),
+        function::CPU_SUSPEND => Psci::check_suspend(a1).map(|()| {
+            sysreg::wait_for_interrupt();
+            psci::SUCCESS
+        }),
+        function::SYSTEM_RESET2 => reset("psci"),
+        _ if wide => extension(pe, function, frame),
+        function::SMCCC_VERSION => Ok(psci::SMCCC_VERSION),
+        function::SMCCC_ARCH_FEATURES => match a1 as u32 {
+            function::SMCCC_VERSION | function::SMCCC_ARCH_FEATURES => Ok(psci::SUCCESS),
+            _ => Err(Error::NotSupported),
+        },
+        function::VERSION => Ok(psci::VERSION),
+        function::FEATURES => Psci::features(a1 as u32),
+        function::MIGRATE_INFO_TYPE => Ok(psci::NOT_MIGRATABLE),
+        function::CPU_OFF => cpu_off(pe),
+        function::SYSTEM_OFF => {
+            log::line(format_args!("psci call=SYSTEM_OFF pe={pe} ret=0"));
+            power::off()
+        }
+        function::SYSTEM_RESET => reset("psci"),
+        _ => Err(Error::NotSupported),
+    };
+    outcome.unwrap_or_else(Error::code)
+}
+
+/// Calls of the SEI contract.
+fn extension(_pe: usize, function: u32, _frame: &mut Frame) -> Result<i64, Error> {
+    match u64::from(function) {
+        sei::smc::VERSION => Ok(sei::smc::INTERFACE_VERSION.cast_signed()),
+        _ => Err(Error::NotSupported),
+    }
+}
+
+fn cpu_on(pe: usize, target: u64, start: Start) -> Result<i64, Error> {
+    let result = lock::with(&PSCI, |psci| psci.cpu_on(target, start));
+    let ret = result.map_or_else(Error::code, |_| psci::SUCCESS);
+    log::line(format_args!(
+        "psci call=CPU_ON pe={target} ret={ret} by={pe}"
+    ));
+    gic::notify(result?);
+    Ok(psci::SUCCESS)
+}
+
+fn cpu_off(pe: usize) -> ! {
+    log::line(format_args!("psci call=CPU_OFF pe={pe} ret=0"));
+    lock::with(&PSCI, |psci| psci.cpu_off(pe));
+    // Nothing of the normal world may keep waking this PE while it is off.
+    sysreg::write_icc_igrpen1_el3(0);
+    sysreg::isb();
+    park(pe)
+}
+
+fn reset(reason: &str) -> ! {
+    log::line(format_args!("reset reason={reason}"));
+    power::reset()
+}
