@@ -32,7 +32,9 @@ mod source;
 
 pub use firebreak_syndrome::{CperSeverity, Iss, Severity};
 pub use handoff::{PstateFeatures, entry_pstate, esr_for_sea, esr_for_sei};
-pub use overlay::{Act, CorrectedPolicy, ImpdefPolicy, OverlayPolicy, ResetReason, overlay};
+pub use overlay::{
+    Act, CorrectedPolicy, ImpdefPolicy, MaskedUerPolicy, OverlayPolicy, ResetReason, overlay,
+};
 pub use route::{
     DeferReason, Kind, Origin, PanicReason, Route, Taken, Target, hcr, origin, route, spsr,
 };

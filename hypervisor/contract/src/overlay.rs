@@ -79,6 +79,22 @@ pub enum CorrectedPolicy {
     LogOnly,
 }
 
+/// What to do with a UER whose target cannot take it now.
+///
+/// The interrupted context cannot go on before somebody has dealt with the error, so the
+/// firmware cannot simply return to it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MaskedUerPolicy {
+    /// The machine is reset. The default.
+    Reset,
+    /// The firmware can park a PE that was interrupted at EL0 or EL1 until the target takes the
+    /// error; from EL2 the machine is reset.
+    Park,
+    /// It waits like a UEO. Only for errors of which the firmware knows that nothing consumed
+    /// them, as those that it was told to simulate.
+    Defer,
+}
+
 /// The knobs of [`overlay`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct OverlayPolicy {
@@ -86,9 +102,8 @@ pub struct OverlayPolicy {
     pub impdef: ImpdefPolicy,
     /// For corrected errors.
     pub corrected: CorrectedPolicy,
-    /// The firmware can park the PE until a UER that interrupted EL0 or EL1 can be delivered.
-    /// Without that such a UER cannot wait: the interrupted context would consume the error.
-    pub can_park: bool,
+    /// For a UER whose target cannot take it now.
+    pub masked_uer: MaskedUerPolicy,
 }
 
 impl OverlayPolicy {
@@ -96,7 +111,7 @@ impl OverlayPolicy {
     pub const DEFAULT: Self = Self {
         impdef: ImpdefPolicy::ByOrigin,
         corrected: CorrectedPolicy::Notify,
-        can_park: false,
+        masked_uer: MaskedUerPolicy::Reset,
     };
 }
 
@@ -152,13 +167,12 @@ pub const fn overlay(
             }
         }
         (S::Corrected | S::Restartable, Route::Defer(reason)) => Act::Defer(reason),
-        (S::Recoverable, Route::Defer(reason)) => {
-            if policy.can_park && !matches!(from, Origin::El2 | Origin::El3) {
+        (S::Recoverable, Route::Defer(reason)) => match (policy.masked_uer, from) {
+            (MaskedUerPolicy::Defer, _) | (MaskedUerPolicy::Park, Origin::El0 | Origin::El1) => {
                 Act::Defer(reason)
-            } else {
-                Act::ResetWithBert(ResetReason::CannotWait)
             }
-        }
+            _ => Act::ResetWithBert(ResetReason::CannotWait),
+        },
         (S::Unrecoverable | S::ImplementationDefined, Route::Defer(_)) => {
             Act::ResetWithBert(ResetReason::CannotWait)
         }

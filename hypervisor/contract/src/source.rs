@@ -14,6 +14,8 @@
 //! over: EL2 takes it by swapping the word to 0, the firmware clears the word before it enters
 //! EL2. Both run on the PE that owns the block, so one of them always comes first, once.
 
+use firebreak_syndrome::Severity;
+
 use crate::overlay::{Act, ResetReason};
 use crate::route::{DeferReason, Target};
 
@@ -68,8 +70,8 @@ pub struct Raise {
     pub now_ticks: u64,
     /// What [`overlay`](crate::overlay()) says about it, now.
     pub act: Act,
-    /// It is a corrected error.
-    pub corrected: bool,
+    /// How bad it is: the severity that `act` was made from.
+    pub severity: Severity,
 }
 
 /// What the firmware has to do.
@@ -136,13 +138,21 @@ impl Source {
 
     /// Takes a new error, or the next one of the backlog.
     ///
+    /// Call [`on_poll`](Self::on_poll) first, so that an acknowledgement is not overlooked.
+    ///
     /// What resets the machine does so whatever stands in the block, and what is only counted
-    /// needs no block; everything else needs the block and waits for it.
+    /// needs no block. Everything else needs the block. A corrected error or a UEO waits until
+    /// it is free; anything worse cannot, because the interrupted context would go on without
+    /// anyone having dealt with the error, and an SEI whose block holds another error's record
+    /// would be mistaken for that one.
     pub const fn on_raise(&mut self, raise: Raise) -> Action {
         match (raise.act, self.state) {
             (Act::ResetWithBert(reason), _) => Action::ResetWithBert(reason),
             (Act::LogOnly, _) => Action::Count,
-            (_, SourceState::Outstanding | SourceState::Deferred { .. }) => Action::Hold,
+            (_, SourceState::Outstanding | SourceState::Deferred { .. }) => match raise.severity {
+                Severity::Corrected | Severity::Restartable => Action::Hold,
+                _ => Action::ResetWithBert(ResetReason::CannotWait),
+            },
             (
                 Act::Notify {
                     target,
@@ -160,7 +170,7 @@ impl Source {
                 self.state = SourceState::Deferred {
                     since_ticks: raise.now_ticks,
                     tries: 1,
-                    corrected: raise.corrected,
+                    corrected: raise.severity.rank() == Severity::Corrected.rank(),
                 };
                 let retry_at_ticks = raise.now_ticks.saturating_add(self.limits.retry_ticks);
                 Action::RecordAndPend {
