@@ -1,0 +1,334 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What triage answers.
+
+use core::fmt;
+
+use firebreak_abi::{Pa, VmId};
+use firebreak_syndrome::{Iss, Severity};
+
+use crate::evidence::Owner;
+
+/// The answer to both questions, and why.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Decision {
+    /// How bad it is, by syndrome and record together.
+    pub severity: Severity,
+    /// May the interrupted context resume?
+    pub context: ContextVerdict,
+    /// Whose page is it, and what becomes of it?
+    pub page: PageVerdict,
+    /// What decided.
+    pub rule: Rule,
+}
+
+impl Decision {
+    /// Returns the verdict as one word for events: the graver of the two answers.
+    pub const fn verdict_name(&self) -> &'static str {
+        let page = self.page.rank();
+        let context = self.context.rank();
+        if page > context {
+            self.page.name()
+        } else {
+            self.context.name_with(page)
+        }
+    }
+
+    /// Returns the partition that is to be stopped because it was interrupted or because the
+    /// page is its own, and whether it is started again. At most one of each.
+    pub const fn stops(&self) -> [Option<(VmId, bool)>; 2] {
+        let context = match self.context {
+            ContextVerdict::Kill { vm } => Some((vm, false)),
+            ContextVerdict::Restart { vm } => Some((vm, true)),
+            _ => None,
+        };
+        let page = match self.page {
+            PageVerdict::Kill { vm, .. } => Some((vm, false)),
+            PageVerdict::Restart { vm, .. } => Some((vm, true)),
+            _ => None,
+        };
+        [context, page]
+    }
+
+    /// Returns the page that is to be taken away from a partition for good, and that partition.
+    pub const fn retires(&self) -> Option<(VmId, Pa)> {
+        match self.page {
+            PageVerdict::Retire { vm, pa, .. }
+            | PageVerdict::Kill { vm, pa }
+            | PageVerdict::Restart { vm, pa } => Some((vm, pa)),
+            _ => None,
+        }
+    }
+}
+
+/// What becomes of the interrupted context.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ContextVerdict {
+    /// It goes on as if nothing had happened.
+    Resume,
+    /// The interrupted vCPU gets a virtual SError.
+    Inject {
+        /// Its partition.
+        vm: VmId,
+        /// The syndrome.
+        iss: Iss,
+    },
+    /// The partition is stopped for good.
+    Kill {
+        /// The partition.
+        vm: VmId,
+    },
+    /// The partition is stopped and started afresh.
+    Restart {
+        /// The partition.
+        vm: VmId,
+    },
+    /// The machine is reset, with a boot error record.
+    ResetMachine,
+}
+
+impl ContextVerdict {
+    const fn rank(self) -> u8 {
+        match self {
+            Self::Resume => 0,
+            Self::Inject { .. } => 2,
+            Self::Restart { .. } => 4,
+            Self::Kill { .. } => 5,
+            Self::ResetMachine => 6,
+        }
+    }
+
+    /// Names the verdict when the page's, of rank `page`, is no graver.
+    const fn name_with(self, page: u8) -> &'static str {
+        match self {
+            Self::Resume => "log",
+            Self::Inject { .. } if page == PageVerdict::RANK_RETIRE => "retire",
+            Self::Inject { .. } => "inject",
+            Self::Kill { .. } => "kill",
+            Self::Restart { .. } => "restart",
+            Self::ResetMachine => "reset",
+        }
+    }
+}
+
+/// What becomes of the page, and of its owner where that is not the interrupted partition.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PageVerdict {
+    /// The record names no address, or the machine is reset.
+    None,
+    /// It is reported.
+    Log {
+        /// The owner.
+        owner: Owner,
+    },
+    /// It is unmapped and never handed out again.
+    Retire {
+        /// Its owner.
+        vm: VmId,
+        /// An address in it.
+        pa: Pa,
+        /// The syndrome to tell its owner with; `None` when the owner was interrupted, because
+        /// the context's verdict then says what it is told.
+        inject: Option<Iss>,
+    },
+    /// Its content is still good, but it had too many corrected errors: it is replaced by a
+    /// spare frame with the same content, or, where that cannot be done under a running guest,
+    /// not handed out again when the partition next starts.
+    RetireEarly {
+        /// Its owner.
+        vm: VmId,
+        /// An address in it.
+        pa: Pa,
+    },
+    /// It is unmapped from every partition that shares it.
+    RetireShared {
+        /// An address in it.
+        pa: Pa,
+    },
+    /// Its owner is told.
+    Inject {
+        /// The owner.
+        vm: VmId,
+        /// The syndrome.
+        iss: Iss,
+    },
+    /// Its owner is stopped for good; the page is retired.
+    Kill {
+        /// The owner.
+        vm: VmId,
+        /// An address in the page.
+        pa: Pa,
+    },
+    /// Its owner is stopped and started afresh without the page.
+    Restart {
+        /// The owner.
+        vm: VmId,
+        /// An address in the page.
+        pa: Pa,
+    },
+}
+
+impl PageVerdict {
+    const RANK_RETIRE: u8 = 3;
+
+    const fn rank(self) -> u8 {
+        match self {
+            Self::None | Self::Log { .. } => 0,
+            Self::RetireEarly { .. } => 1,
+            Self::Inject { .. } => 2,
+            Self::Retire { .. } | Self::RetireShared { .. } => Self::RANK_RETIRE,
+            Self::Restart { .. } => 4,
+            Self::Kill { .. } => 5,
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::None | Self::Log { .. } => "log",
+            Self::RetireEarly { .. } => "retire-early",
+            Self::Inject { .. } => "inject",
+            Self::Retire { .. } | Self::RetireShared { .. } => "retire",
+            Self::Restart { .. } => "restart",
+            Self::Kill { .. } => "kill",
+        }
+    }
+}
+
+/// What decided: a stable name for events and tests, and a sentence for people.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Rule {
+    /// The error is not contained.
+    Uncontainable,
+    /// Uncorrected, in memory of the hypervisor.
+    HypervisorMemory,
+    /// Uncorrected, in memory of the firmware.
+    FirmwareMemory,
+    /// UEU while EL2 ran.
+    HypervisorContextLost,
+    /// UER while EL2 ran.
+    HypervisorNeedsRecovery,
+    /// IDS=1 or uncategorized while EL2 ran.
+    HypervisorUnclassified,
+    /// An SEI without a record while EL2 ran.
+    HypervisorUnclaimed,
+    /// Nothing was lost.
+    Corrected,
+    /// Too many corrected errors on one page.
+    WornPage,
+    /// The interrupted partition owns the page.
+    OwnPage,
+    /// Another partition owns the page, and the interrupted context can go on.
+    ForeignPage,
+    /// Another partition owns the page, and the interrupted context is hurt as well.
+    ForeignPageAndContext,
+    /// Several partitions own the page.
+    SharedPage,
+    /// EL2 was interrupted and can go on.
+    PageAlone,
+    /// There is no page to take away.
+    NoPage,
+    /// An SEI without a record interrupted a guest.
+    Unclaimed,
+}
+
+impl Rule {
+    /// All rules, in the order in which they are tried.
+    pub const ALL: [Self; 16] = [
+        Self::Uncontainable,
+        Self::HypervisorMemory,
+        Self::FirmwareMemory,
+        Self::HypervisorContextLost,
+        Self::HypervisorNeedsRecovery,
+        Self::HypervisorUnclassified,
+        Self::HypervisorUnclaimed,
+        Self::Corrected,
+        Self::WornPage,
+        Self::OwnPage,
+        Self::ForeignPage,
+        Self::ForeignPageAndContext,
+        Self::SharedPage,
+        Self::PageAlone,
+        Self::NoPage,
+        Self::Unclaimed,
+    ];
+
+    /// Returns the name that events carry. It does not change.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Uncontainable => "uncontainable",
+            Self::HypervisorMemory => "hypervisor-memory",
+            Self::FirmwareMemory => "firmware-memory",
+            Self::HypervisorContextLost => "hypervisor-context-lost",
+            Self::HypervisorNeedsRecovery => "hypervisor-needs-recovery",
+            Self::HypervisorUnclassified => "hypervisor-unclassified",
+            Self::HypervisorUnclaimed => "hypervisor-unclaimed",
+            Self::Corrected => "corrected",
+            Self::WornPage => "worn-page",
+            Self::OwnPage => "own-page",
+            Self::ForeignPage => "foreign-page",
+            Self::ForeignPageAndContext => "foreign-page-and-context",
+            Self::SharedPage => "shared-page",
+            Self::PageAlone => "page-alone",
+            Self::NoPage => "no-page",
+            Self::Unclaimed => "unclaimed",
+        }
+    }
+
+    /// Returns what the rule says, as a sentence.
+    pub const fn sentence(self) -> &'static str {
+        match self {
+            Self::Uncontainable => {
+                "The error may be anywhere, so no part of the machine can be trusted."
+            }
+            Self::HypervisorMemory => {
+                "The hypervisor's own memory is bad, and every partition rests on it."
+            }
+            Self::FirmwareMemory => "The firmware's memory is bad, and the hypervisor rests on it.",
+            Self::HypervisorContextLost => {
+                "EL2 was interrupted and cannot go on, and nobody else can do its work."
+            }
+            Self::HypervisorNeedsRecovery => "EL2 was interrupted by an error that it cannot undo.",
+            Self::HypervisorUnclassified => {
+                "EL2 was interrupted by an error that says nothing about what it left intact."
+            }
+            Self::HypervisorUnclaimed => {
+                "EL2 was interrupted by an error that nobody has a record of."
+            }
+            Self::Corrected => {
+                "Nothing was lost; the policy for corrected errors says who is told."
+            }
+            Self::WornPage => "The page had as many corrected errors as its owner's policy allows.",
+            Self::OwnPage => {
+                "The interrupted partition owns the page, and its policy decides about both."
+            }
+            Self::ForeignPage => {
+                "The page belongs to another partition, whose policy decides; the interrupted \
+                 one can go on and is not told."
+            }
+            Self::ForeignPageAndContext => {
+                "The interrupted partition gets what its policy says; the page's owner deals \
+                 with its page as after a UER."
+            }
+            Self::SharedPage => {
+                "Several partitions map the page: the interrupted one gets what its policy \
+                 says, and from UER on all of them lose the page."
+            }
+            Self::PageAlone => {
+                "EL2 was interrupted and can go on; only the page's owner is concerned."
+            }
+            Self::NoPage => {
+                "There is no page of memory to take away; the interrupted partition's policy \
+                 decides."
+            }
+            Self::Unclaimed => {
+                "Nobody has a record of the error: it counts as implementation defined, and the \
+                 interrupted partition's policy decides."
+            }
+        }
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
