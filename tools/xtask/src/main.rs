@@ -1,2 +1,50 @@
-//! Placeholder of the skeleton commit.
-fn main() {}
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What contributors type: `cargo xtask setup`, `build`, `demo`, `test`, `bench`, `check`.
+//!
+//! Each command does all that it needs, in order, and says what it does; nothing has to be
+//! remembered between two of them. Exit codes: 0 all well, 1 something failed, 2 the command
+//! line or the machine cannot be used (and what to do about it is printed).
+#![forbid(unsafe_code)]
+
+mod paths;
+mod process;
+mod setup;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Sets up, builds, shows, tests and measures Firebreak.
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    version,
+    disable_help_subcommand = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Setup(setup::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Setup(args) => setup::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(if error.is::<process::Unusable>() {
+                2
+            } else {
+                1
+            })
+        }
+    }
+}
