@@ -27,7 +27,7 @@ const S2_MASK: u64 = XN | (0b11 << 6) | (0b1111 << 2);
 
 /// Stage 1 AP\[2\], bit 7: read only.
 const S1_READ_ONLY: u64 = 1 << 7;
-/// Stage 1 AP\[1\], bit 6: RES1 in a regime with one privilege level (D8.4.1).
+/// Stage 1 AP\[1\], bit 6: RES1 in a regime with one privilege level.
 const S1_AP1_RES1: u64 = 1 << 6;
 /// The bits that tell the [`El2Attr`]s apart.
 const S1_MASK: u64 = XN | S1_READ_ONLY | (0b111 << 2);
@@ -142,7 +142,7 @@ mod tests {
         }
     }
 
-    /// Values worked out by hand from the Arm ARM's figures, D8.3.2.
+    /// Values worked out by hand from the Arm ARM's figures of VMSAv8-64 block descriptors.
     #[test]
     fn bits_are_those_of_the_manual() {
         assert_eq!(Attributes::NormalRwx.bits(), 0x7fc);

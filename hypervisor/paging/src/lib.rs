@@ -11,7 +11,8 @@
 //!   into valid ones, so it needs no TLB maintenance, and may write at once.
 //! * **Live edits** ([`Stage2::unmap_page`], [`Stage2::map_page`]) happen while vCPUs walk the
 //!   tables. They return a [`Plan`]: descriptor writes, barriers and invalidations in the order
-//!   that break-before-make (D8.16.1) asks for. Nothing that a walker can reach changes before
+//!   that break-before-make asks for (Arm ARM, "Using break-before-make when updating translation
+//!   table entries"). Nothing that a walker can reach changes before
 //!   the kernel carries out the plan.
 //!
 //! Nothing here uses atomics, so it all works with the MMU off.

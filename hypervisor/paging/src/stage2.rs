@@ -8,7 +8,7 @@ use crate::plan::{Op, Plan};
 use crate::table::{self, LAST_LEVEL, Leaf, Root, Span, Walk};
 use crate::{Frames, PagingError};
 
-/// Narrowest space that starts at level 1: smaller ones would start at level 2 (D8.2.7).
+/// Narrowest space that starts at level 1: smaller ones would start at level 2.
 const MIN_IPA_BITS: u8 = 32;
 /// Widest space without FEAT_LPA2.
 const MAX_IPA_BITS: u8 = 48;
@@ -16,7 +16,7 @@ const MAX_IPA_BITS: u8 = 48;
 const ONE_LEVEL1_TABLE_BITS: u8 = 39;
 /// Bits that 16 concatenated tables at level 1 resolve.
 const MOST_LEVEL1_BITS: u8 = 43;
-/// PE widths below this cannot start at level 0 (D8.2.7, table D8-20).
+/// PE widths below this cannot start stage 2 at level 0 with the 4 KiB granule (VTCR_EL2.SL0).
 const LEVEL0_OUTPUT_BITS: u8 = 44;
 
 /// VTCR_EL2: IRGN0 and ORGN0 write-back, SH0 inner shareable, TG0 4 KiB, bit 31 RES1.
@@ -267,7 +267,7 @@ impl Stage2 {
             table::fill_path(frames, new, level + 1, input, page, |_, _| 0);
             table::table_descriptor(new)
         };
-        // Invalid to valid: invalid descriptors are never cached in a TLB (D8.16.1). The first
+        // Invalid to valid: descriptors that fault are never cached in a TLB. The first
         // barrier makes the fresh tables visible before what leads to them.
         let write = Op::Write {
             table,
@@ -292,7 +292,7 @@ fn fresh_tables<F: Frames + ?Sized>(
 }
 
 /// Valid page to hole. The TLBI by IPA leaves entries that combine both stages alone, so the
-/// VM's stage-1 entries go too (D8.17.6.1).
+/// VM's stage-1 entries go too.
 fn unmap_plan(leaf: Leaf, ipa: Ipa, pa: Pa) -> Plan {
     let write = Op::Write {
         table: leaf.table,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The part of table building and walking that stage 1 and stage 2 share.
 //!
-//! A *root* is one table, or up to 16 concatenated ones (stage 2 only, D8.2.8). Below it every
+//! A *root* is one table, or up to 16 concatenated ones (stage 2 only). Below it every
 //! table is one page of 512 descriptors.
 
 use firebreak_abi::{PAGE_SIZE_BYTES, Pa};
