@@ -26,14 +26,14 @@ pub const UNDEFINED_ESR: Esr = Esr::build(Ec::UNKNOWN, true, Iss::UNCATEGORIZED)
 /// Fault status code, ISS\[5:0\] of an abort, as far as a hypervisor tells them apart.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum AbortFsc {
-    /// Address size fault at a level.
-    AddressSize(u8),
-    /// Translation fault at a level.
-    Translation(u8),
+    /// Address size fault at a level; -1 is possible.
+    AddressSize(i8),
+    /// Translation fault at a level; -1 is possible.
+    Translation(i8),
     /// Access flag fault at a level.
-    AccessFlag(u8),
+    AccessFlag(i8),
     /// Permission fault at a level.
-    Permission(u8),
+    Permission(i8),
     /// Synchronous external abort that is not on a table walk.
     External,
     /// Synchronous external abort on a table walk at a level; -1 is possible.
@@ -47,7 +47,7 @@ pub enum AbortFsc {
 impl AbortFsc {
     /// Decodes the lowest six bits. Total.
     pub const fn from_bits(bits: u8) -> Self {
-        let level = bits & 0b11;
+        let level = (bits & 0b11).cast_signed();
         match bits & 0x3f {
             0x00..=0x03 => Self::AddressSize(level),
             0x04..=0x07 => Self::Translation(level),
@@ -60,6 +60,8 @@ impl AbortFsc {
             0x16 => Self::ExternalOnWalk(2),
             0x17 => Self::ExternalOnWalk(3),
             0x21 => Self::Alignment,
+            0x29 => Self::AddressSize(-1),
+            0x2b => Self::Translation(-1),
             other => Self::Other(other),
         }
     }
