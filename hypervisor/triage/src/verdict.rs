@@ -24,12 +24,10 @@ pub struct Decision {
 impl Decision {
     /// Returns the verdict as one word for events: the graver of the two answers.
     pub const fn verdict_name(&self) -> &'static str {
-        let page = self.page.rank();
-        let context = self.context.rank();
-        if page > context {
+        if self.page.rank() > self.context.rank() {
             self.page.name()
         } else {
-            self.context.name_with(page)
+            self.context.name()
         }
     }
 
@@ -97,11 +95,9 @@ impl ContextVerdict {
         }
     }
 
-    /// Names the verdict when the page's, of rank `page`, is no graver.
-    const fn name_with(self, page: u8) -> &'static str {
+    const fn name(self) -> &'static str {
         match self {
             Self::Resume => "log",
-            Self::Inject { .. } if page == PageVerdict::RANK_RETIRE => "retire",
             Self::Inject { .. } => "inject",
             Self::Kill { .. } => "kill",
             Self::Restart { .. } => "restart",
@@ -168,14 +164,12 @@ pub enum PageVerdict {
 }
 
 impl PageVerdict {
-    const RANK_RETIRE: u8 = 3;
-
     const fn rank(self) -> u8 {
         match self {
             Self::None | Self::Log { .. } => 0,
             Self::RetireEarly { .. } => 1,
             Self::Inject { .. } => 2,
-            Self::Retire { .. } | Self::RetireShared { .. } => Self::RANK_RETIRE,
+            Self::Retire { .. } | Self::RetireShared { .. } => 3,
             Self::Restart { .. } => 4,
             Self::Kill { .. } => 5,
         }
