@@ -16,7 +16,7 @@
 
 use crate::psci::error;
 
-/// Power state of a vCPU. The encoding is that of AFFINITY_INFO's return value (DEN0022, 5.7).
+/// Power state of a vCPU. The encoding is that of AFFINITY_INFO's return value (DEN0022, 5.1.5).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum VcpuPower {

@@ -216,7 +216,7 @@ pub fn decide<M: Machine + ?Sized>(call: Call, machine: &M) -> Outcome {
         Call::CpuSuspend { power_state } if power_state & POWER_STATE_RES0 != 0 => {
             Outcome::Return(error::INVALID_PARAMETERS)
         }
-        // A request to power down may be answered by standby (DEN0022, 5.4.5): no state is
+        // A request to power down may be answered by standby (DEN0022, 5.1.2): no state is
         // lost, and the call returns when an interrupt comes.
         Call::CpuSuspend { .. } => Outcome::Suspend,
         Call::CpuOff => Outcome::CpuOff,
