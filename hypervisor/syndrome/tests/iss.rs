@@ -63,7 +63,7 @@ fn oracle_class(bits: &Bits) -> Class {
         ("010", "UEO"),
         ("011", "UER"),
     ] {
-        if bits.is(12, 10, digits) {
+        if bits.is(12, 10, digits.as_bytes()) {
             return Class::Async(name);
         }
     }
