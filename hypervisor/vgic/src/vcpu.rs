@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! One vCPU's half of the vGIC: what its PE owns, and the calls that the kernel makes on it.
+//!
+//! The short paths are here: a timer interrupt or an SGI into a free list register. All that is
+//! less common goes through `engine` (placing) and `revise` (taking back).
+
+use core::sync::atomic::Ordering;
+
+use crate::dist::{Distributor, VcpuShared, routed};
+use crate::effects::{Effects, IntidIter};
+use crate::lr::{HcrControl, ListRegister, LrBank};
+use crate::sgi::{self, SgiRegister};
+use crate::word::{IrqWord, bit};
+use crate::{INTIDS, WORDS};
+
+/// The vGIC state that belongs to the PE of one vCPU.
+///
+/// Every call that takes a bank must come from that PE, while its list registers are this vCPU's.
+pub struct VcpuGic<'d> {
+    pub(crate) dist: &'d Distributor,
+    pub(crate) me: &'d VcpuShared,
+    pub(crate) index: u8,
+    /// Interrupts wait in software because the list registers are full.
+    pub(crate) overflow: bool,
+    /// Private INTIDs that may go straight into a free list register: ready, and nothing waits.
+    pub(crate) direct: u32,
+    /// List registers whose pending state is latched, though their INTID is level-sensitive.
+    pub(crate) latched: u32,
+    pub(crate) hcr: HcrControl,
+    /// INTID that was last put into each list register.
+    pub(crate) lr_intid: [u8; 16],
+    /// List register that each INTID was last put into. Held there exactly when that list register
+    /// is occupied and `lr_intid` names the INTID.
+    pub(crate) lr_index: [u8; INTIDS],
+    /// INTIDs whose active state was moved out of the list registers, to be found again when the
+    /// guest ends them.
+    pub(crate) spilled: [u32; WORDS],
+    /// Priority of each spilled INTID at the time.
+    pub(crate) spilled_priority: [u8; INTIDS],
+}
+
+impl<'d> VcpuGic<'d> {
+    /// The vGIC of vCPU `index` (0 to 7) of a partition. Const, so it can stand in a `static`.
+    pub const fn new(dist: &'d Distributor, index: u8) -> Self {
+        Self {
+            dist,
+            me: dist.shared(index),
+            index: index & 7,
+            overflow: false,
+            direct: 0,
+            latched: 0,
+            hcr: HcrControl {
+                no_pending: false,
+                entry_not_present: false,
+                trap_dir: false,
+            },
+            lr_intid: [0; 16],
+            lr_index: [0; INTIDS],
+            spilled: [0; WORDS],
+            spilled_priority: [0; INTIDS],
+        }
+    }
+
+    /// Returns the vCPU's number.
+    pub const fn index(&self) -> u8 {
+        self.index
+    }
+
+    /// Returns the distributor of the partition.
+    pub const fn distributor(&self) -> &'d Distributor {
+        self.dist
+    }
+
+    /// Delivers a physical interrupt that was acknowledged, but not deactivated, on this PE.
+    ///
+    /// `vintid` has been mapped ([`Distributor::map_private`], [`Distributor::map_spi`]); an INTID
+    /// that the guest's GIC does not have is deactivated and dropped.
+    #[inline]
+    pub fn inject_hw<B: LrBank>(&mut self, bank: &mut B, vintid: u32, pintid: u32) -> Effects {
+        if vintid < 32 && self.direct & bit(vintid) != 0 {
+            let lr = ListRegister::pending(vintid, self.me.private.rank(vintid)).backed_by(pintid);
+            if self.put_direct(bank, vintid, lr) {
+                return Effects::NONE;
+            }
+        }
+        self.inject_hw_slow(bank, vintid, pintid)
+    }
+
+    /// Delivers an edge of an interrupt that has no physical one: a private INTID of this vCPU, or an SPI.
+    pub fn inject<B: LrBank>(&mut self, bank: &mut B, vintid: u32) -> Effects {
+        let posted = self.dist.pend(self.index, vintid);
+        self.settle(bank, posted)
+    }
+
+    /// Sets the line of an emulated device: a private INTID of this vCPU, or an SPI.
+    pub fn set_level<B: LrBank>(&mut self, bank: &mut B, vintid: u32, high: bool) -> Effects {
+        let posted = self.dist.set_level(self.index, vintid, high);
+        if posted == 0 {
+            Effects::NONE
+        } else {
+            self.settle(bank, posted)
+        }
+    }
+
+    /// Carries out a guest's write to an SGI register.
+    #[inline]
+    pub fn send_sgi<B: LrBank>(
+        &mut self,
+        bank: &mut B,
+        register: SgiRegister,
+        value: u64,
+    ) -> Effects {
+        let own = 1u32 << (self.index & 7);
+        let intid = sgi::intid(value);
+        let mut targets = sgi::targets(value, self.dist.present(), own);
+        if register != SgiRegister::Sgi1 {
+            targets = self.only_group0(targets, intid);
+        }
+        let kick = if targets & !own == 0 {
+            0
+        } else {
+            self.post_sgi(targets & !own, intid)
+        };
+        if targets & own != 0 {
+            let lr = ListRegister::pending(intid, self.me.private.rank(intid));
+            if self.direct & bit(intid) == 0 || !self.put_direct(bank, intid, lr) {
+                return Effects::kicks(kick | self.inject(bank, intid).kick);
+            }
+        }
+        Effects::kicks(kick)
+    }
+
+    /// Takes what other PEs posted into the list registers. Call it after a kick, and before a
+    /// vCPU runs for the first time.
+    #[inline]
+    pub fn drain_inbox<B: LrBank>(&mut self, bank: &mut B) -> Effects {
+        if self.me.attention.load(Ordering::Relaxed) == 0 {
+            return Effects::NONE;
+        }
+        Effects::kicks(self.drain(bank))
+    }
+
+    /// Handles the maintenance interrupt: ended level-sensitive interrupts are looked at again,
+    /// waiting ones move up.
+    pub fn maintenance<B: LrBank>(&mut self, bank: &mut B) -> Effects {
+        let mut kick = self.reap(bank);
+        if self.overflow {
+            kick |= self.refill(bank);
+        }
+        self.update_control(bank);
+        self.settle(bank, kick)
+    }
+
+    /// Carries out a guest's trapped `ICC_DIR_EL1` write (see [`HcrControl::trap_dir`]).
+    pub fn deactivate<B: LrBank>(&mut self, bank: &mut B, vintid: u32) -> Effects {
+        if vintid as usize >= INTIDS {
+            return Effects::NONE;
+        }
+        let index = (vintid >> 5) as usize;
+        let word = self.dist.word(self.me, index);
+        word.active.fetch_and(!bit(vintid), Ordering::AcqRel);
+        let posted = self.dist.request_one(
+            self.index,
+            index,
+            bit(vintid),
+            crate::dist::Request::ClearActive,
+        );
+        self.settle(bank, posted)
+    }
+
+    /// Moves everything out of the list registers into software state, so that the PE can be
+    /// switched off or given to another vCPU. [`VcpuGic::resume`] undoes it.
+    ///
+    /// Active interrupts stay active, as the distributor keeps them when a PE powers down.
+    pub fn park<B: LrBank>(&mut self, bank: &mut B) -> Effects {
+        let mut kick = self.reap(bank);
+        for slot in self.occupied(bank) {
+            let lr = ListRegister(bank.lr(slot));
+            if lr.is_active() {
+                self.spill(bank, slot);
+            } else {
+                kick |= self.unload(bank, slot);
+            }
+        }
+        for index in 1..WORDS {
+            let spilled = self.spilled.get(index).copied().unwrap_or(0);
+            for intid in IntidIter::of(index, spilled) {
+                kick |= self.dist.release(intid);
+            }
+        }
+        self.overflow = false;
+        self.direct = 0;
+        self.settle_kicks(kick)
+    }
+
+    /// Brings a parked vCPU back: fills the list registers from software state.
+    pub fn resume<B: LrBank>(&mut self, bank: &mut B) -> Effects {
+        for index in 1..WORDS {
+            if let Some(spilled) = self.spilled.get_mut(index) {
+                *spilled = IntidIter::of(index, *spilled)
+                    .filter(|&intid| self.dist.claim(intid, self.index).is_ok())
+                    .fold(0, |kept, intid| kept | bit(intid));
+            }
+        }
+        let kick = self.refill(bank);
+        bank.set_hcr(self.hcr);
+        let posted = kick | self.drain(bank);
+        self.settle(bank, posted)
+    }
+
+    /// Empties the list registers and forgets everything, physical active states included.
+    ///
+    /// On the vCPU's own PE, before [`Distributor::reset`].
+    pub fn reset<B: LrBank>(&mut self, bank: &mut B) {
+        for index in 0..WORDS {
+            let word = self.dist.word(self.me, index);
+            let hw = word.hw.load(Ordering::Relaxed);
+            let waiting = word.pending.load(Ordering::Relaxed) & routed(self.me, index);
+            let mine = waiting | self.spilled.get(index).copied().unwrap_or(0);
+            for intid in IntidIter::of(index, hw & mine) {
+                bank.deactivate(word.pintid(intid));
+            }
+        }
+        for slot in 0..bank.count() {
+            let lr = ListRegister(bank.lr(slot));
+            if lr.is_hw() && !lr.is_idle() {
+                bank.deactivate(lr.pintid());
+            }
+            bank.set_lr(slot, 0);
+        }
+        *self = Self::new(self.dist, self.index);
+        bank.set_hcr(self.hcr);
+    }
+
+    /// Returns how many interrupts of this vCPU are pending and could be delivered, in list
+    /// registers or waiting.
+    pub fn pending_count<B: LrBank>(&self, bank: &B) -> u32 {
+        (0..WORDS)
+            .map(|index| {
+                let held = self.held(bank, index, ListRegister::PENDING);
+                (held | self.candidates(index) & !self.held(bank, index, u64::MAX)).count_ones()
+            })
+            .sum()
+    }
+
+    /// Puts a private interrupt into the list register that it had before, when that is free.
+    #[inline]
+    fn put_direct<B: LrBank>(&mut self, bank: &mut B, intid: u32, lr: ListRegister) -> bool {
+        let slot = self
+            .lr_index
+            .get((intid & 31) as usize)
+            .copied()
+            .unwrap_or(0)
+            & 15;
+        if bank.elrsr() & 1 << slot == 0 {
+            return false;
+        }
+        if let Some(name) = self.lr_intid.get_mut(usize::from(slot)) {
+            *name = (intid & 31) as u8;
+        }
+        bank.set_lr(usize::from(slot), lr.0);
+        true
+    }
+
+    #[cold]
+    fn inject_hw_slow<B: LrBank>(&mut self, bank: &mut B, vintid: u32, pintid: u32) -> Effects {
+        if vintid < 16 || vintid as usize >= INTIDS {
+            bank.deactivate(pintid);
+            return Effects::NONE;
+        }
+        let word = self.dist.word(self.me, (vintid >> 5) as usize);
+        word.map(vintid, pintid);
+        let posted = self.dist.pend(self.index, vintid);
+        self.settle(bank, posted)
+    }
+
+    /// Posts an SGI to other vCPUs.
+    fn post_sgi(&self, targets: u32, intid: u32) -> u8 {
+        IntidIter::of(0, targets).fold(0, |kick, vcpu| {
+            kick | self.dist.pend((vcpu & 7) as u8, intid)
+        })
+    }
+
+    /// Keeps the targets at which the SGI is configured as group 0.
+    fn only_group0(&self, targets: u32, intid: u32) -> u32 {
+        IntidIter::of(0, targets)
+            .filter(|vcpu| {
+                let word = &self.dist.shared((vcpu & 7) as u8).private;
+                word.group.load(Ordering::Relaxed) & bit(intid) == 0
+            })
+            .fold(0, |kept, vcpu| kept | bit(vcpu))
+    }
+
+    /// Does the own share of what was posted; the rest is to be kicked.
+    pub(crate) fn settle<B: LrBank>(&mut self, bank: &mut B, mut posted: u8) -> Effects {
+        let own = 1 << (self.index & 7);
+        if posted & own != 0 {
+            posted |= self.drain(bank);
+        }
+        Effects::kicks(posted & !own)
+    }
+
+    fn settle_kicks(&self, posted: u8) -> Effects {
+        Effects::kicks(posted & !(1 << (self.index & 7)))
+    }
+
+    /// The word `index` as this vCPU sees it.
+    #[inline]
+    pub(crate) fn word(&self, index: usize) -> &'d IrqWord {
+        if index == 0 {
+            &self.me.private
+        } else {
+            self.dist.spi_word(index)
+        }
+    }
+}
