@@ -93,7 +93,15 @@ fn own_page(evidence: &Evidence, class: Class, policy: &Policy, vm: VmId, pa: Pa
     let context = context_of(reaction, class, vm);
     let page = match reaction {
         Reaction::Log | Reaction::Inject(_) if worn(evidence, class, policy) => {
-            return (context, PageVerdict::RetireEarly { vm, pa }, Rule::WornPage);
+            return (
+                context,
+                PageVerdict::RetireEarly {
+                    vm,
+                    pa,
+                    inject: None,
+                },
+                Rule::WornPage,
+            );
         }
         Reaction::Log | Reaction::Inject(_) => PageVerdict::Log { owner },
         // A dying partition's bad page must not come back with its next life. Its guest is
@@ -217,10 +225,15 @@ fn owners_verdict(
         Class::Ueu | Class::Impdef | Class::Uncategorized => Class::Uer,
     };
     let syndrome = |iss: Option<_>| iss.unwrap_or(class.default_syndrome());
-    let page = match policy.reaction(class).clamped(class) {
-        Reaction::Log | Reaction::Inject(_) if worn(evidence, class, policy) => {
-            return (PageVerdict::RetireEarly { vm, pa }, true);
-        }
+    let reaction = policy.reaction(class).clamped(class);
+    if worn(evidence, class, policy) && matches!(reaction, Reaction::Log | Reaction::Inject(_)) {
+        let inject = match reaction {
+            Reaction::Inject(iss) => Some(syndrome(iss)),
+            _ => None,
+        };
+        return (PageVerdict::RetireEarly { vm, pa, inject }, true);
+    }
+    let page = match reaction {
         Reaction::Log => PageVerdict::Log {
             owner: Owner::Partition(vm),
         },

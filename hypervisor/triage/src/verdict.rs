@@ -134,6 +134,8 @@ pub enum PageVerdict {
         vm: VmId,
         /// An address in it.
         pa: Pa,
+        /// As in [`Retire`](Self::Retire).
+        inject: Option<Iss>,
     },
     /// It is unmapped from every partition that shares it.
     RetireShared {
