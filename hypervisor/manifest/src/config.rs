@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the partitions are to be, as the configuration says it.
+//!
+//! The binding is described in `docs/partitions.md`. `read.rs` fills a [`SystemConfig`] from a
+//! devicetree; `plan.rs` holds it against a board.
+
+mod domain;
+mod read;
+
+pub use read::read_config;
+
+use firebreak_abi::{MAX_PARTITIONS, MAX_VCPUS_PER_PARTITION, Mpidr, PaRange};
+use firebreak_triage::Policy;
+use firebreak_vm::RestartPolicy;
+use heapless::{String, Vec};
+
+/// The longest name of a partition: `[a-z][a-z0-9-]*`, so that it can head console lines.
+pub const MAX_NAME_LEN: usize = 15;
+/// The longest command line, in bytes.
+pub const MAX_BOOTARGS_LEN: usize = 2047;
+/// The highest restart limit.
+pub const MAX_RESTART_LIMIT: u32 = 1000;
+
+/// All partitions.
+#[derive(Clone, Debug, Default)]
+pub struct SystemConfig<'a> {
+    /// In the order of the configuration, which gives the partitions their numbers.
+    pub partitions: Vec<PartitionConfig<'a>, MAX_PARTITIONS>,
+}
+
+/// One partition.
+#[derive(Clone, Debug)]
+pub struct PartitionConfig<'a> {
+    /// Its name.
+    pub name: String<MAX_NAME_LEN>,
+    /// Its vCPUs; as many as `pes`.
+    pub vcpus: u8,
+    /// The PE that each vCPU owns. Empty if the configuration leaves the choice to Firebreak;
+    /// [`crate::validate`] fills it in.
+    pub pes: Vec<Mpidr, MAX_VCPUS_PER_PARTITION>,
+    /// Its RAM, in bytes.
+    pub memory_bytes: u64,
+    /// Its kernel, as loaded.
+    pub kernel: PaRange,
+    /// Its initial RAM disk, as loaded.
+    pub ramdisk: Option<PaRange>,
+    /// Its kernel's command line; empty if there is none.
+    pub bootargs: &'a str,
+    /// Whether it has a PL011.
+    pub console: bool,
+    /// Whether its ID registers show FEAT_RAS, if the PE has it.
+    pub ras_visible: bool,
+    /// Whether it has a watchdog, by whose silence its death is noticed.
+    pub watchdog: bool,
+    /// When it comes back.
+    pub restart: RestartPolicy,
+    /// What is done about errors.
+    pub policy: Policy,
+}
+
+/// Says whether a partition may have this name.
+pub fn is_valid_name(name: &str) -> bool {
+    let mut bytes = name.bytes();
+    name.len() <= MAX_NAME_LEN
+        && bytes.next().is_some_and(|first| first.is_ascii_lowercase())
+        && bytes.all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+}
+
+/// Names of the properties that a partition's node may have.
+pub mod property {
+    /// vCPUs, one cell.
+    pub const CPUS: &str = "cpus";
+    /// RAM in KiB, two cells.
+    pub const MEMORY: &str = "memory";
+    /// There is a PL011, no value.
+    pub const VPL011: &str = "vpl011";
+    /// Affinities of the PEs, two cells for each vCPU.
+    pub const MPIDR: &str = "firebreak,mpidr";
+    /// `reg` of the modules counts from the start of the image, no value.
+    pub const IMAGE_RELATIVE: &str = "firebreak,image-relative";
+    /// Whether the guest sees FEAT_RAS, one cell, 0 or 1.
+    pub const RAS_VISIBLE: &str = "firebreak,ras-visible";
+    /// Whether the guest has a watchdog, one cell, 0 or 1.
+    pub const WATCHDOG: &str = "firebreak,watchdog";
+    /// Whether a reset restarts it, one cell, 0 or 1.
+    pub const RESTART_ON_RESET: &str = "firebreak,restart-on-reset";
+    /// Whether silence restarts it, one cell, 0 or 1.
+    pub const RESTART_ON_SILENCE: &str = "firebreak,restart-on-silence";
+    /// Whether being killed restarts it, one cell, 0 or 1.
+    pub const RESTART_ON_KILL: &str = "firebreak,restart-on-kill";
+    /// How often at most, one cell.
+    pub const RESTART_LIMIT: &str = "firebreak,restart-limit";
+    /// Corrected errors on one page that retire it, one cell, 0 for never.
+    pub const CORRECTED_LIMIT: &str = "firebreak,corrected-limit";
+    /// Followed by the name of a class of error: a policy word.
+    pub const ON_PREFIX: &str = "firebreak,on-";
+}

@@ -1,0 +1,452 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! One partition's node and its modules, property by property.
+
+use firebreak_abi::{MAX_VCPUS_PER_PARTITION, Mpidr, Pa, PaRange};
+use firebreak_triage::{Class, Policy, Reaction};
+use firebreak_vm::RestartPolicy;
+use heapless::{String, Vec};
+
+use super::read::CellCounts;
+use super::{MAX_BOOTARGS_LEN, MAX_RESTART_LIMIT, PartitionConfig, is_valid_name, property};
+use crate::error::{DtError, Fault, NodePath};
+use crate::value::Value;
+
+/// A partition's node while it is read.
+pub(super) struct Domain<'a> {
+    path: NodePath<'a>,
+    partition: PartitionConfig<'a>,
+    cells: CellCounts,
+    image_relative: bool,
+    kernel_seen: bool,
+    /// One bit for each known property that was there.
+    seen: u32,
+}
+
+/// Known properties, each with its bit in `Domain::seen`.
+#[derive(Clone, Copy)]
+enum Known {
+    Compatible,
+    Cells,
+    Phandle,
+    Cpus,
+    Memory,
+    Vpl011,
+    Mpidr,
+    ImageRelative,
+    RasVisible,
+    Watchdog,
+    OnReset,
+    OnSilence,
+    OnKill,
+    Limit,
+    CorrectedLimit,
+    On(Class),
+}
+
+impl Known {
+    fn find(name: &str) -> Option<Self> {
+        Some(match name {
+            "compatible" => Self::Compatible,
+            "#address-cells" | "#size-cells" => Self::Cells,
+            "phandle" | "linux,phandle" => Self::Phandle,
+            property::CPUS => Self::Cpus,
+            property::MEMORY => Self::Memory,
+            property::VPL011 => Self::Vpl011,
+            property::MPIDR => Self::Mpidr,
+            property::IMAGE_RELATIVE => Self::ImageRelative,
+            property::RAS_VISIBLE => Self::RasVisible,
+            property::WATCHDOG => Self::Watchdog,
+            property::RESTART_ON_RESET => Self::OnReset,
+            property::RESTART_ON_SILENCE => Self::OnSilence,
+            property::RESTART_ON_KILL => Self::OnKill,
+            property::RESTART_LIMIT => Self::Limit,
+            property::CORRECTED_LIMIT => Self::CorrectedLimit,
+            _ => {
+                let class = name.strip_prefix(property::ON_PREFIX)?;
+                Self::On(Class::ALL.into_iter().find(|one| one.name() == class)?)
+            }
+        })
+    }
+
+    /// The bit, or 0 for a property that may be repeated under two names.
+    fn bit(self) -> u32 {
+        match self {
+            Self::Compatible => 1 << 0,
+            Self::Cells | Self::Phandle => 0,
+            Self::Cpus => 1 << 1,
+            Self::Memory => 1 << 2,
+            Self::Vpl011 => 1 << 3,
+            Self::Mpidr => 1 << 4,
+            Self::ImageRelative => 1 << 5,
+            Self::RasVisible => 1 << 6,
+            Self::Watchdog => 1 << 7,
+            Self::OnReset => 1 << 8,
+            Self::OnSilence => 1 << 9,
+            Self::OnKill => 1 << 10,
+            Self::Limit => 1 << 11,
+            Self::CorrectedLimit => 1 << 12,
+            Self::On(Class::Corrected) => 1 << 13,
+            Self::On(Class::Ueo) => 1 << 14,
+            Self::On(Class::Uer) => 1 << 15,
+            Self::On(Class::Ueu) => 1 << 16,
+            Self::On(Class::Impdef) => 1 << 17,
+            Self::On(Class::Uncategorized) => 1 << 18,
+        }
+    }
+}
+
+impl<'a> Domain<'a> {
+    /// Starts with the node's name, which is the partition's.
+    pub(super) fn new(path: NodePath<'a>, node_name: &'a [u8]) -> Result<Self, DtError<'a>> {
+        const NAME: &str =
+            "is no name for a partition; use up to 15 of a-z, 0-9 and -, a letter first";
+        let text = node_name
+            .split(|byte| *byte == b'@')
+            .next()
+            .unwrap_or_default();
+        let name = core::str::from_utf8(text)
+            .ok()
+            .filter(|name| is_valid_name(name))
+            .and_then(|name| String::try_from(name).ok())
+            .ok_or(DtError::Node {
+                node: path,
+                fault: Fault::Value(NAME),
+            })?;
+        Ok(Self {
+            path,
+            partition: PartitionConfig {
+                name,
+                vcpus: 0,
+                pes: Vec::new(),
+                memory_bytes: 0,
+                kernel: PaRange::default(),
+                ramdisk: None,
+                bootargs: "",
+                console: false,
+                ras_visible: true,
+                watchdog: true,
+                restart: RestartPolicy::default(),
+                policy: Policy::default(),
+            },
+            cells: CellCounts::default(),
+            image_relative: false,
+            kernel_seen: false,
+            seen: 0,
+        })
+    }
+
+    fn fault<T>(&self, property: &'a str, fault: Fault<'a>) -> Result<T, DtError<'a>> {
+        Err(DtError::Property {
+            node: self.path,
+            property,
+            fault,
+        })
+    }
+
+    /// Takes one property.
+    pub(super) fn property(
+        &mut self,
+        raw_name: &'a [u8],
+        value: Value<'a>,
+    ) -> Result<(), DtError<'a>> {
+        let name = core::str::from_utf8(raw_name).unwrap_or("?");
+        let Some(known) = Known::find(name) else {
+            return self.fault(name, Fault::Unknown);
+        };
+        if self.seen & known.bit() != 0 {
+            return self.fault(name, Fault::Duplicate);
+        }
+        self.seen |= known.bit();
+        match known {
+            Known::Compatible | Known::Phandle => {}
+            Known::Cells => {
+                self.cells.note(self.path, raw_name, value)?;
+            }
+            Known::Cpus => self.vcpus(name, value)?,
+            Known::Memory => self.memory(name, value)?,
+            Known::Vpl011 => {
+                // Xen's binding also knows a value here; it means the same.
+                self.partition.console = true;
+            }
+            Known::Mpidr => self.pes(name, value)?,
+            Known::ImageRelative => self.image_relative = true,
+            Known::RasVisible => self.partition.ras_visible = self.flag(name, value)?,
+            Known::Watchdog => self.partition.watchdog = self.flag(name, value)?,
+            Known::OnReset => self.partition.restart.on_reset = self.flag(name, value)?,
+            Known::OnSilence => self.partition.restart.on_silence = self.flag(name, value)?,
+            Known::OnKill => self.partition.restart.on_kill = self.flag(name, value)?,
+            Known::Limit => match value.u32() {
+                Some(limit @ 0..=MAX_RESTART_LIMIT) => self.partition.restart.limit = limit,
+                _ => return self.fault(name, Fault::Form("one cell, 0 to 1000")),
+            },
+            Known::CorrectedLimit => {
+                match value.u32().and_then(|limit| u16::try_from(limit).ok()) {
+                    Some(limit) => self.partition.policy.corrected_limit = limit,
+                    None => return self.fault(name, Fault::Form("one cell, 0 to 65535")),
+                }
+            }
+            Known::On(class) => self.reaction(name, class, value)?,
+        }
+        Ok(())
+    }
+
+    fn flag(&self, name: &'a str, value: Value<'a>) -> Result<bool, DtError<'a>> {
+        match value.u32() {
+            Some(0) => Ok(false),
+            Some(1) => Ok(true),
+            _ => self.fault(name, Fault::Form("one cell, 0 or 1")),
+        }
+    }
+
+    fn vcpus(&mut self, name: &'a str, value: Value<'a>) -> Result<(), DtError<'a>> {
+        let count = value
+            .u32()
+            .and_then(|count| u8::try_from(count).ok())
+            .unwrap_or(u8::MAX);
+        if count == 0 || usize::from(count) > MAX_VCPUS_PER_PARTITION {
+            return self.fault(name, Fault::Form("one cell, 1 to 8 vCPUs"));
+        }
+        self.partition.vcpus = count;
+        Ok(())
+    }
+
+    fn memory(&mut self, name: &'a str, value: Value<'a>) -> Result<(), DtError<'a>> {
+        let bytes = match (value.len(), value.number()) {
+            (8, Some(kib)) => kib.checked_mul(1024),
+            _ => return self.fault(name, Fault::Form("KiB as two cells")),
+        };
+        match bytes {
+            Some(bytes) if bytes > 0 => self.partition.memory_bytes = bytes,
+            _ => {
+                return self.fault(
+                    name,
+                    Fault::Form("a number of KiB that is neither 0 nor beyond 64 bits"),
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn pes(&mut self, name: &'a str, value: Value<'a>) -> Result<(), DtError<'a>> {
+        const FORM: &str = "two cells for each vCPU: the PE's affinity";
+        let Some(mut cells) = value.cells() else {
+            return self.fault(name, Fault::Form(FORM));
+        };
+        while !cells.is_done() {
+            let Some(raw) = cells.number(2) else {
+                return self.fault(name, Fault::Form(FORM));
+            };
+            let mpidr = Mpidr::from_raw(raw);
+            if mpidr.get() != raw {
+                return self.fault(
+                    name,
+                    Fault::Value("has bits outside of MPIDR_EL1's affinity; clear them"),
+                );
+            }
+            if self.partition.pes.contains(&mpidr) {
+                return self.fault(
+                    name,
+                    Fault::Value("names a PE twice; each vCPU needs one of its own"),
+                );
+            }
+            if self.partition.pes.push(mpidr).is_err() {
+                let most = MAX_VCPUS_PER_PARTITION;
+                return self.fault(name, Fault::TooMany { what: "PEs", most });
+            }
+        }
+        Ok(())
+    }
+
+    fn reaction(
+        &mut self,
+        name: &'a str,
+        class: Class,
+        value: Value<'a>,
+    ) -> Result<(), DtError<'a>> {
+        let Some(word) = value.text() else {
+            return self.fault(name, Fault::Form("a policy word"));
+        };
+        match Reaction::parse(word).and_then(|reaction| reaction.check(class).map(|()| reaction)) {
+            Ok(reaction) => self.partition.policy.set(class, reaction),
+            Err(error) => return self.fault(name, Fault::Reaction(error)),
+        }
+        Ok(())
+    }
+
+    /// Takes one module.
+    pub(super) fn module(
+        &mut self,
+        module: ModuleNode<'a>,
+        image_base: Pa,
+    ) -> Result<(), DtError<'a>> {
+        let path = module.path;
+        let wrong = |property, fault| {
+            Err(DtError::Property {
+                node: path,
+                property,
+                fault,
+            })
+        };
+        let base = if self.image_relative {
+            image_base.get()
+        } else {
+            0
+        };
+        let Some(compatible) = module.compatible else {
+            return wrong(
+                "compatible",
+                Fault::Missing("say \"multiboot,kernel\" or \"multiboot,ramdisk\""),
+            );
+        };
+        let range = module.range(self.cells, base)?;
+        if compatible.has("multiboot,kernel") {
+            if self.kernel_seen {
+                return Err(DtError::Node {
+                    node: path,
+                    fault: Fault::Value("is a second kernel; remove one"),
+                });
+            }
+            self.kernel_seen = true;
+            self.partition.kernel = range;
+            if let Some(bootargs) = module.bootargs {
+                self.partition.bootargs = match bootargs.text() {
+                    Some(text) if text.len() <= MAX_BOOTARGS_LEN => text,
+                    _ => return wrong("bootargs", Fault::Form("text of at most 2047 bytes")),
+                };
+            }
+            return Ok(());
+        }
+        if module.bootargs.is_some() {
+            return wrong(
+                "bootargs",
+                Fault::Value("belongs to the kernel's module; move it there"),
+            );
+        }
+        if !compatible.has("multiboot,ramdisk") {
+            return wrong(
+                "compatible",
+                Fault::Value(
+                    "is no module that is supported; use \"multiboot,kernel\" or \"multiboot,ramdisk\"",
+                ),
+            );
+        }
+        if self.partition.ramdisk.replace(range).is_some() {
+            return Err(DtError::Node {
+                node: path,
+                fault: Fault::Value("is a second ramdisk; remove one"),
+            });
+        }
+        Ok(())
+    }
+
+    /// Checks that nothing is missing and that the parts fit each other.
+    pub(super) fn finish(self) -> Result<PartitionConfig<'a>, DtError<'a>> {
+        if self.partition.vcpus == 0 {
+            return self.fault(property::CPUS, Fault::Missing("say how many vCPUs"));
+        }
+        if self.partition.memory_bytes == 0 {
+            return self.fault(property::MEMORY, Fault::Missing("say how many KiB of RAM"));
+        }
+        if !self.kernel_seen {
+            let fault = Fault::Value("has no kernel; add a module \"multiboot,kernel\"");
+            return Err(DtError::Node {
+                node: self.path,
+                fault,
+            });
+        }
+        let pes = self.partition.pes.len();
+        if self.seen & Known::Mpidr.bit() != 0 && pes != usize::from(self.partition.vcpus) {
+            return self.fault(
+                property::MPIDR,
+                Fault::Value(
+                    "names not as many PEs as there are vCPUs; each vCPU needs one of its own",
+                ),
+            );
+        }
+        Ok(self.partition)
+    }
+}
+
+/// A module's node while it is read.
+pub(super) struct ModuleNode<'a> {
+    path: NodePath<'a>,
+    compatible: Option<Value<'a>>,
+    reg: Option<Value<'a>>,
+    bootargs: Option<Value<'a>>,
+}
+
+impl<'a> ModuleNode<'a> {
+    pub(super) const fn new(path: NodePath<'a>) -> Self {
+        Self {
+            path,
+            compatible: None,
+            reg: None,
+            bootargs: None,
+        }
+    }
+
+    /// Takes one property.
+    pub(super) fn property(
+        &mut self,
+        raw_name: &'a [u8],
+        value: Value<'a>,
+    ) -> Result<(), DtError<'a>> {
+        let slot = match raw_name {
+            b"compatible" => &mut self.compatible,
+            b"reg" => &mut self.reg,
+            b"bootargs" => &mut self.bootargs,
+            b"phandle" | b"linux,phandle" => return Ok(()),
+            _ => {
+                let property = core::str::from_utf8(raw_name).unwrap_or("?");
+                return Err(DtError::Property {
+                    node: self.path,
+                    property,
+                    fault: Fault::Unknown,
+                });
+            }
+        };
+        if slot.replace(value).is_some() {
+            let property = core::str::from_utf8(raw_name).unwrap_or("?");
+            return Err(DtError::Property {
+                node: self.path,
+                property,
+                fault: Fault::Duplicate,
+            });
+        }
+        Ok(())
+    }
+
+    fn range(&self, counts: CellCounts, base: u64) -> Result<PaRange, DtError<'a>> {
+        let wrong = |fault| DtError::Property {
+            node: self.path,
+            property: "reg",
+            fault,
+        };
+        let reg = self
+            .reg
+            .ok_or(wrong(Fault::Missing("say where the module stands")))?;
+        let form = || {
+            wrong(Fault::Form(
+                "one address and length, by the partition's cell counts",
+            ))
+        };
+        let mut cells = reg.cells().ok_or_else(form)?;
+        let start = cells.number(counts.address).ok_or_else(form)?;
+        let len_bytes = cells.number(counts.size).ok_or_else(form)?;
+        if !cells.is_done() {
+            return Err(form());
+        }
+        if len_bytes == 0 {
+            return Err(wrong(Fault::Value(
+                "has length 0; give the module's length",
+            )));
+        }
+        let start = start
+            .checked_add(base)
+            .filter(|start| start.checked_add(len_bytes).is_some());
+        let start = start.ok_or(wrong(Fault::Value(
+            "ends behind the address space; correct it",
+        )))?;
+        Ok(PaRange::new(start, len_bytes))
+    }
+}

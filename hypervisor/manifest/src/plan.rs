@@ -1,0 +1,399 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Holds a configuration against a board, and gives each partition its PEs and its memory.
+//!
+//! The same function runs in `firebreak check` and at EL2, so what the checker accepts boots on
+//! the board that it was told of, and what it refuses would have been refused there with the
+//! same words.
+
+use core::fmt;
+
+use firebreak_abi::{MAX_PARTITIONS, MAX_VCPUS_PER_PARTITION, Mpidr, PaRange};
+use firebreak_vm::memory::{BLOCK_BYTES, MAX_FREE_RANGES};
+use firebreak_vm::{PlanError, Request, plan_memory};
+use heapless::{String, Vec};
+
+use crate::board::Board;
+use crate::config::{MAX_NAME_LEN, PartitionConfig, SystemConfig};
+
+/// What each partition gets.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryPlan {
+    /// In the order of the configuration.
+    pub placements: Vec<Placement, MAX_PARTITIONS>,
+}
+
+/// What one partition gets.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Placement {
+    /// Its RAM, 2 MiB aligned.
+    pub ram: PaRange,
+    /// The PE of each of its vCPUs.
+    pub pes: Vec<Mpidr, MAX_VCPUS_PER_PARTITION>,
+}
+
+/// Which part of a partition.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ModuleKind {
+    /// Its kernel.
+    Kernel,
+    /// Its initial RAM disk.
+    Ramdisk,
+}
+
+impl fmt::Display for ModuleKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Kernel => "kernel",
+            Self::Ramdisk => "ramdisk",
+        })
+    }
+}
+
+/// Why a configuration cannot run on a board.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum SystemError {
+    /// There is no partition.
+    NoPartitions,
+    /// The board has no memory.
+    NoMemory,
+    /// The board's memory and reservations are in too many pieces.
+    Fragmented,
+    /// One partition cannot be had.
+    Partition {
+        /// Its place in the configuration.
+        index: usize,
+        /// Its name.
+        name: String<MAX_NAME_LEN>,
+        /// What is wrong with it.
+        fault: PartitionFault,
+    },
+}
+
+/// What is wrong with a partition.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum PartitionFault {
+    /// The board has not this PE.
+    PeAbsent {
+        /// The PE that was asked for.
+        mpidr: Mpidr,
+        /// How many the board has.
+        pes: usize,
+    },
+    /// Another partition owns this PE.
+    PeTaken {
+        /// The PE.
+        mpidr: Mpidr,
+        /// Its owner.
+        owner: String<MAX_NAME_LEN>,
+    },
+    /// Not as many PEs are left as it has vCPUs.
+    NoPeLeft {
+        /// vCPUs.
+        wanted: usize,
+        /// PEs that no partition owns.
+        left: usize,
+    },
+    /// Memory is not a positive multiple of 2 MiB.
+    MemoryGranule {
+        /// What was asked for, in bytes.
+        bytes: u64,
+    },
+    /// No such piece of memory is left.
+    MemoryTooBig {
+        /// What was asked for, in bytes.
+        bytes: u64,
+        /// The largest piece that is left, in bytes.
+        longest_bytes: u64,
+    },
+    /// A module stands where neither the image nor free RAM is.
+    ModuleOutside {
+        /// Which module.
+        module: ModuleKind,
+        /// Where it stands.
+        range: PaRange,
+    },
+    /// A module is longer than the partition's memory.
+    ModuleTooLong {
+        /// Which module.
+        module: ModuleKind,
+        /// Its length.
+        bytes: u64,
+        /// The partition's memory.
+        memory_bytes: u64,
+    },
+}
+
+impl fmt::Display for SystemError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoPartitions => f.write_str("there is no partition; describe at least one"),
+            Self::NoMemory => f.write_str("the board has no memory; check its devicetree"),
+            Self::Fragmented => {
+                f.write_str("the board's memory is in too many pieces; merge reservations")
+            }
+            Self::Partition { name, fault, .. } => write!(f, "partition {name}: {fault}"),
+        }
+    }
+}
+
+impl fmt::Display for PartitionFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PeAbsent { mpidr, pes } => {
+                write!(
+                    f,
+                    "PE {:#x} is not on this board, which has {pes}; choose another",
+                    mpidr.get()
+                )
+            }
+            Self::PeTaken { mpidr, owner } => {
+                write!(
+                    f,
+                    "PE {:#x} belongs to partition {owner}; each PE has one owner",
+                    mpidr.get()
+                )
+            }
+            Self::NoPeLeft { wanted, left } => {
+                write!(
+                    f,
+                    "{wanted} vCPU(s) need as many PEs, {left} are left; use fewer vCPUs"
+                )
+            }
+            Self::MemoryGranule { bytes } => {
+                write!(
+                    f,
+                    "{bytes:#x} bytes of memory are not a positive multiple of 2 MiB; round it"
+                )
+            }
+            Self::MemoryTooBig {
+                bytes,
+                longest_bytes,
+            } => write!(
+                f,
+                "{} MiB of memory in one piece are not left, {} MiB are; ask for less",
+                bytes >> 20,
+                longest_bytes >> 20
+            ),
+            Self::ModuleOutside { module, range } => write!(
+                f,
+                "the {module} at {:#x}, {:#x} bytes, is neither in the image nor in free RAM; load it elsewhere",
+                range.start, range.len_bytes
+            ),
+            Self::ModuleTooLong {
+                module,
+                bytes,
+                memory_bytes,
+            } => write!(
+                f,
+                "the {module} has {bytes:#x} bytes, its memory {memory_bytes:#x}; give it more memory"
+            ),
+        }
+    }
+}
+
+impl core::error::Error for SystemError {}
+
+/// Checks everything that needs the whole system, and places the partitions.
+///
+/// `hypervisor` is the image in memory: the hypervisor with its BSS and all payloads behind it.
+/// What else must stay untouched is in `board.reserved`.
+///
+/// # Errors
+///
+/// The first partition that cannot be had, and why.
+pub fn validate(
+    board: &Board,
+    config: &SystemConfig<'_>,
+    hypervisor: PaRange,
+) -> Result<MemoryPlan, SystemError> {
+    if config.partitions.is_empty() {
+        return Err(SystemError::NoPartitions);
+    }
+    if board.memory.is_empty() {
+        return Err(SystemError::NoMemory);
+    }
+    let pes = assign_pes(board, config)?;
+    for (index, partition) in config.partitions.iter().enumerate() {
+        let checked =
+            check_memory(partition).and_then(|()| check_modules(board, partition, hypervisor));
+        checked.map_err(|fault| refuse(index, partition, fault))?;
+    }
+    let ram = place(board, config, hypervisor)?;
+    let mut plan = MemoryPlan::default();
+    for (ram, pes) in ram.into_iter().zip(pes) {
+        // As many as partitions, which fit.
+        let _ = plan.placements.push(Placement { ram, pes });
+    }
+    Ok(plan)
+}
+
+fn refuse(index: usize, partition: &PartitionConfig<'_>, fault: PartitionFault) -> SystemError {
+    SystemError::Partition {
+        index,
+        name: partition.name.clone(),
+        fault,
+    }
+}
+
+type Pes = Vec<Mpidr, MAX_VCPUS_PER_PARTITION>;
+
+/// Gives explicit wishes first, then what is left, in the order of the board.
+fn assign_pes(
+    board: &Board,
+    config: &SystemConfig<'_>,
+) -> Result<Vec<Pes, MAX_PARTITIONS>, SystemError> {
+    let mut owners: Vec<(Mpidr, usize), { firebreak_abi::MAX_PES }> = Vec::new();
+    for (index, partition) in config.partitions.iter().enumerate() {
+        for mpidr in &partition.pes {
+            let taken = owners.iter().find(|(taken, _)| taken == mpidr).copied();
+            let fault = match taken {
+                Some((_, owner)) => PartitionFault::PeTaken {
+                    mpidr: *mpidr,
+                    owner: config
+                        .partitions
+                        .get(owner)
+                        .map(|one| one.name.clone())
+                        .unwrap_or_default(),
+                },
+                None if board.has_pe(*mpidr) && owners.push((*mpidr, index)).is_ok() => continue,
+                None => PartitionFault::PeAbsent {
+                    mpidr: *mpidr,
+                    pes: board.cpus.len(),
+                },
+            };
+            return Err(refuse(index, partition, fault));
+        }
+    }
+    let mut all = Vec::new();
+    for (index, partition) in config.partitions.iter().enumerate() {
+        let mut pes = partition.pes.clone();
+        if pes.is_empty() {
+            let left = board.cpus.len().saturating_sub(owners.len());
+            let wanted = usize::from(partition.vcpus);
+            if wanted > left {
+                return Err(refuse(
+                    index,
+                    partition,
+                    PartitionFault::NoPeLeft { wanted, left },
+                ));
+            }
+            for mpidr in &board.cpus {
+                if pes.len() < wanted && !owners.iter().any(|(taken, _)| taken == mpidr) {
+                    let _ = owners.push((*mpidr, index));
+                    let _ = pes.push(*mpidr);
+                }
+            }
+        }
+        let _ = all.push(pes);
+    }
+    Ok(all)
+}
+
+fn check_memory(partition: &PartitionConfig<'_>) -> Result<(), PartitionFault> {
+    let bytes = partition.memory_bytes;
+    if bytes == 0 || bytes & (BLOCK_BYTES - 1) != 0 {
+        return Err(PartitionFault::MemoryGranule { bytes });
+    }
+    Ok(())
+}
+
+fn modules(partition: &PartitionConfig<'_>) -> impl Iterator<Item = (ModuleKind, PaRange)> {
+    let ramdisk = partition.ramdisk.map(|range| (ModuleKind::Ramdisk, range));
+    core::iter::once((ModuleKind::Kernel, partition.kernel)).chain(ramdisk)
+}
+
+fn contains(outer: PaRange, inner: PaRange) -> bool {
+    inner.start >= outer.start && inner.end() <= outer.end()
+}
+
+fn check_modules(
+    board: &Board,
+    partition: &PartitionConfig<'_>,
+    image: PaRange,
+) -> Result<(), PartitionFault> {
+    for (module, range) in modules(partition) {
+        let in_ram = board.memory.iter().any(|ram| contains(*ram, range))
+            && !range.overlaps(image)
+            && !board
+                .reserved
+                .iter()
+                .any(|reserved| reserved.overlaps(range));
+        if !contains(image, range) && !in_ram {
+            return Err(PartitionFault::ModuleOutside { module, range });
+        }
+        let (bytes, memory_bytes) = (range.len_bytes, partition.memory_bytes);
+        if bytes > memory_bytes {
+            return Err(PartitionFault::ModuleTooLong {
+                module,
+                bytes,
+                memory_bytes,
+            });
+        }
+    }
+    Ok(())
+}
+
+fn place(
+    board: &Board,
+    config: &SystemConfig<'_>,
+    image: PaRange,
+) -> Result<Vec<PaRange, MAX_PARTITIONS>, SystemError> {
+    let mut free: Vec<PaRange, MAX_FREE_RANGES> = Vec::new();
+    free.extend_from_slice(&board.memory)
+        .map_err(|_| SystemError::Fragmented)?;
+    take(&mut free, image)?;
+    for reserved in &board.reserved {
+        take(&mut free, *reserved)?;
+    }
+    let mut requests: Vec<Request, MAX_PARTITIONS> = Vec::new();
+    for partition in &config.partitions {
+        for (_, module) in modules(partition) {
+            take(&mut free, module)?;
+        }
+        let _ = requests.push(Request {
+            len_bytes: partition.memory_bytes,
+            align_bytes: BLOCK_BYTES,
+        });
+    }
+    plan_memory(&free, &requests).map_err(|error| match error {
+        PlanError::DoesNotFit {
+            index,
+            len_bytes,
+            longest_bytes,
+        } => match config.partitions.get(index) {
+            Some(partition) => refuse(
+                index,
+                partition,
+                PartitionFault::MemoryTooBig {
+                    bytes: len_bytes,
+                    longest_bytes,
+                },
+            ),
+            None => SystemError::Fragmented,
+        },
+        _ => SystemError::Fragmented,
+    })
+}
+
+/// Cuts a range out of the free ones.
+fn take(free: &mut Vec<PaRange, MAX_FREE_RANGES>, taken: PaRange) -> Result<(), SystemError> {
+    let mut index = 0;
+    while let Some(piece) = free.get(index).copied() {
+        if !piece.overlaps(taken) {
+            index += 1;
+            continue;
+        }
+        free.swap_remove(index);
+        let between = |from: u64, to: u64| PaRange::new(from, to.saturating_sub(from));
+        let rests = [
+            between(piece.start.get(), taken.start.get().max(piece.start.get())),
+            between(taken.end().get().min(piece.end().get()), piece.end().get()),
+        ];
+        for rest in rests.into_iter().filter(|rest| rest.len_bytes != 0) {
+            free.push(rest).map_err(|_| SystemError::Fragmented)?;
+        }
+        // What was swapped in, or a rest, stands here now; neither can overlap for ever, since
+        // rests never overlap `taken`.
+    }
+    Ok(())
+}
