@@ -18,5 +18,8 @@
     )
 )]
 
+pub mod boot_record;
+pub mod command;
+pub mod errors;
 pub mod fdt;
 pub mod psci;

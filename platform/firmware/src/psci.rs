@@ -50,6 +50,8 @@ pub enum Error {
     NotSupported = -1,
     /// No such PE, level or state.
     InvalidParameters = -2,
+    /// Not now.
+    Denied = -3,
     /// The PE is on.
     AlreadyOn = -4,
     /// The PE is on its way up.
@@ -69,6 +71,11 @@ impl Error {
 const RAM_START: u64 = 0x4000_0000;
 /// First address behind all RAM of QEMU `virt`.
 const RAM_END: u64 = 0x40_0000_0000;
+/// Says whether an address lies where QEMU `virt` has RAM of the normal world.
+pub fn is_ram(address: u64) -> bool {
+    (RAM_START..RAM_END).contains(&address)
+}
+
 /// CPU_SUSPEND, extended or original format: bit that asks for a power-down state.
 const POWER_DOWN: u64 = 1 << 30 | 1 << 16;
 
@@ -122,7 +129,7 @@ impl Psci {
     /// The PSCI error to return.
     pub fn cpu_on(&mut self, target: u64, start: Start) -> Result<usize, Error> {
         let pe = self.pe(target)?;
-        if !start.entry.is_multiple_of(4) || !(RAM_START..RAM_END).contains(&start.entry) {
+        if !start.entry.is_multiple_of(4) || !is_ram(start.entry) {
             return Err(Error::InvalidAddress);
         }
         let power = self.pes.get_mut(pe).ok_or(Error::InvalidParameters)?;

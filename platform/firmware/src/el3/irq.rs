@@ -1,16 +1,24 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Group 0 interrupts: the secure UART, the secure timer, and the SGI between PEs' firmware.
 
+use firebreak_el3::command::{Command, LineBuffer};
+use spin::Mutex;
+
 use super::frame::Frame;
-use super::{gic, log, sysreg};
+use super::{gic, lock, log, ras, sysreg};
 
 /// Most interrupts handled in one go: a device that never falls silent must not keep EL3 here.
 const MOST: usize = 16;
+/// Most bytes read in one go, for the same reason. More raise the interrupt again.
+const MOST_BYTES: usize = 256;
+
+/// The line that the host is typing.
+static LINE: Mutex<LineBuffer> = Mutex::new(LineBuffer::new());
 
 /// Called by `vectors.S` for an FIQ from below.
 #[unsafe(no_mangle)]
 extern "C" fn el3_fiq(frame: &mut Frame) {
-    drain(super::sysreg::mpidr_el1() as usize & 0xff, Some(frame));
+    drain(sysreg::this_pe(), Some(frame));
 }
 
 /// Lets the host's commands in.
@@ -20,21 +28,47 @@ pub(super) fn enable_uart() {
 
 /// Handles what is pending in Group 0 on this PE. `frame` is the interrupted context, none when
 /// the PE is off.
-pub(super) fn drain(_pe: usize, _frame: Option<&mut Frame>) {
+pub(super) fn drain(pe: usize, frame: Option<&mut Frame>) {
     for _ in 0..MOST {
         // The level-sensitive sources must still be asserted here, or the read says 1023.
         let intid = sysreg::icc_iar0_el1() as u32 & 0xff_ffff;
         match intid {
-            gic::UART_INTID => {
-                log::clear_rx_interrupt();
-                while log::read_byte().is_some() {}
-            }
+            gic::UART_INTID => read_commands(pe),
             gic::TIMER_INTID => sysreg::write_cntps_ctl_el1(0),
             gic::SGI_INTID => {}
-            _ => return,
+            _ => break,
         }
         sysreg::isb();
         sysreg::write_icc_eoir0_el1(u64::from(intid));
         sysreg::isb();
+    }
+    ras::service(pe, frame, false);
+}
+
+fn read_commands(pe: usize) {
+    // In this order: a byte that comes between the last read and a clear behind it would lose
+    // its interrupt.
+    log::clear_rx_interrupt();
+    for _ in 0..MOST_BYTES {
+        let Some(byte) = log::read_byte() else { return };
+        match lock::with(&LINE, |line| line.push(byte)) {
+            Some(Ok(command)) => run(pe, command),
+            Some(Err(text)) => log::line(format_args!("error text={text}")),
+            None => {}
+        }
+    }
+}
+
+fn run(this_pe: usize, command: Command) {
+    match command {
+        Command::Ping => log::line(format_args!("pong")),
+        Command::Raise { pe, request } => match ras::post(pe, request) {
+            Ok(()) if pe == this_pe => {}
+            Ok(()) => ras::wake(pe),
+            Err(text) => {
+                let id = request.error.id;
+                log::line(format_args!("error text={text} id={id} pe={pe}"));
+            }
+        },
     }
 }

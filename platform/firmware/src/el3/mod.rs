@@ -4,6 +4,7 @@
 //! All of EL3 runs with every exception masked, on one stack for each PE. What two PEs share is
 //! behind [`lock::with`], whose wait is bounded.
 
+mod bert;
 mod dt;
 mod frame;
 mod gic;
@@ -14,6 +15,8 @@ mod mmio;
 mod panic;
 mod pe;
 mod power;
+mod ras;
+mod region;
 mod smc;
 mod sysreg;
 
@@ -64,6 +67,7 @@ static PSCI: Mutex<Psci> = Mutex::new(Psci::new(1));
 #[unsafe(no_mangle)]
 extern "C" fn el3_main(pe: usize) -> ! {
     pe::init();
+    ras::init_pe(pe);
     if pe == 0 {
         boot_machine();
         let start = Start {
@@ -83,6 +87,7 @@ fn boot_machine() {
     let pes = gic::count_pes();
     lock::with(&PSCI, |psci| *psci = Psci::new(pes));
     gic::init_pe(0);
+    region::init(pes);
     dt::extend(pes);
     irq::enable_uart();
     log::line(format_args!("ready pes={pes}"));

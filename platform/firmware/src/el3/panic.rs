@@ -3,7 +3,9 @@
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use super::{log, power, sysreg};
+use firebreak_el3::boot_record;
+
+use super::{bert, log, power, sysreg};
 
 /// Set by the first PE that panics: a fault inside of the panic path resets at once.
 static PANICKING: AtomicBool = AtomicBool::new(false);
@@ -21,7 +23,7 @@ extern "C" fn el3_panic_exception(vector: u64) -> ! {
             sysreg::spsr_el3(),
             sysreg::mpidr_el1()
         ));
-        log::line(format_args!("reset reason=firmware-panic"));
+        go_down(sysreg::elr_el3());
     }
     power::reset()
 }
@@ -38,9 +40,14 @@ fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
             )),
             None => log::line(format_args!("panic text={}", info.message())),
         }
-        log::line(format_args!("reset reason=firmware-panic"));
+        go_down(0);
     }
     power::reset()
+}
+
+fn go_down(pc: u64) -> ! {
+    log::line(format_args!("reset reason=firmware-panic"));
+    bert::reset_with(&boot_record::own_fault(&bert::place(Some((pc, 3)))))
 }
 
 /// An exception from below that cannot happen here: SCR_EL3 does not route it to EL3, or the

@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Synchronous exceptions from below: SMC calls of EL2.
 
-use firebreak_abi::sei;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use firebreak_abi::{Pa, sei, sei::qemu_virt};
+use firebreak_contract::{CperSeverity, Iss, ResetReason};
+use firebreak_el3::errors::{self, Request};
 use firebreak_el3::psci::{self, Error, Psci, Start, function};
 
 use super::frame::Frame;
-use super::{PSCI, gic, lock, log, panic, park, power, sysreg};
+use super::{PSCI, bert, gic, lock, log, panic, park, power, ras, sysreg};
 
 /// ESR_EL3.EC: SMC from AArch64.
 const EC_SMC64: u64 = 0x17;
@@ -16,7 +20,7 @@ const MODE_EL2: u64 = 0b010;
 #[unsafe(no_mangle)]
 extern "C" fn el3_sync(frame: &mut Frame) {
     let esr = sysreg::esr_el3();
-    let pe = sysreg::mpidr_el1() as usize & 0xff;
+    let pe = sysreg::this_pe();
     if esr >> 26 & 0x3f != EC_SMC64 {
         panic::unexpected(0x400);
     }
@@ -84,11 +88,71 @@ fn call(pe: usize, frame: &mut Frame) -> i64 {
 }
 
 /// Calls of the SEI contract.
-fn extension(_pe: usize, function: u32, _frame: &mut Frame) -> Result<i64, Error> {
+fn extension(pe: usize, function: u32, frame: &mut Frame) -> Result<i64, Error> {
     match u64::from(function) {
         sei::smc::VERSION => Ok(sei::smc::INTERFACE_VERSION.cast_signed()),
+        sei::smc::RAISE => raise(pe, frame),
+        sei::smc::FATAL => fatal(frame),
+        sei::smc::UNMASKED => {
+            // An error that is delivered here interrupts the caller behind its SMC.
+            ras::service(pe, Some(frame), true);
+            Ok(psci::SUCCESS)
+        }
         _ => Err(Error::NotSupported),
     }
+}
+
+/// Numbers of the errors that EL2 raises; the host numbers its own, from 1.
+static NEXT_ID: AtomicU64 = AtomicU64::new(1_000_000);
+
+fn raise(pe: usize, frame: &mut Frame) -> Result<i64, Error> {
+    let [_, iss, pa, severity, target, delay_ticks, ..] = frame.x;
+    let iss = u32::try_from(iss)
+        .ok()
+        .and_then(Iss::new)
+        .ok_or(Error::InvalidParameters)?;
+    let record = match u32::try_from(severity).map(CperSeverity::from_raw) {
+        Err(_) | Ok(CperSeverity::Unknown(_)) => return Err(Error::InvalidParameters),
+        Ok(severity) => Some(severity),
+    };
+    let target = usize::try_from(target).map_err(|_| Error::InvalidParameters)?;
+    let error = errors::Error {
+        id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+        iss,
+        pa: (pa != sei::smc::NO_ADDRESS).then_some(Pa::new(pa)),
+        record,
+    };
+    let request = Request {
+        error,
+        delay_ticks,
+        in_guest: false,
+    };
+    ras::post(target, request).map_err(|_| Error::InvalidParameters)?;
+    if target == pe {
+        ras::service(pe, Some(frame), false);
+    } else {
+        ras::wake(target);
+    }
+    Ok(psci::SUCCESS)
+}
+
+fn fatal(frame: &Frame) -> Result<i64, Error> {
+    let [_, start, length, ..] = frame.x;
+    let length = length.min(qemu_virt::BERT_LEN);
+    let end = start.checked_add(length).ok_or(Error::InvalidParameters)?;
+    if !psci::is_ram(start) || !psci::is_ram(end) {
+        return Err(Error::InvalidParameters);
+    }
+    let block = core::ptr::with_exposed_provenance::<u8>(start as usize);
+    // SAFETY: the range is inside of the normal world's RAM, which `boot.S` maps; where there is
+    // no RAM the access faults, and EL3's own fault resets the machine as was asked. EL2 of this
+    // PE waits here, and what other PEs write meanwhile can only spoil the copy.
+    let block = unsafe { core::slice::from_raw_parts(block, length as usize) };
+    log::line(format_args!(
+        "reset reason={}",
+        ResetReason::FatalCall.name()
+    ));
+    bert::reset_with_block(block, &bert::place(Some((frame.elr, 2))))
 }
 
 fn cpu_on(pe: usize, target: u64, start: Start) -> Result<i64, Error> {
@@ -101,7 +165,15 @@ fn cpu_on(pe: usize, target: u64, start: Start) -> Result<i64, Error> {
     Ok(psci::SUCCESS)
 }
 
-fn cpu_off(pe: usize) -> ! {
+fn cpu_off(pe: usize) -> Result<i64, Error> {
+    // A record that nobody acknowledged would be lost with the PE.
+    if !ras::is_quiet(pe) {
+        log::line(format_args!(
+            "psci call=CPU_OFF pe={pe} ret={}",
+            Error::Denied.code()
+        ));
+        return Err(Error::Denied);
+    }
     log::line(format_args!("psci call=CPU_OFF pe={pe} ret=0"));
     lock::with(&PSCI, |psci| psci.cpu_off(pe));
     // Nothing of the normal world may keep waking this PE while it is off.

@@ -42,6 +42,7 @@ read_only! {
     id_aa64pfr1_el1 = "S3_0_C0_C4_1";
     id_aa64pfr2_el1 = "S3_0_C0_C4_2";
     id_aa64dfr0_el1 = "S3_0_C0_C5_0";
+    id_aa64dfr1_el1 = "S3_0_C0_C5_1";
     id_aa64isar0_el1 = "S3_0_C0_C6_0";
     id_aa64isar1_el1 = "S3_0_C0_C6_1";
     id_aa64isar2_el1 = "S3_0_C0_C6_2";
@@ -59,6 +60,11 @@ read_only! {
     spsr_el3 = "spsr_el3";
     icc_iar0_el1 = "S3_0_C12_C8_0";
     mdcr_el2 = "mdcr_el2";
+    vbar_el1 = "vbar_el1";
+    sctlr_el1 = "sctlr_el1";
+    hcrx_el2 = "S3_4_C1_C2_2";
+    gcscr_el2 = "S3_4_C2_C5_0";
+    gcscr_el1 = "S3_0_C2_C5_0";
 }
 
 write_only! {
@@ -94,6 +100,31 @@ write_only! {
     write_spsr_el2 = "spsr_el2";
     write_esr_el2 = "esr_el2";
     write_far_el2 = "far_el2";
+    write_elr_el1 = "elr_el1";
+    write_spsr_el1 = "spsr_el1";
+    write_esr_el1 = "esr_el1";
+    write_far_el1 = "far_el1";
+}
+
+/// Returns the number of this PE: Aff0, and nothing but Aff0 gets past `boot.S`.
+#[inline]
+pub(super) fn this_pe() -> usize {
+    mpidr_el1() as usize & 0xff
+}
+
+/// Returns HCRX_EL2.TMEA where FEAT_HCX and FEAT_DoubleFault2 exist.
+pub(super) fn masked_errors_to_el2() -> bool {
+    const TMEA: u64 = 1 << 19;
+    let has_hcrx = id_aa64mmfr1_el1() >> 40 & 0xf != 0;
+    let has_double_fault_2 = id_aa64pfr1_el1() >> 56 & 0xf != 0;
+    has_hcrx && has_double_fault_2 && hcrx_el2() & TMEA != 0
+}
+
+/// Returns GCSCR_ELx.EXLOCKEN of EL2 or EL1. Only for a PE with FEAT_GCS.
+pub(super) fn exception_lock(el2: bool) -> bool {
+    const EXLOCKEN: u64 = 1 << 6;
+    let control = if el2 { gcscr_el2() } else { gcscr_el1() };
+    control & EXLOCKEN != 0
 }
 
 /// Synchronizes context.

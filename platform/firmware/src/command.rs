@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Commands of the host, one line of text each.
+//!
+//! `ping`, and `raise id=<dec> pe=<dec> iss=<hex> sev=<word>` with the options `pa=<hex>`,
+//! `norecord`, `delay=<ticks>` and `in=guest`. Words may come in any order; a word that is not
+//! known, or comes twice, refuses the whole line.
+
+use firebreak_abi::{MAX_PES, Pa};
+use firebreak_syndrome::{CperSeverity, Iss};
+
+use crate::errors::{Error, Request};
+
+/// The longest line that is accepted, in bytes.
+pub const MAX_LINE_BYTES: usize = 200;
+
+/// What the host wants.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Command {
+    /// Answer with `pong`.
+    Ping,
+    /// Raise an error.
+    Raise {
+        /// Number of the PE.
+        pe: usize,
+        /// The error and its moment.
+        request: Request,
+    },
+}
+
+/// Parses one line, without its end. An empty one is `None`.
+///
+/// # Errors
+///
+/// A word for the `fw: error` line that says what is wrong.
+pub fn parse(line: &[u8]) -> Result<Option<Command>, &'static str> {
+    let line = core::str::from_utf8(line).map_err(|_| "not-ascii")?;
+    let mut words = line.split_ascii_whitespace();
+    match words.next() {
+        None => Ok(None),
+        Some("ping") if words.next().is_none() => Ok(Some(Command::Ping)),
+        Some("raise") => raise(words).map(Some),
+        Some(_) => Err("unknown-command"),
+    }
+}
+
+fn raise<'a>(words: impl Iterator<Item = &'a str>) -> Result<Command, &'static str> {
+    let (mut id, mut pe, mut iss, mut severity) = (None, None, None, None);
+    let (mut pa, mut delay, mut no_record, mut guest) = (None, None, None, None);
+    for word in words {
+        match word.split_once('=').unwrap_or((word, "")) {
+            ("id", value) => once(&mut id, decimal(value))?,
+            ("pe", value) => once(&mut pe, decimal(value))?,
+            ("iss", value) => once(&mut iss, hexadecimal(value))?,
+            ("sev", value) => once(&mut severity, Some(value))?,
+            ("pa", value) => once(&mut pa, hexadecimal(value).map(Pa::new))?,
+            ("delay", value) => once(&mut delay, decimal(value))?,
+            ("norecord", "") => once(&mut no_record, Some(()))?,
+            ("in", "guest") => once(&mut guest, Some(()))?,
+            _ => return Err("unknown-word"),
+        }
+    }
+    let iss = iss
+        .and_then(|iss| u32::try_from(iss).ok())
+        .and_then(Iss::new);
+    let pe = pe
+        .and_then(|pe| usize::try_from(pe).ok())
+        .filter(|pe| *pe < MAX_PES);
+    let record = match severity.ok_or("sev-missing")? {
+        "none" => None,
+        word => Some(CperSeverity::from_name(word).ok_or("sev-unknown")?),
+    };
+    Ok(Command::Raise {
+        pe: pe.ok_or("pe-missing-or-bad")?,
+        request: Request {
+            error: Error {
+                id: id.ok_or("id-missing")?,
+                iss: iss.ok_or("iss-missing-or-bad")?,
+                pa,
+                record: record.filter(|_| no_record.is_none()),
+            },
+            delay_ticks: delay.unwrap_or(0),
+            in_guest: guest.is_some(),
+        },
+    })
+}
+
+fn once<T>(slot: &mut Option<T>, value: Option<T>) -> Result<(), &'static str> {
+    let value = value.ok_or("bad-number")?;
+    if slot.replace(value).is_some() {
+        Err("word-twice")
+    } else {
+        Ok(())
+    }
+}
+
+fn decimal(text: &str) -> Option<u64> {
+    // `parse` takes a sign, the protocol does not.
+    text.bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then(|| text.parse().ok())
+        .flatten()
+}
+
+fn hexadecimal(text: &str) -> Option<u64> {
+    let digits = text.strip_prefix("0x").unwrap_or(text);
+    let valid = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    valid
+        .then(|| u64::from_str_radix(digits, 16).ok())
+        .flatten()
+}
+
+/// Collects bytes into lines.
+#[derive(Debug)]
+pub struct LineBuffer {
+    bytes: [u8; MAX_LINE_BYTES],
+    len: usize,
+    overlong: bool,
+}
+
+impl LineBuffer {
+    /// Makes an empty one.
+    pub const fn new() -> Self {
+        Self {
+            bytes: [0; MAX_LINE_BYTES],
+            len: 0,
+            overlong: false,
+        }
+    }
+
+    /// Takes a byte; at the end of a line returns what the line says.
+    pub fn push(&mut self, byte: u8) -> Option<Result<Command, &'static str>> {
+        if byte == b'\n' || byte == b'\r' {
+            let line = self.bytes.get(..self.len).unwrap_or_default();
+            let result = if self.overlong {
+                Err("line-too-long")
+            } else {
+                parse(line)
+            };
+            self.len = 0;
+            self.overlong = false;
+            return result.transpose();
+        }
+        match self.bytes.get_mut(self.len) {
+            Some(slot) => {
+                *slot = byte;
+                self.len += 1;
+            }
+            None => self.overlong = true,
+        }
+        None
+    }
+}
+
+impl Default for LineBuffer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_full_line_becomes_a_request() {
+        let line = b"raise id=7 pe=1 iss=c11 sev=recoverable pa=0x45000000 delay=100 in=guest";
+        let expected = Command::Raise {
+            pe: 1,
+            request: Request {
+                error: Error {
+                    id: 7,
+                    iss: Iss::UER,
+                    pa: Some(Pa::new(0x4500_0000)),
+                    record: Some(CperSeverity::Recoverable),
+                },
+                delay_ticks: 100,
+                in_guest: true,
+            },
+        };
+        assert_eq!(parse(line), Ok(Some(expected)));
+    }
+
+    #[test]
+    fn norecord_and_sev_none_leave_no_record() {
+        for line in [
+            "raise id=1 pe=0 iss=0x811 sev=none",
+            "raise id=1 pe=0 iss=811 sev=fatal norecord",
+        ] {
+            let Ok(Some(Command::Raise { request, .. })) = parse(line.as_bytes()) else {
+                panic!("{line}")
+            };
+            assert_eq!(request.error.record, None);
+        }
+    }
+
+    #[test]
+    fn wrong_lines_are_refused_with_a_reason() {
+        for (line, reason) in [
+            ("boo", "unknown-command"),
+            ("ping now", "unknown-command"),
+            ("raise", "sev-missing"),
+            ("raise id=1 id=2", "word-twice"),
+            ("raise id=-1", "bad-number"),
+            ("raise id=1 pe=8 iss=11 sev=fatal", "pe-missing-or-bad"),
+            (
+                "raise id=1 pe=0 iss=2000000 sev=fatal",
+                "iss-missing-or-bad",
+            ),
+            ("raise id=1 pe=0 iss=11 sev=bad", "sev-unknown"),
+            ("raise id=1 pe=0 iss=11 sev=fatal x=1", "unknown-word"),
+            (
+                "raise id=1 pe=0 iss=11 sev=fatal norecord=1",
+                "unknown-word",
+            ),
+            ("raise id=99999999999999999999 pe=0", "bad-number"),
+        ] {
+            assert_eq!(parse(line.as_bytes()), Err(reason), "{line}");
+        }
+        assert_eq!(parse(b"\xff"), Err("not-ascii"));
+        assert_eq!(parse(b"  "), Ok(None));
+    }
+
+    #[test]
+    fn an_overlong_line_is_refused_whole_and_the_next_one_is_read() {
+        let mut buffer = LineBuffer::new();
+        for _ in 0..MAX_LINE_BYTES + 50 {
+            assert_eq!(buffer.push(b'p'), None);
+        }
+        assert_eq!(buffer.push(b'\n'), Some(Err("line-too-long")));
+        for byte in b"ping\r" {
+            if let Some(result) = buffer.push(*byte) {
+                assert_eq!(result, Ok(Command::Ping));
+            }
+        }
+        assert_eq!(buffer.push(b'\n'), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_parser_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            let mut buffer = LineBuffer::new();
+            for byte in bytes {
+                let _ = buffer.push(byte);
+            }
+        }
+    }
+}

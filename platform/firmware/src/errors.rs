@@ -1,0 +1,401 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The life of an error on one PE: raised, handed over or deferred, acknowledged, or the end of
+//! the machine.
+//!
+//! `firebreak-contract` decides each step; this module keeps what the steps need between two
+//! visits of EL3 (the record's error, the backlog, delayed errors) and carries the decisions to a
+//! [`Machine`]. The binary's machine is the PE and its source page, the tests' a model of them.
+
+use firebreak_abi::Pa;
+use firebreak_contract::{
+    Act, Action, Backlog, Kind, Limits, MaskedUerPolicy, Origin, OverlayPolicy, Raise, ResetReason,
+    Route, Severity, Source, SourceState, Taken, Target, origin, overlay, route,
+};
+use firebreak_syndrome::{CperSeverity, Iss};
+
+/// Errors that one PE can hold while its block is in use.
+pub const BACKLOG: usize = 16;
+/// Errors of one PE that can wait for their moment.
+pub const DELAYED: usize = 8;
+
+/// Every error of this firmware is raised on demand and consumed by nobody, so the interrupted
+/// context may go on while a recoverable one waits.
+const POLICY: OverlayPolicy = OverlayPolicy {
+    masked_uer: MaskedUerPolicy::Defer,
+    ..OverlayPolicy::DEFAULT
+};
+
+/// An error.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Error {
+    /// Number that whoever raised it gave to it.
+    pub id: u64,
+    /// Syndrome.
+    pub iss: Iss,
+    /// Address that is bad.
+    pub pa: Option<Pa>,
+    /// Severity of its record; `None`: it comes without a record.
+    pub record: Option<CperSeverity>,
+}
+
+/// An error and the moment at which it is to be raised.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Request {
+    /// The error.
+    pub error: Error,
+    /// Ticks of CNTPCT from the moment at which EL3 of the target PE is left.
+    pub delay_ticks: u64,
+    /// Whether to wait, from then on, until EL0 or EL1 runs on the target PE.
+    pub in_guest: bool,
+}
+
+/// What EL3 interrupted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Context {
+    /// SPSR_EL3.
+    pub spsr: u64,
+    /// ELR_EL3.
+    pub elr: u64,
+    /// HCR_EL2.
+    pub hcr_el2: u64,
+    /// HCRX_EL2.TMEA, where it exists.
+    pub tmea: bool,
+}
+
+impl Context {
+    fn origin(&self) -> Origin {
+        // A mode that does not exist is nobody's; the route says what to do about it.
+        origin(self.spsr).unwrap_or(Origin::El3)
+    }
+}
+
+/// A line for the log, and a step for the counters.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// The error happens now.
+    Raised,
+    /// It was handed over.
+    Delivered {
+        /// Interrupted level.
+        from: Origin,
+        /// Vector offset.
+        vector_offset: u16,
+        /// Interrupted instruction.
+        elr: u64,
+    },
+    /// It has to wait.
+    Deferred(&'static str),
+    /// EL2 took the deferred record by itself.
+    Taken,
+    /// EL2 acknowledged the record.
+    Acked,
+    /// It is lost, for this reason.
+    Dropped(&'static str),
+    /// It ends the machine.
+    Reset(ResetReason),
+}
+
+/// What this module needs of a PE and its source page.
+pub trait Machine {
+    /// Returns CNTPCT.
+    fn now_ticks(&self) -> u64;
+    /// Returns the interrupted context, or `None` on a PE that is off.
+    fn context(&self) -> Option<Context>;
+    /// Says whether the PE has FEAT_RAS: without, a syndrome says nothing.
+    fn has_ras(&self) -> bool;
+    /// Says whether the read-ack register allows the block to be written.
+    fn acked(&self) -> bool;
+    /// Returns the pending word.
+    fn pending(&self) -> u64;
+    /// Clears the read-ack register, then writes the record.
+    fn write_record(&mut self, error: &Error);
+    /// Marks the block empty, after its record was acknowledged.
+    fn clear_record(&mut self);
+    /// Writes the syndrome word, then sets the pending word.
+    fn set_pending(&mut self, iss: Iss);
+    /// Clears the pending word; `false` when EL2 was first.
+    fn take_pending(&mut self) -> bool;
+    /// Makes the context below EL3 look as if it had taken the error.
+    fn notify(&mut self, error: &Error, target: Target, vector_offset: u16);
+    /// Counts and logs.
+    fn event(&mut self, error: &Error, event: Event);
+    /// Writes the boot error record and resets. Does not return on a real machine.
+    fn reset(&mut self, error: &Error, reason: ResetReason);
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Moment {
+    /// So many ticks after EL3 is left.
+    In(u64),
+    /// At this CNTPCT.
+    At(u64),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Delayed {
+    request: Request,
+    moment: Moment,
+}
+
+/// All errors of one PE.
+#[derive(Debug)]
+pub struct PeErrors {
+    source: Source,
+    /// The error whose record stands in the block.
+    current: Option<Error>,
+    backlog: Backlog<Error, BACKLOG>,
+    delayed: [Option<Delayed>; DELAYED],
+    poll_at_ticks: Option<u64>,
+    retry_ticks: u64,
+}
+
+impl PeErrors {
+    /// Makes the state after reset.
+    pub const fn new(limits: Limits) -> Self {
+        Self {
+            source: Source::new(limits),
+            current: None,
+            backlog: Backlog::new(),
+            delayed: [None; DELAYED],
+            poll_at_ticks: None,
+            retry_ticks: limits.retry_ticks,
+        }
+    }
+
+    /// Says whether no error is outstanding, deferred, held or delayed.
+    pub fn is_quiet(&self) -> bool {
+        self.source.state() == SourceState::Idle
+            && self.backlog.is_empty()
+            && self.delayed.iter().all(Option::is_none)
+    }
+
+    /// Takes a request.
+    pub fn request(&mut self, machine: &mut impl Machine, request: Request) {
+        if request.delay_ticks == 0 && !request.in_guest {
+            return self.happen(machine, request.error);
+        }
+        let delayed = Delayed {
+            request,
+            moment: Moment::In(request.delay_ticks),
+        };
+        match self.delayed.iter_mut().find(|slot| slot.is_none()) {
+            Some(slot) => *slot = Some(delayed),
+            None => machine.event(&request.error, Event::Dropped("too-many-delayed")),
+        }
+    }
+
+    /// Does what is due: on the timer, and whenever EL3 is entered for an error.
+    ///
+    /// `unmasked`: EL2 says that a deferred error can be taken now.
+    pub fn service(&mut self, machine: &mut impl Machine, unmasked: bool) {
+        self.poll(machine);
+        let now = machine.now_ticks();
+        if unmasked || self.poll_at_ticks.is_some_and(|at| now >= at) {
+            self.retry(machine);
+        }
+        for index in 0..DELAYED {
+            let due = self.delayed.get_mut(index).and_then(|slot| {
+                slot.take_if(|delayed| matches!(delayed.moment, Moment::At(at) if now >= at))
+            });
+            if let Some(delayed) = due {
+                self.moment_came(machine, delayed.request, index);
+            }
+        }
+        self.schedule_poll(machine.now_ticks());
+    }
+
+    /// Returns when the timer has to fire next, if at all. Called last before EL3 is left: delays
+    /// count from here.
+    pub fn next_deadline(&mut self, now_ticks: u64) -> Option<u64> {
+        let mut deadline = self.poll_at_ticks;
+        for delayed in self.delayed.iter_mut().flatten() {
+            if let Moment::In(ticks) = delayed.moment {
+                delayed.moment = Moment::At(now_ticks.saturating_add(ticks));
+            }
+            if let Moment::At(at) = delayed.moment {
+                deadline = Some(deadline.map_or(at, |other: u64| other.min(at)));
+            }
+        }
+        deadline
+    }
+
+    fn moment_came(&mut self, machine: &mut impl Machine, request: Request, index: usize) {
+        let in_guest = machine
+            .context()
+            .is_some_and(|context| matches!(context.origin(), Origin::El0 | Origin::El1));
+        if !request.in_guest || in_guest {
+            return self.happen(machine, request.error);
+        }
+        // Not yet: look again soon, off the beat of whatever keeps this PE in EL2.
+        let again = machine.now_ticks().saturating_add(self.retry_ticks / 8 + 1);
+        if let Some(slot) = self.delayed.get_mut(index) {
+            *slot = Some(Delayed {
+                request,
+                moment: Moment::At(again),
+            });
+        }
+    }
+
+    /// The error happens.
+    fn happen(&mut self, machine: &mut impl Machine, error: Error) {
+        machine.event(&error, Event::Raised);
+        self.poll(machine);
+        self.raise(machine, error);
+        self.schedule_poll(machine.now_ticks());
+    }
+
+    fn raise(&mut self, machine: &mut impl Machine, error: Error) {
+        let severity = severity(machine, &error);
+        let act = decide(machine, severity);
+        if matches!(act, Act::ResetWithBert(_) | Act::LogOnly) || self.block_is_free() {
+            let raise = Raise {
+                now_ticks: machine.now_ticks(),
+                act,
+                severity,
+            };
+            let action = self.source.on_raise(raise);
+            return self.carry_out(machine, error, action);
+        }
+        // The contract lets the firmware hold what it knows to be simulated.
+        self.carry_out(machine, error, Action::Hold);
+    }
+
+    fn block_is_free(&self) -> bool {
+        self.source.state() == SourceState::Idle && self.backlog.is_empty()
+    }
+
+    fn poll(&mut self, machine: &mut impl Machine) {
+        let was_deferred = matches!(self.source.state(), SourceState::Deferred { .. });
+        let action = self.source.on_poll(machine.pending(), machine.acked());
+        if let Some(error) = self.current {
+            if was_deferred && action == Action::Free {
+                machine.event(&error, Event::Taken);
+            }
+            self.carry_out(machine, error, action);
+        }
+    }
+
+    fn retry(&mut self, machine: &mut impl Machine) {
+        if !matches!(self.source.state(), SourceState::Deferred { .. }) {
+            return;
+        }
+        let (Some(error), Some(_)) = (self.current, machine.context()) else {
+            return;
+        };
+        let act = decide(machine, severity(machine, &error));
+        // The word is taken before the machine is asked to enter EL2: whoever clears it first
+        // hands the record over.
+        let pending = match act {
+            Act::Notify { .. } => u64::from(machine.take_pending()),
+            _ => machine.pending(),
+        };
+        let action = self.source.on_retry(machine.now_ticks(), pending, act);
+        self.carry_out(machine, error, action);
+    }
+
+    fn carry_out(&mut self, machine: &mut impl Machine, error: Error, action: Action) {
+        match action {
+            Action::Nothing | Action::RetryAt(_) => {}
+            Action::Count => machine.event(&error, Event::Dropped("not-recorded")),
+            Action::Hold => {
+                let event = if self.backlog.push(error) {
+                    Event::Deferred("busy")
+                } else {
+                    Event::Dropped("full")
+                };
+                machine.event(&error, event);
+            }
+            Action::RecordAndNotify {
+                target,
+                vector_offset,
+            } => {
+                self.record(machine, error);
+                deliver(machine, &error, target, vector_offset);
+            }
+            Action::RecordAndPend { reason, .. } => {
+                self.record(machine, error);
+                machine.set_pending(error.iss);
+                machine.event(&error, Event::Deferred(reason.name()));
+            }
+            Action::Notify {
+                target,
+                vector_offset,
+            } => {
+                deliver(machine, &error, target, vector_offset);
+            }
+            Action::Taken => machine.event(&error, Event::Taken),
+            Action::Free => self.freed(machine, error),
+            Action::ResetWithBert(reason) => {
+                machine.event(&error, Event::Reset(reason));
+                machine.reset(&error, reason);
+            }
+        }
+    }
+
+    fn record(&mut self, machine: &mut impl Machine, error: Error) {
+        self.current = Some(error);
+        if error.record.is_some() {
+            machine.write_record(&error);
+        }
+    }
+
+    /// The block is free again: the next error of the backlog may have it.
+    fn freed(&mut self, machine: &mut impl Machine, error: Error) {
+        self.current = None;
+        if error.record.is_some() {
+            machine.clear_record();
+            machine.event(&error, Event::Acked);
+        }
+        // Bounded by the backlog: each turn takes one error out of it.
+        while self.source.state() == SourceState::Idle
+            && let Some(next) = self.backlog.pop()
+        {
+            let severity = severity(machine, &next);
+            let act = decide(machine, severity);
+            let raise = Raise {
+                now_ticks: machine.now_ticks(),
+                act,
+                severity,
+            };
+            let action = self.source.on_raise(raise);
+            self.carry_out(machine, next, action);
+        }
+    }
+
+    fn schedule_poll(&mut self, now_ticks: u64) {
+        let busy = self.source.state() != SourceState::Idle || !self.backlog.is_empty();
+        self.poll_at_ticks = busy.then(|| match self.poll_at_ticks {
+            Some(at) if at > now_ticks => at,
+            _ => now_ticks.saturating_add(self.retry_ticks),
+        });
+    }
+}
+
+fn severity(machine: &impl Machine, error: &Error) -> Severity {
+    Severity::of(machine.has_ras().then_some(error.iss), error.record)
+}
+
+fn decide(machine: &impl Machine, severity: Severity) -> Act {
+    let Some(context) = machine.context() else {
+        return Act::Defer(firebreak_contract::DeferReason::NotReady);
+    };
+    let mut taken = Taken::new(Kind::Sei, context.spsr, context.hcr_el2);
+    taken.tmea = context.tmea;
+    let route: Route = route(&taken);
+    overlay(severity, route, context.origin(), &POLICY)
+}
+
+fn deliver(machine: &mut impl Machine, error: &Error, target: Target, vector_offset: u16) {
+    if let Some(context) = machine.context() {
+        let from = context.origin();
+        machine.notify(error, target, vector_offset);
+        machine.event(
+            error,
+            Event::Delivered {
+                from,
+                vector_offset,
+                elr: context.elr,
+            },
+        );
+    }
+}
