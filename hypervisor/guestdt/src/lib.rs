@@ -1,3 +1,23 @@
-//! A bounded devicetree writer, and the devicetree that a guest sees.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Writes devicetrees: the one that a guest sees, and, on the host, a configuration.
+//!
+//! [`FdtWriter`] is bounded and never panics; [`write_guest_dt`] describes the machine of
+//! [`firebreak_abi::guest_map`] with it. The hypervisor writes the guest's tree anew at each
+//! start of a partition, so that it names the pages that were retired since.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic
+    )
+)]
+
+mod guest;
+mod writer;
+
+pub use guest::{GuestMachine, write_guest_dt};
+pub use writer::{FdtWriter, MAX_NAMES, MAX_NAMES_BYTES, WriteError};
