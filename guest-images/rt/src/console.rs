@@ -25,8 +25,8 @@ impl Write for Console {
     }
 }
 
-/// Enables the UART.
-pub(crate) fn init() {
+/// Enables the UART. It has been done when `main` runs; needed again after a guest wrote its registers.
+pub fn init() {
     uart().enable();
 }
 
