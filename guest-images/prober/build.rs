@@ -5,6 +5,4 @@ fn main() {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../linker/guest.ld");
     println!("cargo::rerun-if-changed={script}");
     println!("cargo::rustc-link-arg-bins=-T{script}");
-    // Sections that a guest does not have are no fault, and pages need no padding.
-    println!("cargo::rustc-link-arg-bins=-znoexecstack");
 }
