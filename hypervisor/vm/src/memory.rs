@@ -146,7 +146,7 @@ fn check(index: usize, request: Request) -> Result<u64, PlanError> {
     Ok(align_bytes.max(BLOCK_BYTES))
 }
 
-/// Copies the free ranges, sorted by address.
+/// Copies the free ranges, sorted by address; those that touch become one.
 fn sorted(free: &[PaRange]) -> Result<Free, PlanError> {
     let mut ranges = Free::new();
     for &range in free.iter().filter(|range| range.len_bytes != 0) {
@@ -156,14 +156,15 @@ fn sorted(free: &[PaRange]) -> Result<Free, PlanError> {
         ranges.push(range).map_err(|_| PlanError::TooMany)?;
     }
     ranges.sort_unstable_by_key(|range| range.start);
-    let mut last_end = Pa::new(0);
-    for &range in &ranges {
-        if range.start < last_end {
-            return Err(PlanError::BadFree { range });
+    let mut merged = Free::new();
+    for range in ranges {
+        match merged.last_mut() {
+            Some(last) if range.start < last.end() => return Err(PlanError::BadFree { range }),
+            Some(last) if range.start == last.end() => last.len_bytes += range.len_bytes,
+            _ => merged.push(range).map_err(|_| PlanError::TooMany)?,
         }
-        last_end = range.end();
     }
-    Ok(ranges)
+    Ok(merged)
 }
 
 /// Returns the aligned part of a range, if there is any.
@@ -194,17 +195,25 @@ fn longest(free: &Free, align_bytes: u64) -> u64 {
 
 /// Takes `used` out of free range number `at`, leaving what is before and behind it.
 fn carve(free: &mut Free, at: usize, used: PaRange) -> Result<(), PlanError> {
-    let Some(range) = free.get_mut(at) else {
+    if at >= free.len() {
         return Err(PlanError::TooMany);
-    };
-    let start = range.start.get();
-    let (used_start, used_end, end) = (used.start.get(), used.end().get(), range.end().get());
-    // An empty rest stays in the list: nothing fits in it.
-    *range = PaRange::new(start, used_start - start);
-    if end > used_end {
-        let behind = PaRange::new(used_end, end - used_end);
-        free.insert(at + 1, behind)
-            .map_err(|_| PlanError::TooMany)?;
+    }
+    let range = free.remove(at);
+    let behind = gap(used.end(), range.end());
+    let before = gap(range.start, used.start);
+    for rest in [behind, before]
+        .into_iter()
+        .filter(|rest| rest.len_bytes != 0)
+    {
+        free.insert(at, rest).map_err(|_| PlanError::TooMany)?;
     }
     Ok(())
+}
+
+/// Returns what lies between two addresses.
+const fn gap(start: Pa, end: Pa) -> PaRange {
+    PaRange {
+        start,
+        len_bytes: end.get().saturating_sub(start.get()),
+    }
 }

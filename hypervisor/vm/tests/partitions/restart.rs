@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Restart policy: every policy, cause and count.
+
+use firebreak_vm::{Next, RestartPolicy, StopCause, StopReason};
+
+const CAUSES: [StopCause; 5] = [
+    StopCause::Off,
+    StopCause::Reset,
+    StopCause::Silence,
+    StopCause::Killed,
+    StopCause::KilledForRestart,
+];
+
+#[test]
+fn every_policy_and_cause() {
+    for bits in 0..8u8 {
+        let [on_reset, on_silence, on_kill] = [bits & 1 != 0, bits & 2 != 0, bits & 4 != 0];
+        for limit in 0..4 {
+            let policy = RestartPolicy {
+                limit,
+                on_reset,
+                on_silence,
+                on_kill,
+            };
+            for cause in CAUSES {
+                for count in [0, 1, 2, 3, 4, u32::MAX] {
+                    let allowed = [false, on_reset, on_silence, on_kill, true];
+                    let at = CAUSES.iter().position(|&one| one == cause).unwrap();
+                    let restarts = policy.decide(cause, count) == Next::Restart;
+                    assert_eq!(
+                        restarts,
+                        allowed[at] && count < limit,
+                        "{policy:?} {cause:?}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_reason_says_whether_the_policy_or_the_limit_forbids() {
+    let policy = RestartPolicy {
+        limit: 1,
+        ..RestartPolicy::default()
+    };
+    let stop = |cause, count| match policy.decide(cause, count) {
+        Next::Restart => String::from("restart"),
+        Next::Stop(reason) => reason.to_string(),
+    };
+    assert_eq!(stop(StopCause::Off, 0), "turned itself off");
+    assert_eq!(stop(StopCause::Reset, 0), "restart");
+    assert_eq!(
+        stop(StopCause::Silence, 1),
+        "silence, after 1 restart(s), the limit"
+    );
+    // A policy that would not restart it anyway is the reason, limit or not.
+    assert_eq!(
+        stop(StopCause::Killed, 9),
+        "killed, and its policy does not restart it"
+    );
+    let reached = StopReason::LimitReached {
+        cause: StopCause::KilledForRestart,
+        limit: 1,
+    };
+    assert_eq!(
+        policy.decide(StopCause::KilledForRestart, 1),
+        Next::Stop(reached)
+    );
+}
+
+#[test]
+fn a_partition_that_keeps_resetting_is_started_limit_times_again() {
+    let policy = RestartPolicy::default();
+    let mut count = 0;
+    while policy.decide(StopCause::Reset, count) == Next::Restart {
+        count += 1;
+    }
+    assert_eq!(count, policy.limit);
+}
