@@ -303,6 +303,7 @@ impl Pl011 {
     fn set_line_control(&mut self, value: u32) {
         if (self.lcr_h ^ value) & LCR_H_FEN != 0 {
             self.rx.clear();
+            self.lost_before_next = false;
             self.ris &= !(int::RX | int::RX_TIMEOUT);
         }
         self.lcr_h = value;

@@ -108,6 +108,19 @@ fn features_tells_exactly_what_is_answered() {
 }
 
 #[test]
+fn psci_features_knows_smccc_version_and_nothing_else_of_smccc() {
+    // How a guest finds SMCCC 1.1 and above; the rest it asks SMCCC_ARCH_FEATURES for.
+    assert_eq!(
+        handle(0x8400_000a, [0x8000_0000, 0, 0], &Nobody),
+        returns(0)
+    );
+    assert_eq!(
+        handle(0x8400_000a, [0x8000_0001, 0, 0], &Nobody),
+        returns(-1)
+    );
+}
+
+#[test]
 fn versions_are_1_1_and_1_2() {
     assert_eq!(handle(0x8400_0000, [0; 3], &Nobody), returns(0x1_0001));
     assert_eq!(decide(Call::Version, &Nobody), returns(0x1_0001));
