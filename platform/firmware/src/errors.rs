@@ -399,3 +399,6 @@ fn deliver(machine: &mut impl Machine, error: &Error, target: Target, vector_off
         );
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,6 +23,10 @@ const HEADER_BYTES: usize = 40;
 const VERSION: u32 = 17;
 const LAST_COMPATIBLE: u32 = 16;
 
+/// Start of the names of the nodes that we add. Those that are there come from an earlier life
+/// of the machine, whose tree a warm reset left in place.
+const OURS: &[u8] = b"firebreak-sei@";
+
 /// What is wrong with the tree, or with the room for the new one. The firmware then leaves the
 /// old tree as it is and says so on its log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -112,7 +116,7 @@ fn survey<'a>(reader: &Reader<'a>) -> Result<(Dropped<'a>, bool), Error> {
                     node = name;
                     disabled = false;
                     has_reserved_memory |= name == b"reserved-memory";
-                    if name == b"psci" || name == b"secure-chosen" {
+                    if name == b"psci" || name == b"secure-chosen" || name.starts_with(OURS) {
                         push(&mut dropped, name)?;
                     }
                 }
@@ -164,7 +168,10 @@ fn copy(
         at = next;
         let [_, top, below] = path;
         match item {
-            Item::Begin(name) if depth == 1 && dropped.contains(&name) => {
+            Item::Begin(name)
+                if depth == 1 && dropped.contains(&name)
+                    || depth == 2 && top == b"reserved-memory" && name.starts_with(OURS) =>
+            {
                 at = reader.skip_node(at)?;
             }
             Item::Begin(name) => {
@@ -264,3 +271,6 @@ fn add_source(writer: &mut Writer<'_>, source: &Source) -> Result<(), Error> {
     writer.address(sei::PROP_SYNDROME, at(layout::SYNDROME))?;
     writer.end()
 }
+
+#[cfg(test)]
+mod tests;

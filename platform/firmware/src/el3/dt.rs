@@ -13,18 +13,10 @@ static BUFFER: Mutex<[u8; BUFFER_BYTES]> = Mutex::new([0; BUFFER_BYTES]);
 
 /// Extends the devicetree; on an error the old one stays, and the log says so.
 pub(super) fn extend(pes: usize) {
-    let mut sources = [Source {
-        affinity: 0,
-        page: 0,
-    }; MAX_PES];
-    let mut affinity = 0;
-    for source in &mut sources {
-        *source = Source {
-            affinity,
-            page: qemu_virt::REGION + affinity * sei::source::STRIDE,
-        };
-        affinity += 1;
-    }
+    let sources: [Source; MAX_PES] = core::array::from_fn(|pe| Source {
+        affinity: pe as u64,
+        page: qemu_virt::REGION + pe as u64 * sei::source::STRIDE,
+    });
     let additions = Additions {
         region: PaRange::new(qemu_virt::REGION, qemu_virt::REGION_LEN),
         boot_error_record: PaRange::new(qemu_virt::BERT, qemu_virt::BERT_LEN),

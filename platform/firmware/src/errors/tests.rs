@@ -1,0 +1,403 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Errors on a model of a PE: source page, interrupted context, and an EL2 that takes records.
+
+use firebreak_contract::hcr;
+use proptest::prelude::*;
+
+use super::*;
+
+const LIMITS: Limits = Limits {
+    retry_ticks: 100,
+    deferral_ticks: 10_000,
+};
+const EL1H: u64 = 0x3c5;
+const EL2H: u64 = 0x2c9;
+const EL2H_MASKED: u64 = 0x3c9;
+const READY: u64 = hcr::RW | hcr::AMO;
+
+/// A PE and its page. `notify` enters EL2 with SError masked, as the binary's does.
+#[derive(Default)]
+struct Model {
+    now: u64,
+    context: Option<(u64, u64)>,
+    no_ras: bool,
+    unacked: bool,
+    pending: u64,
+    block: Option<u64>,
+    delivered: std::vec::Vec<u64>,
+    events: std::vec::Vec<(u64, Event)>,
+    reset: Option<(u64, ResetReason)>,
+    /// Records that were overwritten before they were acknowledged.
+    overwritten: u32,
+}
+
+impl Model {
+    fn new(spsr: u64, hcr_el2: u64) -> Self {
+        Self {
+            context: Some((spsr, hcr_el2)),
+            ..Self::default()
+        }
+    }
+
+    fn acknowledge(&mut self) {
+        self.unacked = false;
+    }
+
+    /// EL2 takes a deferred record.
+    fn pull(&mut self) -> Option<u64> {
+        let pending = core::mem::take(&mut self.pending);
+        (pending != 0).then_some(self.block).flatten()
+    }
+
+    fn names(&self) -> std::vec::Vec<(u64, &'static str)> {
+        let name = |event: &Event| match event {
+            Event::Raised => "raised",
+            Event::Delivered { .. } => "delivered",
+            Event::Deferred(reason) => reason,
+            Event::Taken => "taken",
+            Event::Acked => "acked",
+            Event::Dropped(_) => "dropped",
+            Event::Reset(_) => "reset",
+        };
+        self.events
+            .iter()
+            .map(|(id, event)| (*id, name(event)))
+            .collect()
+    }
+}
+
+impl Machine for Model {
+    fn now_ticks(&self) -> u64 {
+        self.now
+    }
+    fn context(&self) -> Option<Context> {
+        let (spsr, hcr_el2) = self.context?;
+        Some(Context {
+            spsr,
+            elr: 0x4020_0000,
+            hcr_el2,
+            tmea: false,
+        })
+    }
+    fn has_ras(&self) -> bool {
+        !self.no_ras
+    }
+    fn acked(&self) -> bool {
+        !self.unacked
+    }
+    fn pending(&self) -> u64 {
+        self.pending
+    }
+    fn write_record(&mut self, error: &Error) {
+        self.overwritten += u32::from(self.unacked);
+        self.unacked = true;
+        self.block = Some(error.id);
+    }
+    fn clear_record(&mut self) {
+        self.block = None;
+    }
+    fn set_pending(&mut self, _iss: Iss) {
+        self.pending = 1;
+    }
+    fn take_pending(&mut self) -> bool {
+        core::mem::take(&mut self.pending) != 0
+    }
+    fn notify(&mut self, error: &Error, target: Target, _vector_offset: u16) {
+        assert_eq!(target, Target::El2);
+        self.delivered.push(error.id);
+        if let Some((spsr, _)) = &mut self.context {
+            *spsr = EL2H_MASKED;
+        }
+    }
+    fn event(&mut self, error: &Error, event: Event) {
+        self.events.push((error.id, event));
+    }
+    fn reset(&mut self, error: &Error, reason: ResetReason) {
+        self.reset.get_or_insert((error.id, reason));
+    }
+}
+
+fn error(id: u64, iss: Iss, record: CperSeverity) -> Error {
+    Error {
+        id,
+        iss,
+        pa: None,
+        record: Some(record),
+    }
+}
+
+fn uer(id: u64) -> Request {
+    now(error(id, Iss::UER, CperSeverity::Recoverable))
+}
+
+fn now(error: Error) -> Request {
+    Request {
+        error,
+        delay_ticks: 0,
+        in_guest: false,
+    }
+}
+
+#[test]
+fn from_a_guest_it_is_delivered_and_acknowledged() {
+    let (mut model, mut errors) = (Model::new(EL1H, READY), PeErrors::new(LIMITS));
+    errors.request(&mut model, uer(1));
+    assert_eq!((&model.delivered[..], model.block), (&[1][..], Some(1)));
+    assert!(!errors.is_quiet());
+    model.acknowledge();
+    errors.service(&mut model, false);
+    assert_eq!(
+        model.names(),
+        [(1, "raised"), (1, "delivered"), (1, "acked")]
+    );
+    assert_eq!(model.block, None);
+    assert!(errors.is_quiet());
+    assert_eq!(errors.next_deadline(0), None);
+}
+
+#[test]
+fn masked_it_waits_and_is_delivered_when_el2_unmasks() {
+    let (mut model, mut errors) = (Model::new(EL2H_MASKED, READY), PeErrors::new(LIMITS));
+    errors.request(&mut model, uer(1));
+    assert_eq!((model.pending, errors.next_deadline(0)), (1, Some(100)));
+    model.now = 100;
+    errors.service(&mut model, false);
+    assert!(model.delivered.is_empty());
+    model.context = Some((EL2H, READY));
+    errors.service(&mut model, true);
+    assert_eq!((model.pending, &model.delivered[..]), (0, &[1][..]));
+    assert_eq!(
+        model.names(),
+        [(1, "raised"), (1, "masked"), (1, "delivered")]
+    );
+}
+
+#[test]
+fn before_el2_is_ready_it_waits_and_el2_can_take_it() {
+    let (mut model, mut errors) = (Model::new(EL2H, hcr::RW), PeErrors::new(LIMITS));
+    errors.request(&mut model, uer(1));
+    assert_eq!(model.pull(), Some(1));
+    model.context = Some((EL2H, READY));
+    model.now = 200;
+    errors.service(&mut model, false);
+    assert!(model.delivered.is_empty());
+    model.acknowledge();
+    errors.service(&mut model, false);
+    assert_eq!(
+        model.names(),
+        [(1, "raised"), (1, "not-ready"), (1, "taken"), (1, "acked")]
+    );
+}
+
+#[test]
+fn a_record_taken_and_acknowledged_at_once_is_logged_as_both() {
+    let (mut model, mut errors) = (Model::new(EL2H, hcr::RW), PeErrors::new(LIMITS));
+    errors.request(&mut model, uer(1));
+    model.pull();
+    model.acknowledge();
+    errors.service(&mut model, false);
+    assert_eq!(model.names()[2..], [(1, "taken"), (1, "acked")]);
+}
+
+#[test]
+fn errors_behind_an_unacknowledged_record_are_held_in_order() {
+    let (mut model, mut errors) = (Model::new(EL1H, READY), PeErrors::new(LIMITS));
+    for id in 1..=3 {
+        errors.request(&mut model, uer(id));
+    }
+    assert_eq!(model.delivered, [1]);
+    for expected in [&[1, 2][..], &[1, 2, 3]] {
+        model.acknowledge();
+        model.context = Some((EL1H, READY));
+        errors.service(&mut model, false);
+        assert_eq!(model.delivered, expected);
+    }
+    assert_eq!(model.overwritten, 0);
+}
+
+#[test]
+fn what_does_not_fit_into_the_backlog_is_dropped_and_said_so() {
+    let (mut model, mut errors) = (Model::new(EL1H, READY), PeErrors::new(LIMITS));
+    for id in 0..=17 {
+        errors.request(&mut model, uer(id));
+    }
+    assert_eq!(model.events.last(), Some(&(17, Event::Dropped("full"))));
+    assert_eq!(
+        model
+            .names()
+            .iter()
+            .filter(|(_, name)| *name == "dropped")
+            .count(),
+        1
+    );
+}
+
+#[test]
+fn an_uncontainable_error_resets_even_behind_others() {
+    let (mut model, mut errors) = (Model::new(EL1H, READY), PeErrors::new(LIMITS));
+    errors.request(&mut model, uer(1));
+    errors.request(&mut model, now(error(2, Iss::UC, CperSeverity::Fatal)));
+    assert_eq!(model.reset, Some((2, ResetReason::Uncontainable)));
+}
+
+#[test]
+fn an_uncorrected_error_that_nobody_takes_resets_at_the_limit_and_a_corrected_one_waits() {
+    for (iss, record, resets) in [
+        (Iss::UEO, CperSeverity::Recoverable, true),
+        (Iss::CE, CperSeverity::Corrected, false),
+    ] {
+        let (mut model, mut errors) = (Model::new(EL2H, hcr::RW), PeErrors::new(LIMITS));
+        errors.request(&mut model, now(error(1, iss, record)));
+        while let Some(deadline) = errors.next_deadline(model.now) {
+            model.now = deadline;
+            errors.service(&mut model, false);
+            if model.reset.is_some() || model.now > 2 * LIMITS.deferral_ticks {
+                break;
+            }
+        }
+        assert_eq!(model.reset.is_some(), resets);
+        assert_eq!(model.now > LIMITS.deferral_ticks, !resets);
+    }
+}
+
+#[test]
+fn a_delay_counts_from_leaving_el3() {
+    let (mut model, mut errors) = (Model::new(EL1H, READY), PeErrors::new(LIMITS));
+    errors.request(
+        &mut model,
+        Request {
+            delay_ticks: 50,
+            ..uer(1)
+        },
+    );
+    assert!(model.events.is_empty());
+    assert_eq!(errors.next_deadline(1000), Some(1050));
+    assert_eq!(errors.next_deadline(1010), Some(1050));
+    model.now = 1049;
+    errors.service(&mut model, false);
+    assert!(model.delivered.is_empty());
+    model.now = 1050;
+    errors.service(&mut model, false);
+    assert_eq!(model.delivered, [1]);
+}
+
+#[test]
+fn an_error_for_a_guest_waits_until_one_runs() {
+    let (mut model, mut errors) = (Model::new(EL2H, READY), PeErrors::new(LIMITS));
+    errors.request(
+        &mut model,
+        Request {
+            in_guest: true,
+            ..uer(1)
+        },
+    );
+    for _ in 0..10 {
+        model.now = errors.next_deadline(model.now).unwrap();
+        errors.service(&mut model, false);
+    }
+    assert!(model.delivered.is_empty());
+    model.context = Some((EL1H, READY));
+    model.now = errors.next_deadline(model.now).unwrap();
+    errors.service(&mut model, false);
+    assert_eq!(model.delivered, [1]);
+}
+
+#[test]
+fn without_a_record_an_error_is_notified_and_the_block_stays_free() {
+    let (mut model, mut errors) = (Model::new(EL1H, READY), PeErrors::new(LIMITS));
+    let unclaimed = Error {
+        record: None,
+        ..error(1, Iss::UEO, CperSeverity::Fatal)
+    };
+    errors.request(&mut model, now(unclaimed));
+    assert_eq!((&model.delivered[..], model.block), (&[1][..], None));
+    model.context = Some((EL1H, READY));
+    errors.service(&mut model, false);
+    assert!(errors.is_quiet());
+    assert_eq!(model.names(), [(1, "raised"), (1, "delivered")]);
+}
+
+#[test]
+fn without_feat_ras_the_record_alone_says_how_bad_it_is() {
+    let (mut model, mut errors) = (Model::new(EL1H, READY), PeErrors::new(LIMITS));
+    model.no_ras = true;
+    errors.request(
+        &mut model,
+        now(error(1, Iss::UC, CperSeverity::Recoverable)),
+    );
+    assert_eq!((&model.delivered[..], model.reset), (&[1][..], None));
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Raise(bool),
+    Guest,
+    El2(bool),
+    Acknowledge,
+    Pull,
+    Unmasked,
+    Time(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        any::<bool>().prop_map(Step::Raise),
+        Just(Step::Guest),
+        any::<bool>().prop_map(Step::El2),
+        Just(Step::Acknowledge),
+        Just(Step::Pull),
+        Just(Step::Unmasked),
+        (0_u64..300).prop_map(Step::Time),
+    ]
+}
+
+proptest! {
+    /// Whatever EL2 does and whenever: each record is handed over at most once, in order, by one
+    /// of the two ways, never written over another, and none is lost but those said to be.
+    #[test]
+    fn each_record_is_handed_over_once_and_in_order(
+        steps in proptest::collection::vec(step(), 1..200)
+    ) {
+        let (mut model, mut errors) = (Model::new(EL1H, READY), PeErrors::new(LIMITS));
+        let mut raised = 0;
+        let mut handed = std::vec::Vec::new();
+        let mut seen = 0;
+        for step in steps {
+            match step {
+                Step::Raise(corrected) => {
+                    raised += 1;
+                    let request = if corrected {
+                        now(error(raised, Iss::CE, CperSeverity::Corrected))
+                    } else {
+                        now(error(raised, Iss::UEO, CperSeverity::Recoverable))
+                    };
+                    errors.request(&mut model, request);
+                }
+                Step::Guest => model.context = Some((EL1H, READY)),
+                Step::El2(masked) => {
+                    model.context = Some((if masked { EL2H_MASKED } else { EL2H }, READY));
+                }
+                Step::Acknowledge if model.pending == 0 => model.acknowledge(),
+                Step::Acknowledge => {}
+                Step::Pull => handed.extend(model.pull()),
+                Step::Unmasked => errors.service(&mut model, true),
+                Step::Time(ticks) => {
+                    model.now += ticks;
+                    errors.service(&mut model, false);
+                }
+            }
+            prop_assert!(model.delivered.len() - seen <= 1, "two at once");
+            handed.extend(&model.delivered[seen..]);
+            seen = model.delivered.len();
+            if model.reset.is_some() {
+                break;
+            }
+        }
+        prop_assert_eq!(model.overwritten, 0);
+        let dropped: std::vec::Vec<_> =
+            model.names().iter().filter(|(_, name)| *name == "dropped").map(|(id, _)| *id).collect();
+        let expected: std::vec::Vec<u64> =
+            (1..=raised).filter(|id| !dropped.contains(id)).take(handed.len()).collect();
+        prop_assert_eq!(handed, expected);
+    }
+}
