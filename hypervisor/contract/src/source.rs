@@ -144,7 +144,8 @@ impl Source {
     /// needs no block. Everything else needs the block. A corrected error or a UEO waits until
     /// it is free; anything worse cannot, because the interrupted context would go on without
     /// anyone having dealt with the error, and an SEI whose block holds another error's record
-    /// would be mistaken for that one.
+    /// would be mistaken for that one. A firmware that knows an error to be simulated, so that
+    /// nothing goes on with bad data, may keep it in the [`Backlog`] without asking.
     pub const fn on_raise(&mut self, raise: Raise) -> Action {
         match (raise.act, self.state) {
             (Act::ResetWithBert(reason), _) => Action::ResetWithBert(reason),
