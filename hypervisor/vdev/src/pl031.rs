@@ -57,6 +57,20 @@ impl Pl031 {
         }
     }
 
+    /// Takes the alarm back, as a reset of the guest does; the time, which a battery keeps, goes
+    /// on.
+    pub fn reset(&mut self) -> Effects {
+        let mut line = self.line;
+        *self = Self {
+            load_s: self.load_s,
+            ..Self::new(self.offset_s)
+        };
+        Effects {
+            output: None,
+            irq: line.set(false),
+        }
+    }
+
     /// Returns the second at which the alarm goes off, if one is set and not masked.
     pub const fn next_alarm_s(&self) -> Option<u64> {
         if self.masked { None } else { self.alarm_at_s }

@@ -93,6 +93,23 @@ fn raised_and_cleared_by_one_write_is_no_change() {
 }
 
 #[test]
+fn reset_takes_the_alarm_back_and_keeps_the_time() {
+    let mut rtc = Pl031::new(0);
+    let _ = rtc.write(reg::LR, 4, 1000, 0);
+    let _ = rtc.write(reg::IMSC, 4, 1, 0);
+    let _ = rtc.write(reg::MR, 4, 1000, 0);
+    assert_eq!(rtc.reset().irq, Some(IrqLevel::Lowered));
+    assert_eq!(
+        (get(&mut rtc, reg::IMSC, 5), get(&mut rtc, reg::RIS, 5)),
+        (0, 0)
+    );
+    assert_eq!(
+        (get(&mut rtc, reg::DR, 5), rtc.next_alarm_s()),
+        (1005, None)
+    );
+}
+
+#[test]
 fn every_offset_and_width_is_answered() {
     let mut rtc = Pl031::new(0);
     for offset in 0..0x1000 {
