@@ -70,6 +70,8 @@ pub struct Raise {
     pub no_record: bool,
     /// Ticks of the counter until it is raised.
     pub delay_ticks: u64,
+    /// Whether the firmware waits until the PE is in a guest.
+    pub in_guest: bool,
 }
 
 impl Raise {
@@ -83,6 +85,7 @@ impl Raise {
             pa: None,
             no_record: false,
             delay_ticks: 0,
+            in_guest: false,
         }
     }
 
@@ -90,6 +93,13 @@ impl Raise {
     #[must_use]
     pub fn at(mut self, pa: u64) -> Self {
         self.pa = Some(pa);
+        self
+    }
+
+    /// Lets it hit a guest, never the hypervisor.
+    #[must_use]
+    pub fn in_guest(mut self) -> Self {
+        self.in_guest = true;
         self
     }
 
@@ -119,6 +129,9 @@ impl fmt::Display for Raise {
         }
         if self.delay_ticks != 0 {
             write!(f, " delay={}", self.delay_ticks)?;
+        }
+        if self.in_guest {
+            write!(f, " in=guest")?;
         }
         Ok(())
     }

@@ -63,6 +63,26 @@ impl Record {
         }
     }
 
+    /// Reads a record as [`Display`](fmt::Display) writes it: a line of a saved transcript.
+    pub fn parse(line: &str) -> Self {
+        if let Some(event) = serde_json::from_str(line).ok().and_then(Event::new) {
+            return Self::Event(event);
+        }
+        if let Some(firmware) = FirmwareLine::parse(line) {
+            return Self::Firmware(firmware);
+        }
+        if let Some(event) = line.strip_prefix("[qemu] ") {
+            return Self::Qemu(event.to_owned());
+        }
+        match line.split_once("| ") {
+            Some((name, text)) if firebreak_wire::is_console_name(name) => Self::Line {
+                name: name.to_owned(),
+                text: text.to_owned(),
+            },
+            _ => Self::Plain(line.to_owned()),
+        }
+    }
+
     fn is_secure(&self) -> bool {
         matches!(self, Self::Firmware(_) | Self::SecurePlain(_))
     }
@@ -333,6 +353,25 @@ mod tests {
             .map(Record::to_string)
             .collect();
         assert_eq!(lines, ["control| control: ready", "linux| agent: beat n=1"]);
+    }
+
+    #[test]
+    fn a_transcript_can_be_read_again() {
+        for line in [
+            r#"{"ev":"halt","t":1,"v":1}"#,
+            "linux| agent: beat n=1 pattern=ok",
+            "linux| ",
+            "fw: ready pes=4",
+            "[qemu] RESET",
+            "firebreak: hello | world",
+        ] {
+            let record = Record::parse(line);
+            assert_eq!(record.to_string(), line);
+            assert_eq!(
+                matches!(record, Record::Plain(_)),
+                line.starts_with("firebreak")
+            );
+        }
     }
 
     #[test]

@@ -98,6 +98,7 @@ pub struct Machine {
     smp: u32,
     memory_mib: u32,
     icount: bool,
+    real_time: bool,
     no_reboot: bool,
     extra: Vec<OsString>,
     tap: Option<Tap>,
@@ -113,6 +114,7 @@ impl Machine {
             smp: 4,
             memory_mib: 1024,
             icount: false,
+            real_time: false,
             no_reboot: false,
             extra: Vec::new(),
             tap: None,
@@ -151,6 +153,14 @@ impl Machine {
     #[must_use]
     pub fn icount(mut self, icount: bool) -> Self {
         self.icount = icount;
+        self
+    }
+
+    /// With [`Self::icount`]: an idle machine waits as long as its clock says, instead of
+    /// setting the clock forward.
+    #[must_use]
+    pub fn real_time(mut self) -> Self {
+        self.real_time = true;
         self
     }
 
@@ -217,7 +227,8 @@ impl Machine {
             }
         }
         if self.icount {
-            args.extend(["-icount", "shift=0,sleep=off"].map(OsString::from));
+            let sleep = if self.real_time { "on" } else { "off" };
+            args.extend(["-icount".into(), format!("shift=0,sleep={sleep}").into()]);
         }
         if self.no_reboot {
             args.push("-no-reboot".into());

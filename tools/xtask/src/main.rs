@@ -6,6 +6,9 @@
 //! line or the machine cannot be used (and what to do about it is printed).
 #![forbid(unsafe_code)]
 
+mod build;
+mod demo;
+mod image;
 mod paths;
 mod process;
 mod setup;
@@ -30,11 +33,15 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Setup(setup::Args),
+    Build(build::Args),
+    Demo(demo::Args),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Setup(args) => setup::run(&args),
+        Command::Build(args) => build::run(&args),
+        Command::Demo(args) => demo::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

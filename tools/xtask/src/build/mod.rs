@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Builds everything that runs on the machine: hypervisor, firmware, guests, agent, initramfs.
+//!
+//! cargo knows what is up to date; what comes behind it (raw binaries, initramfs, images) takes
+//! milliseconds and is made anew each time, but a file is only written when its bytes change.
+
+mod cpio;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::process::{self, step};
+use crate::{image, paths};
+
+const BARE: &str = "aarch64-unknown-none-softfloat";
+const GUEST: &str = "aarch64-unknown-none";
+const LINUX: &str = "aarch64-unknown-linux-musl";
+/// Bare-metal guests, by the last part of their names.
+const GUESTS: [&str; 4] = ["control", "victim", "prober", "bench"];
+
+/// Builds hypervisor, firmware, guests and the demo's image into target/firebreak.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  cargo xtask build                           build everything
+  qemu-system-aarch64 -M virt,virtualization=on,gic-version=3 -cpu neoverse-n1 -smp 4 -m 1024 \\
+      -nographic -kernel target/firebreak/demo.img            boot it by hand, without firmware")]
+pub(crate) struct Args {}
+
+/// Runs the command.
+pub(crate) fn run(_args: &Args) -> Result<()> {
+    crate::setup::run(&crate::setup::Args::unattended())?;
+    all()?;
+    step(format!("build: done, see {}", paths::out().display()));
+    Ok(())
+}
+
+/// Builds everything, the demo's image included.
+pub(crate) fn all() -> Result<()> {
+    hypervisor()?;
+    firmware()?;
+    guests()?;
+    initramfs()?;
+    image::build(&image::demo_manifest(), &demo_image())
+}
+
+/// Returns the demo's image.
+pub(crate) fn demo_image() -> PathBuf {
+    paths::out().join("demo.img")
+}
+
+/// Returns the firmware's flash image.
+pub(crate) fn firmware_image() -> PathBuf {
+    paths::out().join("firmware.bin")
+}
+
+/// Returns the hypervisor as it was linked.
+pub(crate) fn hypervisor_elf() -> PathBuf {
+    paths::out().join("hypervisor.elf")
+}
+
+/// Builds the hypervisor.
+pub(crate) fn hypervisor() -> Result<()> {
+    step("build: hypervisor");
+    let elf = release(BARE, "firebreak-hypervisor")?;
+    raw(&elf, &paths::out().join("hypervisor.bin"))?;
+    write_if_changed(&hypervisor_elf(), &read(&elf)?)
+}
+
+fn firmware() -> Result<()> {
+    step("build: firmware");
+    let elf = release(BARE, "firebreak-el3")?;
+    raw(&elf, &firmware_image())?;
+    write_if_changed(&paths::out().join("firmware.elf"), &read(&elf)?)
+}
+
+/// Builds the bare-metal guests.
+pub(crate) fn guests() -> Result<()> {
+    step("build: bare-metal guests");
+    for guest in GUESTS {
+        let elf = release(GUEST, &format!("firebreak-guest-{guest}"))?;
+        raw(&elf, &paths::out().join(format!("guests/{guest}.bin")))?;
+        write_if_changed(
+            &paths::out().join(format!("guests/{guest}.elf")),
+            &read(&elf)?,
+        )?;
+    }
+    Ok(())
+}
+
+/// Builds the agent, and the initramfs that holds it and the watchdog's modules.
+fn initramfs() -> Result<()> {
+    step("build: agent and initramfs");
+    let elf = release(LINUX, "firebreak-agent")?;
+    let stripped = paths::out().join("guests/agent");
+    objcopy(&["--strip-all"], &elf, &stripped)?;
+    let agent = read(&stripped)?;
+    let watchdog = read(&paths::kernel().join("watchdog.ko"))?;
+    let driver = read(&paths::kernel().join("sbsa_gwdt.ko"))?;
+    let directory = |path| cpio::Entry {
+        path,
+        contents: None,
+        executable: false,
+    };
+    let archive = cpio::archive(&[
+        directory("lib"),
+        directory("lib/modules"),
+        cpio::Entry {
+            path: "init",
+            contents: Some(&agent),
+            executable: true,
+        },
+        cpio::Entry {
+            path: "lib/modules/watchdog.ko",
+            contents: Some(&watchdog),
+            executable: false,
+        },
+        cpio::Entry {
+            path: "lib/modules/sbsa_gwdt.ko",
+            contents: Some(&driver),
+            executable: false,
+        },
+    ]);
+    write_if_changed(&paths::out().join("initramfs.cpio"), &archive)
+}
+
+/// Builds one binary, and returns where it is.
+fn release(target: &str, package: &str) -> Result<PathBuf> {
+    let args = [
+        "build",
+        "--release",
+        "--locked",
+        "--target",
+        target,
+        "--package",
+        package,
+    ];
+    process::run(process::cargo().args(args))?;
+    Ok(paths::cargo_target()
+        .join(target)
+        .join("release")
+        .join(package))
+}
+
+/// Cuts a linked program to the bytes that are loaded.
+fn raw(elf: &Path, to: &Path) -> Result<()> {
+    objcopy(&["--output-target=binary"], elf, to)
+}
+
+fn objcopy(options: &[&str], from: &Path, to: &Path) -> Result<()> {
+    let draft = to.with_extension("draft");
+    if let Some(dir) = to.parent() {
+        fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
+    }
+    process::run(
+        process::command(llvm_objcopy()?)
+            .args(options)
+            .arg(from)
+            .arg(&draft),
+    )?;
+    write_if_changed(to, &read(&draft)?)?;
+    fs::remove_file(&draft).with_context(|| draft.display().to_string())
+}
+
+/// Finds the objcopy of rustup's component `llvm-tools`.
+fn llvm_objcopy() -> Result<PathBuf> {
+    let sysroot = process::output(process::command("rustc").args(["--print", "sysroot"]))?;
+    let version = process::output(process::command("rustc").arg("-vV"))?;
+    let host = version
+        .lines()
+        .find_map(|line| line.strip_prefix("host: "))
+        .context("`rustc -vV` does not name the host")?;
+    Ok(Path::new(sysroot.trim())
+        .join("lib/rustlib")
+        .join(host)
+        .join("bin/llvm-objcopy"))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).with_context(|| path.display().to_string())
+}
+
+/// Leaves a file alone that holds these bytes already.
+pub(crate) fn write_if_changed(path: &Path, bytes: &[u8]) -> Result<()> {
+    if fs::read(path).is_ok_and(|old| old == bytes) {
+        return Ok(());
+    }
+    if let Some(dir) = path.parent() {
+        fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
+    }
+    fs::write(path, bytes).with_context(|| path.display().to_string())
+}
