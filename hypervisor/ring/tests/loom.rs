@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Every interleaving and every reordering that loom knows, of an SEI on the queue's PE with
+//! consumers on others:
+//! `RUSTFLAGS="--cfg loom" cargo test -p firebreak-ring --release --test loom`.
+//!
+//! An SEI is not a thread: it runs at one step of the context that it interrupts, to its end. So
+//! each test repeats its model for every step of the interrupted context.
+#![cfg(loom)]
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use firebreak_abi::PeId;
+use firebreak_ring::hook::with_hook;
+use firebreak_ring::{Peeked, Ring};
+use loom::sync::Arc;
+use loom::thread;
+
+type Queue = Ring<u64, 2>;
+
+const OWNER: PeId = PeId(0);
+
+/// Explores `body` with at most this many preemptions.
+fn explore(preemptions: usize, body: impl Fn() + Sync + Send + 'static) {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(preemptions);
+    model.check(body);
+}
+
+/// Runs `body` with one SEI before its step number `at`; returns whether it has that step.
+fn interrupted<R>(at: usize, sei: impl Fn() + 'static, body: impl FnOnce() -> R) -> (bool, R) {
+    let steps = Rc::new(Cell::new(0));
+    let count = Rc::clone(&steps);
+    let inside = Cell::new(false);
+    let hook = move || {
+        if inside.get() {
+            return;
+        }
+        if count.get() == at {
+            inside.set(true);
+            sei();
+            inside.set(false);
+        }
+        count.set(count.get() + 1);
+    };
+    let result = with_hook(Rc::new(hook), body);
+    (steps.get() > at, result)
+}
+
+/// Runs `body` up to its step number `at` and no further: its context is lost.
+fn lost(at: usize, body: impl FnOnce()) {
+    let left = Cell::new(at);
+    let hook = move || match left.get() {
+        0 => std::panic::resume_unwind(Box::new("lost")),
+        more => left.set(more - 1),
+    };
+    let body = std::panic::AssertUnwindSafe(|| with_hook(Rc::new(hook), body));
+    let _lost_or_done = std::panic::catch_unwind(body);
+}
+
+/// A consumer that looks `looks` times.
+fn consumer(queue: &Arc<Queue>, pe: u8, looks: usize) -> thread::JoinHandle<Vec<u64>> {
+    let queue = Arc::clone(queue);
+    thread::spawn(move || {
+        let take = || {
+            queue.take(PeId(pe)).map(|entry| {
+                assert_eq!(
+                    entry.stamp_ticks, entry.value,
+                    "stamp and value of different records"
+                );
+                entry.value
+            })
+        };
+        (0..looks).filter_map(|_| take()).collect()
+    })
+}
+
+fn drain(queue: &Queue) -> Vec<u64> {
+    core::iter::from_fn(|| queue.take(OWNER))
+        .map(|entry| entry.value)
+        .collect()
+}
+
+#[test]
+fn an_sei_in_a_producer_with_a_consumer_elsewhere() {
+    for at in 0..10 {
+        explore(3, move || {
+            let queue = Arc::new(Queue::new());
+            let other = consumer(&queue, 1, 2);
+            let inner = Arc::clone(&queue);
+            let sei = move || assert!(inner.publish(2, 2, 2).is_ok());
+            let (reached, outer) = interrupted(at, sei, || queue.publish(1, 1, 1));
+            assert!(outer.is_ok());
+            let theirs = other.join().unwrap();
+            let ours = drain(&queue);
+            // Whatever order the two were reserved in, it is the order in which they come.
+            let mut all = [theirs, ours].concat();
+            all.sort_unstable();
+            assert_eq!(all, if reached { vec![1, 2] } else { vec![1] });
+            assert_eq!(queue.counters().in_flight, 0);
+        });
+    }
+}
+
+#[test]
+fn two_consumers_get_each_record_once_and_in_order() {
+    explore(3, || {
+        let queue = Arc::new(Queue::new());
+        queue.publish(1, 1, 1).unwrap();
+        let others = [consumer(&queue, 1, 2), consumer(&queue, 2, 1)];
+        queue.publish(2, 1, 2).unwrap();
+        let got = others.map(|other| other.join().unwrap());
+        assert!(got.iter().all(|one| one.is_sorted()));
+        let mut all = [got.concat(), drain(&queue)].concat();
+        all.sort_unstable();
+        assert_eq!(all, [1, 2]);
+    });
+}
+
+#[test]
+fn a_slot_is_used_again_only_when_its_reader_is_done() {
+    explore(3, || {
+        let queue = Arc::new(Queue::new());
+        queue.publish(1, 1, 1).unwrap();
+        queue.publish(2, 1, 2).unwrap();
+        let other = consumer(&queue, 1, 2);
+        let taken_in = queue.publish(3, 1, 3).is_ok();
+        let theirs = other.join().unwrap();
+        assert!(theirs.is_sorted());
+        let all = [theirs, drain(&queue)].concat();
+        assert_eq!(all, if taken_in { vec![1, 2, 3] } else { vec![1, 2] });
+        assert_eq!(queue.take_overflow(), !taken_in);
+    });
+}
+
+#[test]
+fn an_sei_in_the_consumer_of_the_same_pe_with_a_consumer_elsewhere() {
+    for at in 0..14 {
+        explore(2, move || {
+            let queue = Arc::new(Queue::new());
+            queue.publish(1, 1, 1).unwrap();
+            let other = consumer(&queue, 1, 1);
+            let inner = Arc::clone(&queue);
+            let sei = move || assert!(inner.publish(2, 1, 2).is_ok());
+            let (reached, ours) = interrupted(at, sei, || queue.take(OWNER));
+            let mut all = other.join().unwrap();
+            all.extend(ours.map(|entry| entry.value));
+            all.extend(drain(&queue));
+            all.sort_unstable();
+            assert_eq!(all, if reached { vec![1, 2] } else { vec![1] });
+        });
+    }
+}
+
+#[test]
+fn a_fatal_record_is_never_overtaken() {
+    explore(3, || {
+        let queue = Arc::new(Queue::new());
+        queue.publish(1, 1, 1).unwrap();
+        queue.publish(2, 1, 2).unwrap();
+        let other = consumer(&queue, 1, 3);
+        queue.publish_fatal(3, 1, 3).unwrap();
+        let younger = queue.publish(4, 1, 4).is_ok();
+        let all = [other.join().unwrap(), drain(&queue)].concat();
+        assert_eq!(
+            all,
+            if younger {
+                vec![1, 2, 3, 4]
+            } else {
+                vec![1, 2, 3]
+            }
+        );
+    });
+}
+
+#[test]
+fn a_lost_producer_is_given_up_while_others_consume() {
+    for at in 0..8 {
+        explore(2, move || {
+            let queue = Arc::new(Queue::new());
+            queue.publish(1, 1, 1).unwrap();
+            let other = consumer(&queue, 1, 2);
+            lost(at, || assert!(queue.publish(2, 2, 2).is_ok()));
+            // SAFETY: the producer of level 2 was unwound or is done, on this thread.
+            let freed = unsafe { queue.abandon(2) };
+            let third = queue.publish(3, 1, 3).is_ok();
+            let mut all = [other.join().unwrap(), drain(&queue)].concat();
+            all.retain(|value| *value != 2 || freed != 0);
+            assert_eq!(
+                all,
+                if third { vec![1, 3] } else { vec![1] },
+                "lost at {at}"
+            );
+        });
+    }
+}
+
+#[test]
+fn a_lost_consumer_gives_its_record_to_another() {
+    for at in 0..10 {
+        explore(2, move || {
+            let queue = Arc::new(Queue::new());
+            queue.publish(1, 1, 1).unwrap();
+            let other = consumer(&queue, 1, 1);
+            lost(at, || {
+                assert!(queue.claim(OWNER).is_none_or(|entry| entry.value == 1))
+            });
+            // SAFETY: the claim of this PE was unwound or is done, on this thread; it will not
+            // finish.
+            unsafe { queue.release_claims(OWNER) };
+            let all = [other.join().unwrap(), drain(&queue)].concat();
+            assert_eq!(all, [1], "lost at {at}");
+        });
+    }
+}
+
+#[test]
+fn the_crash_path_may_look_while_others_consume_and_produce() {
+    explore(2, || {
+        let queue = Arc::new(Queue::new());
+        queue.publish(1, 1, 1).unwrap();
+        let other = consumer(&queue, 1, 1);
+        let peeker = {
+            let queue = Arc::clone(&queue);
+            thread::spawn(move || {
+                queue.peek_all(PeId(2), |peeked| {
+                    if let Peeked::Ready(entry) = peeked {
+                        assert_eq!(entry.stamp_ticks, entry.value);
+                    }
+                });
+            })
+        };
+        queue.publish(2, 1, 2).unwrap();
+        peeker.join().unwrap();
+        let all = [other.join().unwrap(), drain(&queue)].concat();
+        assert_eq!(all, [1, 2]);
+    });
+}
