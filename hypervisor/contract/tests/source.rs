@@ -209,6 +209,22 @@ fn what_el2_takes_and_acknowledges_between_two_looks_leaves_a_free_block() {
 }
 
 #[test]
+fn a_deferred_error_without_a_record_stays_deferred_although_the_block_counts_as_acknowledged() {
+    let mut source = Source::new(LIMITS);
+    source.on_raise(Raise {
+        now_ticks: 0,
+        act: DEFER,
+        severity: Severity::Restartable,
+    });
+    assert_eq!(source.on_poll(1, true), Action::Nothing);
+    assert!(matches!(
+        source.on_retry(10, 1, NOTIFY),
+        Action::Notify { .. }
+    ));
+    assert_eq!(source.on_poll(0, true), Action::Free);
+}
+
+#[test]
 fn an_uncorrected_error_waits_until_the_limit_and_no_longer() {
     let mut source = Source::new(LIMITS);
     let raise = Raise {
