@@ -1,2 +1,43 @@
-//! Placeholder of the skeleton commit.
-fn main() {}
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The hypervisor: wires the decisions of the logic crates to the registers of `firebreak-arch`.
+//!
+//! How to read it: `early` and `boot` bring the machine up once. After that, everything starts
+//! in one of four functions that `vectors.S` calls: `exits::firebreak_sync` (a guest did
+//! something), `irq::firebreak_irq` (a device did), `sei::firebreak_sei_*` (memory broke), and
+//! `run::firebreak_resolve` (somebody asked this PE for something before its guest goes on).
+#![no_std]
+#![no_main]
+
+mod boot;
+mod console;
+mod crash;
+mod deadlines;
+mod early;
+mod exits;
+mod inject;
+mod irq;
+mod lifecycle;
+mod load;
+mod memory;
+mod mmio;
+mod partition;
+mod pe;
+mod recovery;
+mod run;
+mod sei;
+mod sync;
+mod system;
+mod system_registers;
+mod virq;
+
+use core::fmt::Write as _;
+
+/// A bug of Firebreak: nothing that a guest or a devicetree does may end here.
+#[panic_handler]
+fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
+    let mut text = heapless::String::<160>::new();
+    let place = info.location().map_or(("?", 0), |location| (location.file(), location.line()));
+    // Cut at 160 bytes: place first.
+    let _ = write!(text, "{}:{}: {}", place.0, place.1, info.message());
+    crash::die(crash::this_pe(), &text, 0)
+}

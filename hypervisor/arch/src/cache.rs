@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Cache maintenance by address.
+
+use crate::sysreg;
+
+/// Smallest data cache line that the architecture allows to assume here, in bytes.
+///
+/// CTR_EL0.DminLine would allow larger steps; a step that is too small is only slower.
+const LINE_BYTES: u64 = 64;
+
+macro_rules! for_each_line {
+    ($name:ident, $instruction:literal, $doc:literal) => {
+        #[doc = $doc]
+        fn $name(address: u64) {
+            // SAFETY: maintenance by address of mapped memory changes no value that the
+            // program can see.
+            unsafe {
+                core::arch::asm!(
+                    concat!($instruction, ", {}"), in(reg) address,
+                    options(nostack, preserves_flags)
+                );
+            }
+        }
+    };
+}
+
+for_each_line!(dc_civac, "dc civac", "Cleans and invalidates a line to the point of coherency.");
+for_each_line!(dc_cvac, "dc cvac", "Cleans a line to the point of coherency.");
+
+/// Cleans and invalidates a range to the point of coherency.
+///
+/// Used before the MMU is turned on: lines that the bootloader left behind must not shadow what
+/// was written with caches off. The boot protocol promises that none of them is dirty.
+pub fn clean_and_invalidate(start: u64, len_bytes: u64) {
+    let mut address = start & !(LINE_BYTES - 1);
+    while address < start.saturating_add(len_bytes) {
+        dc_civac(address);
+        address += LINE_BYTES;
+    }
+    sysreg::dsb_sy();
+}
+
+/// Makes code and data written by EL2 visible to a guest that starts with its caches off, and
+/// forgets all instructions that any PE has fetched.
+pub fn publish_guest_memory(start: u64, len_bytes: u64) {
+    let mut address = start & !(LINE_BYTES - 1);
+    while address < start.saturating_add(len_bytes) {
+        dc_cvac(address);
+        address += LINE_BYTES;
+    }
+    sysreg::dsb_ish();
+    // SAFETY: forgetting fetched instructions changes no value.
+    unsafe { core::arch::asm!("ic ialluis", options(nostack, preserves_flags)) };
+    sysreg::dsb_ish();
+    sysreg::isb();
+}

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the vectors save, and the block of each PE at which SP_EL2 points.
+//!
+//! `vectors.S` takes every offset from here, as `const` operands: no number stands twice.
+
+use core::cell::UnsafeCell;
+use core::mem::offset_of;
+use core::sync::atomic::AtomicU64;
+
+/// An interrupted context, as the vectors leave it in memory.
+#[repr(C, align(16))]
+#[derive(Clone, Default)]
+pub struct Frame {
+    /// General-purpose registers x0 to x30.
+    pub x: [u64; 31],
+    /// HPFAR_EL2: faulting IPA bits of a stage-2 abort.
+    pub hpfar: u64,
+    /// ELR_EL2: where the context goes on.
+    pub elr: u64,
+    /// SPSR_EL2: its PSTATE.
+    pub spsr: u64,
+    /// ESR_EL2 of the exception.
+    pub esr: u64,
+    /// FAR_EL2 of the exception.
+    pub far: u64,
+    /// SP_EL0 of the context.
+    pub sp_el0: u64,
+    /// Keeps the size a multiple of 16.
+    pub reserved: u64,
+}
+
+impl Frame {
+    /// Reads Rt of an instruction: register 31 is XZR.
+    #[inline]
+    pub fn read_gpr(&self, register: usize) -> u64 {
+        self.x.get(register).copied().unwrap_or(0)
+    }
+
+    /// Writes Rt of an instruction: register 31 is XZR.
+    #[inline]
+    pub fn write_gpr(&mut self, register: usize, value: u64) {
+        if let Some(slot) = self.x.get_mut(register) {
+            *slot = value;
+        }
+    }
+}
+
+/// The head of a PE's block: what the vectors touch. SP_EL2 of the PE points at it.
+///
+/// The vectors write `guest` before EL2's code runs and read it after; the SEI path writes only
+/// `sei` and atomics, so it never aliases what the code that it interrupted is changing.
+#[repr(C, align(64))]
+pub struct PeHead {
+    /// The guest's context while EL2 runs.
+    pub guest: UnsafeCell<Frame>,
+    /// SP_EL0 that EL2's code starts from: top of this PE's stack.
+    pub el2_sp: u64,
+    /// Top of the stack of the SEI path.
+    pub sei_sp: u64,
+    /// Work to be done before a guest is entered: while it is not 0, `firebreak_resolve` runs first.
+    pub attention: AtomicU64,
+    /// Address of the firmware's pending word for this PE, or of a word that is always 0.
+    pub pending_word: u64,
+    /// The EL2 context that an SEI interrupted.
+    pub sei: UnsafeCell<Frame>,
+}
+
+// SAFETY: `guest` is touched by its own PE alone, and there by one exception level of code at a
+// time (EL2 masks IRQs and the SEI path does not use it unless it came from the guest); `sei`
+// by the SEI path of its own PE alone; the rest is atomic or written before the PE starts.
+unsafe impl Sync for PeHead {}
+
+const _: () = assert!(size_of::<Frame>() == 304 && size_of::<Frame>().is_multiple_of(16));
+// LDP/STP of 64-bit registers reach 504 bytes.
+const _: () = assert!(offset_of!(PeHead, sei) + 16 <= 504);
+
+core::arch::global_asm!(
+    include_str!("boot.S"),
+    EL2_SP = const offset_of!(PeHead, el2_sp),
+);
+
+core::arch::global_asm!(
+    include_str!("vectors.S"),
+    X0 = const offset_of!(Frame, x),
+    ELR = const offset_of!(Frame, elr),
+    ESR = const offset_of!(Frame, esr),
+    SP_EL0 = const offset_of!(Frame, sp_el0),
+    EL2_SP = const offset_of!(PeHead, el2_sp),
+    SEI_SP = const offset_of!(PeHead, sei_sp),
+    ATTENTION = const offset_of!(PeHead, attention),
+    PENDING_WORD = const offset_of!(PeHead, pending_word),
+    SEI = const offset_of!(PeHead, sei),
+);
+
+const _: () = assert!(offset_of!(Frame, hpfar) == offset_of!(Frame, x) + 248);
+const _: () = assert!(offset_of!(Frame, spsr) == offset_of!(Frame, elr) + 8);
+const _: () = assert!(offset_of!(Frame, far) == offset_of!(Frame, esr) + 8);
+const _: () = assert!(offset_of!(PeHead, guest) == 0);

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The guest's side of this PE: EL1 state, traps, virtual SError.
+
+use crate::cpu::Features;
+use crate::{hcr, sysreg};
+
+/// SCTLR_EL1 at reset: RES1 bits; MMU, caches and alignment checks off.
+const SCTLR_EL1_RESET: u64 = 0x30d0_0800;
+/// PSTATE of a vCPU that starts: EL1h, DAIF masked (PSCI 6.4.3).
+pub const START_PSTATE: u64 = 0x3c5;
+/// Value of an off timer: IMASK set, ENABLE clear.
+const TIMER_OFF: u64 = 0b10;
+
+/// Makes this PE ready to receive SEIs: from here on HCR_EL2.AMO is set.
+pub fn announce_ready(features: &Features) {
+    sysreg::write_hcr_el2(hcr::idle_hcr(features));
+    sysreg::isb();
+}
+
+/// Gives this PE the EL2 control registers that hold for every guest.
+pub fn configure_traps(features: &Features) {
+    sysreg::write_cptr_el2(hcr::CPTR);
+    sysreg::write_hstr_el2(0);
+    sysreg::write_cnthctl_el2(hcr::CNTHCTL);
+    sysreg::write_cntvoff_el2(0);
+    // Debug registers are the vCPU's own, since the PE is; so are all PMU counters (HPMN = N).
+    let counters = if features.pmu { sysreg::pmcr_el0() >> 11 & 0x1f } else { 0 };
+    sysreg::write_mdcr_el2(counters);
+    if features.hcrx {
+        sysreg::write_hcrx_el2(if features.mops { hcr::HCRX_MSCEN } else { 0 });
+    }
+    sysreg::isb();
+}
+
+/// Where a vCPU's memory and identity come from.
+#[derive(Clone, Copy, Debug)]
+pub struct Identity {
+    /// VTCR_EL2 of its partition.
+    pub vtcr: u64,
+    /// VTTBR_EL2 of its partition, VMID included.
+    pub vttbr: u64,
+    /// VMPIDR_EL2: what the guest reads as MPIDR_EL1.
+    pub vmpidr: u64,
+    /// VPIDR_EL2: what the guest reads as MIDR_EL1.
+    pub vpidr: u64,
+}
+
+/// Puts a guest's translation and identity on this PE, with its EL1 state as after reset.
+pub fn install(features: &Features, identity: &Identity) {
+    sysreg::write_vtcr_el2(identity.vtcr);
+    sysreg::write_vttbr_el2(identity.vttbr);
+    sysreg::write_vmpidr_el2(identity.vmpidr);
+    sysreg::write_vpidr_el2(identity.vpidr);
+    sysreg::write_hcr_el2(hcr::guest_hcr(features));
+    if features.ras {
+        sysreg::write_vdisr_el2(0);
+        sysreg::write_vsesr_el2(IMPDEF_SYNDROME);
+    }
+    reset_el1(features);
+    sysreg::isb();
+}
+
+/// A syndrome that claims nothing: IDS = 1. VSESR_EL2 resets to an unknown value.
+const IMPDEF_SYNDROME: u64 = 1 << 24;
+
+fn reset_el1(features: &Features) {
+    sysreg::write_sctlr_el1(SCTLR_EL1_RESET);
+    for write in [
+        sysreg::write_ttbr0_el1,
+        sysreg::write_ttbr1_el1,
+        sysreg::write_tcr_el1,
+        sysreg::write_mair_el1,
+        sysreg::write_amair_el1,
+        sysreg::write_vbar_el1,
+        sysreg::write_contextidr_el1,
+        sysreg::write_cpacr_el1,
+        sysreg::write_csselr_el1,
+        sysreg::write_esr_el1,
+        sysreg::write_far_el1,
+        sysreg::write_afsr0_el1,
+        sysreg::write_afsr1_el1,
+        sysreg::write_par_el1,
+        sysreg::write_elr_el1,
+        sysreg::write_spsr_el1,
+        sysreg::write_sp_el1,
+        sysreg::write_tpidr_el0,
+        sysreg::write_tpidrro_el0,
+        sysreg::write_tpidr_el1,
+        sysreg::write_mdscr_el1,
+        sysreg::write_cntkctl_el1,
+        sysreg::write_cntv_cval_el0,
+        sysreg::write_cntp_cval_el0,
+    ] {
+        write(0);
+    }
+    sysreg::write_cntv_ctl_el0(TIMER_OFF);
+    sysreg::write_cntp_ctl_el0(TIMER_OFF);
+    if features.pmu {
+        sysreg::write_pmcr_el0(0);
+        sysreg::write_pmcntenclr_el0(u64::from(u32::MAX));
+        sysreg::write_pmintenclr_el1(u64::from(u32::MAX));
+        sysreg::write_pmovsclr_el0(u64::from(u32::MAX));
+        sysreg::write_pmuserenr_el0(0);
+    }
+}
+
+/// Turns the guest's timers off, so that nothing of it interrupts this PE any more.
+pub fn quiesce() {
+    sysreg::write_cntv_ctl_el0(TIMER_OFF);
+    sysreg::write_cntp_ctl_el0(TIMER_OFF);
+    sysreg::isb();
+}
+
+/// Forgets all translations of the guest whose VMID is in VTTBR_EL2, on every PE.
+pub fn forget_translations() {
+    sysreg::dsb_ish();
+    // SAFETY: invalidating translations changes no value; the guest's are refilled from tables.
+    unsafe { core::arch::asm!("tlbi vmalls12e1is", options(nostack, preserves_flags)) };
+    sysreg::dsb_ish();
+    sysreg::isb();
+}
+
+/// What a virtual SError has come to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum VirtualSerror {
+    /// HCR_EL2.VSE is set: not taken yet.
+    Pending,
+    /// Hardware cleared HCR_EL2.VSE, and VDISR_EL2 holds a syndrome: the guest's ESB deferred it.
+    Deferred(u64),
+    /// Hardware cleared HCR_EL2.VSE: the guest took it.
+    Taken,
+}
+
+/// Makes a virtual SError pending with a syndrome of 25 bits.
+///
+/// Without FEAT_RAS the syndrome cannot be chosen and is ignored.
+pub fn raise_virtual_serror(features: &Features, iss: u32) {
+    if features.ras {
+        sysreg::write_vsesr_el2(u64::from(iss));
+        sysreg::write_vdisr_el2(0);
+    }
+    sysreg::write_hcr_el2(sysreg::hcr_el2() | hcr::VSE);
+}
+
+/// Takes a pending virtual SError back.
+pub fn cancel_virtual_serror() {
+    sysreg::write_hcr_el2(sysreg::hcr_el2() & !hcr::VSE);
+}
+
+/// Asks what became of the virtual SError that was raised last.
+pub fn virtual_serror(features: &Features) -> VirtualSerror {
+    if sysreg::hcr_el2() & hcr::VSE != 0 {
+        return VirtualSerror::Pending;
+    }
+    let vdisr = if features.ras { sysreg::vdisr_el2() } else { 0 };
+    if vdisr >> 31 & 1 == 1 { VirtualSerror::Deferred(vdisr) } else { VirtualSerror::Taken }
+}
+
+/// The syndrome of the virtual SError that is pending, if the PE can say.
+pub fn pending_syndrome(features: &Features) -> Option<u32> {
+    (features.ras && sysreg::hcr_el2() & hcr::VSE != 0)
+        .then(|| (sysreg::vsesr_el2() & 0x1ff_ffff) as u32)
+}
+
+/// A synchronous exception that EL2 makes the guest's EL1 take.
+#[derive(Clone, Copy, Debug)]
+pub struct Injection {
+    /// ESR_EL1.
+    pub esr: u64,
+    /// FAR_EL1, where the syndrome says that it is valid.
+    pub far: Option<u64>,
+    /// Preferred return address for ELR_EL1.
+    pub elr: u64,
+    /// Interrupted PSTATE for SPSR_EL1.
+    pub spsr: u64,
+}
+
+/// Writes the EL1 registers of an exception entry; returns VBAR_EL1.
+pub fn write_exception(injection: &Injection) -> u64 {
+    sysreg::write_esr_el1(injection.esr);
+    if let Some(far) = injection.far {
+        sysreg::write_far_el1(far);
+    }
+    sysreg::write_elr_el1(injection.elr);
+    sysreg::write_spsr_el1(injection.spsr);
+    sysreg::vbar_el1()
+}

@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//
+// Exception vectors of EL2, guest entry, and the SEI path.
+//
+// Stack pointers. SP_EL2 points at this PE's PeBlock from the first guest entry on and never
+// moves: whatever interrupts EL2 finds a known-good place to save registers, and never needs
+// to trust the stack pointer that it interrupted. EL2's code runs on SP_EL0 (EL2t); the guest's
+// own SP_EL0 waits in the frame.
+//
+// Masks. EL2's code runs with SError unmasked and IRQ masked. What must not be interrupted lies
+// between two linker-visible symbols: firebreak_window_NAME_start and _end.
+//   entry  from the vector's first instruction until the guest's ELR, SPSR, ESR and FAR are in
+//          the frame; SError is masked there by the exception itself.
+//   exit   from the last look at `attention` to ERET. It is restartable and NOT masked: the
+//          frame stays whole until ERET, and the SEI path sends an interrupted exit back to
+//          its start, where the look is taken again.
+
+// Saves the guest's context. Leaves x0 = PeBlock, SP_EL0 = EL2's stack, SPSel = 0.
+// Who can arrive: a guest (EL1/EL0); SP = PeBlock; PSTATE.{{D,A,I,F}} = 1.
+    .macro save_guest stack
+    stp     x0, x1, [sp, #{X0}]
+    mrs     x0, elr_el2
+    mrs     x1, spsr_el2
+    stp     x0, x1, [sp, #{ELR}]
+    mrs     x0, esr_el2
+    mrs     x1, far_el2
+    stp     x0, x1, [sp, #{ESR}]
+    mrs     x0, hpfar_el2
+    stp     x2, x3, [sp, #{X0} + 16]
+    stp     x4, x5, [sp, #{X0} + 32]
+    stp     x6, x7, [sp, #{X0} + 48]
+    stp     x8, x9, [sp, #{X0} + 64]
+    stp     x10, x11, [sp, #{X0} + 80]
+    stp     x12, x13, [sp, #{X0} + 96]
+    stp     x14, x15, [sp, #{X0} + 112]
+    stp     x16, x17, [sp, #{X0} + 128]
+    stp     x18, x19, [sp, #{X0} + 144]
+    stp     x20, x21, [sp, #{X0} + 160]
+    stp     x22, x23, [sp, #{X0} + 176]
+    stp     x24, x25, [sp, #{X0} + 192]
+    stp     x26, x27, [sp, #{X0} + 208]
+    stp     x28, x29, [sp, #{X0} + 224]
+    stp     x30, x0, [sp, #{X0} + 240]      // x30 and HPFAR_EL2
+    mrs     x1, sp_el0
+    ldr     x2, [sp, #\stack]
+    str     x1, [sp, #{SP_EL0}]
+    msr     sp_el0, x2
+    mov     x0, sp
+    msr     spsel, #0
+    .endm
+
+    .macro slot name
+    .balign 0x80
+\name:
+    .endm
+
+    .section .text.vectors, "ax"
+    .balign 0x800
+    .global firebreak_vectors
+firebreak_vectors:
+
+// --- From EL2 itself, on SP_EL0: EL2's code proper.
+// 0x000 synchronous. A Firebreak bug, or an external abort that EL2 consumed: report and die.
+    slot el2t_sync
+    mov     x1, #0
+    b       el2_fault
+// 0x080 IRQ. Cannot come: EL2 runs with PSTATE.I = 1.
+    slot el2t_irq
+    mov     x1, #1
+    b       el2_fault
+// 0x100 FIQ. Cannot come: Group 0 belongs to EL3, and PSTATE.F = 1.
+    slot el2t_fiq
+    mov     x1, #2
+    b       el2_fault
+// 0x180 SError or SEI from EL3, while EL2's code ran. SP = PeBlock.
+    slot el2t_serror
+    b       sei_from_el2
+
+// --- From EL2 itself, on SP_EL2: the entry and exit windows, and the SEI path's edges.
+// 0x200 synchronous.
+    slot el2h_sync
+    mov     x1, #4
+    b       el2_fault
+// 0x280 IRQ. Cannot come.
+    slot el2h_irq
+    mov     x1, #5
+    b       el2_fault
+// 0x300 FIQ. Cannot come.
+    slot el2h_fiq
+    mov     x1, #6
+    b       el2_fault
+// 0x380 SError or SEI inside the exit path (unmasked), or barging into a masked window.
+    slot el2h_serror
+    b       sei_from_el2
+
+// --- From a guest whose EL1 is AArch64 (its EL0 may be AArch32).
+// 0x400 synchronous: hypercall, trap, stage-2 abort, external abort (TEA).
+    .global firebreak_window_entry_sync_start
+    .global firebreak_window_entry_sync_end
+    slot guest_sync
+firebreak_window_entry_sync_start:
+    save_guest {EL2_SP}
+    msr     daifclr, #4
+firebreak_window_entry_sync_end:
+    bl      firebreak_sync          // extern "C" fn(&PeBlock)
+    b       guest_entry
+// 0x480 IRQ: a physical interrupt, from the guest's own timer to another PE's kick.
+    .global firebreak_window_entry_irq_start
+    .global firebreak_window_entry_irq_end
+    slot guest_irq
+firebreak_window_entry_irq_start:
+    save_guest {EL2_SP}
+    msr     daifclr, #4
+firebreak_window_entry_irq_end:
+    bl      firebreak_irq           // extern "C" fn(&PeBlock)
+    b       guest_entry
+// 0x500 FIQ. Group 0 belongs to EL3 (SCR_EL3.FIQ); without EL3 nobody enables it.
+    slot guest_fiq
+    mov     x1, #10
+    b       el2_fault
+// 0x580 SError or SEI, whatever the guest's PSTATE.A says (HCR_EL2.AMO). It runs on the SEI
+// stack with SError masked: a second one is the firmware's to hold.
+    .global firebreak_window_entry_serror_start
+    .global firebreak_window_entry_serror_end
+    slot guest_serror
+firebreak_window_entry_serror_start:
+    save_guest {SEI_SP}
+    b       sei_from_guest
+
+// --- From a guest whose EL1 is AArch32: cannot be, HCR_EL2.RW = 1 in every guest.
+    slot guest32_sync
+    mov     x1, #12
+    b       el2_fault
+    slot guest32_irq
+    mov     x1, #13
+    b       el2_fault
+    slot guest32_fiq
+    mov     x1, #14
+    b       el2_fault
+    slot guest32_serror
+    mov     x1, #15
+    b       el2_fault
+    .balign 0x80
+
+sei_from_guest:
+    bl      firebreak_sei_guest     // extern "C" fn(&PeBlock), in NMI context
+firebreak_window_entry_serror_end:
+    msr     daifclr, #4
+    // falls into guest_entry, which finds what the SEI path left in `attention`.
+
+// Enters the guest that this PE's frame describes. Nothing is in registers yet; SError is
+// unmasked and may interrupt at each instruction: the SEI path then restarts here.
+    .global guest_entry
+    .global firebreak_window_exit_start
+    .global firebreak_window_exit_end
+guest_entry:
+firebreak_window_exit_start:
+    msr     spsel, #1
+    // The last look: work that others or the SEI path asked for, and a deferred record that
+    // the firmware could not hand over. An SEI behind this look comes back to it.
+    ldr     x1, [sp, #{PENDING_WORD}]
+    ldr     x0, [sp, #{ATTENTION}]
+    ldr     x1, [x1]
+    orr     x0, x0, x1
+    cbnz    x0, guest_entry_slow
+    ldp     x0, x1, [sp, #{ELR}]
+    msr     elr_el2, x0
+    msr     spsr_el2, x1
+    ldr     x0, [sp, #{SP_EL0}]
+    msr     sp_el0, x0
+    ldp     x2, x3, [sp, #{X0} + 16]
+    ldp     x4, x5, [sp, #{X0} + 32]
+    ldp     x6, x7, [sp, #{X0} + 48]
+    ldp     x8, x9, [sp, #{X0} + 64]
+    ldp     x10, x11, [sp, #{X0} + 80]
+    ldp     x12, x13, [sp, #{X0} + 96]
+    ldp     x14, x15, [sp, #{X0} + 112]
+    ldp     x16, x17, [sp, #{X0} + 128]
+    ldp     x18, x19, [sp, #{X0} + 144]
+    ldp     x20, x21, [sp, #{X0} + 160]
+    ldp     x22, x23, [sp, #{X0} + 176]
+    ldp     x24, x25, [sp, #{X0} + 192]
+    ldp     x26, x27, [sp, #{X0} + 208]
+    ldp     x28, x29, [sp, #{X0} + 224]
+    ldr     x30, [sp, #{X0} + 240]
+    ldp     x0, x1, [sp, #{X0}]
+    eret
+firebreak_window_exit_end:
+    // No straight-line speculation past ERET.
+    dsb     nsh
+    isb
+
+guest_entry_slow:
+    ldr     x1, [sp, #{EL2_SP}]
+    mov     x0, sp
+    msr     spsel, #0
+    mov     sp, x1
+    msr     daifclr, #4
+    bl      firebreak_resolve       // extern "C" fn(&PeBlock): returns when a guest may run
+    b       guest_entry
+
+// An SEI that interrupted EL2. SP = PeBlock, PSTATE.A = 1. Its registers go to the SEI frame
+// of the PeBlock, never to the interrupted stack.
+    .global firebreak_window_sei_start
+    .global firebreak_window_sei_end
+sei_from_el2:
+firebreak_window_sei_start:
+    stp     x0, x1, [sp, #{SEI}]
+    stp     x2, x3, [sp, #{SEI} + 16]
+    add     x2, sp, #{SEI}
+    mrs     x0, elr_el2
+    mrs     x1, spsr_el2
+    stp     x0, x1, [x2, #{ELR}]
+    mrs     x0, esr_el2
+    mrs     x1, far_el2
+    stp     x0, x1, [x2, #{ESR}]
+    stp     x4, x5, [x2, #{X0} + 32]
+    stp     x6, x7, [x2, #{X0} + 48]
+    stp     x8, x9, [x2, #{X0} + 64]
+    stp     x10, x11, [x2, #{X0} + 80]
+    stp     x12, x13, [x2, #{X0} + 96]
+    stp     x14, x15, [x2, #{X0} + 112]
+    stp     x16, x17, [x2, #{X0} + 128]
+    stp     x18, x19, [x2, #{X0} + 144]
+    stp     x20, x21, [x2, #{X0} + 160]
+    stp     x22, x23, [x2, #{X0} + 176]
+    stp     x24, x25, [x2, #{X0} + 192]
+    stp     x26, x27, [x2, #{X0} + 208]
+    stp     x28, x29, [x2, #{X0} + 224]
+    str     x30, [x2, #{X0} + 240]
+    mrs     x0, sp_el0
+    str     x0, [x2, #{SP_EL0}]
+    ldr     x1, [sp, #{SEI_SP}]
+    mov     x0, sp
+    msr     sp_el0, x1
+    mov     x1, x2
+    msr     spsel, #0
+    bl      firebreak_sei_el2       // extern "C" fn(&PeBlock, &mut Frame), in NMI context
+    msr     spsel, #1
+    add     x2, sp, #{SEI}
+    ldp     x0, x1, [x2, #{ELR}]
+    msr     elr_el2, x0
+    msr     spsr_el2, x1
+    ldr     x0, [x2, #{SP_EL0}]
+    msr     sp_el0, x0
+    ldp     x4, x5, [x2, #{X0} + 32]
+    ldp     x6, x7, [x2, #{X0} + 48]
+    ldp     x8, x9, [x2, #{X0} + 64]
+    ldp     x10, x11, [x2, #{X0} + 80]
+    ldp     x12, x13, [x2, #{X0} + 96]
+    ldp     x14, x15, [x2, #{X0} + 112]
+    ldp     x16, x17, [x2, #{X0} + 128]
+    ldp     x18, x19, [x2, #{X0} + 144]
+    ldp     x20, x21, [x2, #{X0} + 160]
+    ldp     x22, x23, [x2, #{X0} + 176]
+    ldp     x24, x25, [x2, #{X0} + 192]
+    ldp     x26, x27, [x2, #{X0} + 208]
+    ldp     x28, x29, [x2, #{X0} + 224]
+    ldr     x30, [x2, #{X0} + 240]
+    ldp     x0, x1, [x2, #{X0}]
+    ldp     x2, x3, [sp, #{SEI} + 16]
+    eret
+firebreak_window_sei_end:
+    dsb     nsh
+    isb
+
+// What must not happen: an exception of EL2's own making. x1 = slot number; x0 was lost.
+// Runs on the SEI stack, which is known to be good; never returns.
+el2_fault:
+    msr     spsel, #1
+    ldr     x2, [sp, #{SEI_SP}]
+    mov     x0, sp
+    msr     sp_el0, x2
+    msr     spsel, #0
+    b       firebreak_el2_fault     // extern "C" fn(&PeBlock, slot) -> !
+
+// Waits for an interrupt or an SEI, unless there is work: x0 = PeBlock. Called from EL2's code
+// with IRQs masked. An SEI between the look and WFI would leave WFI asleep on its work, so the
+// SEI path sends an interrupted wait back to its start too.
+    .section .text.idle, "ax"
+    .global firebreak_idle
+    .global firebreak_window_idle_start
+    .global firebreak_window_idle_end
+firebreak_idle:
+    dsb     ish
+firebreak_window_idle_start:
+    ldr     x1, [x0, #{PENDING_WORD}]
+    ldr     x2, [x0, #{ATTENTION}]
+    ldr     x1, [x1]
+    orr     x1, x1, x2
+    cbnz    x1, 1f
+    wfi
+firebreak_window_idle_end:
+1:  ret
+
+// Reads an ID register: x0 = (CRm - 1) * 8 + op2 for CRm 1 to 7, op0 = 3, op1 = 0, CRn = 0.
+// The caller has checked the range.
+    .section .text.read_id_register, "ax"
+    .global firebreak_read_id_register
+firebreak_read_id_register:
+    adr     x1, 1f
+    add     x1, x1, x0, lsl #3
+    br      x1
+1:
+    .irp    crm, 1, 2, 3, 4, 5, 6, 7
+    .irp    op2, 0, 1, 2, 3, 4, 5, 6, 7
+    mrs     x0, S3_0_C0_C\crm\()_\op2
+    ret
+    .endr
+    .endr

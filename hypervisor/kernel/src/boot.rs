@@ -1,0 +1,366 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! From the first Rust instruction to the first guest.
+//!
+//! Stage one runs with the MMU off: it reads the devicetree and the configuration, holds one
+//! against the other, and builds EL2's own map. No atomics and no locks there: neither is defined
+//! on memory that is not yet Normal. Stage two, with the MMU on, builds the partitions.
+
+use crate::console::{self, CONSOLE};
+use crate::early::{self, Found};
+use crate::memory::POOL;
+use crate::partition::Partition;
+use crate::pe::{PeBlock, PeTable, Task};
+use crate::system::{self, Owners, System};
+use crate::{crash, lifecycle, sei, virq};
+use core::fmt;
+use core::sync::atomic::Ordering;
+use firebreak_abi::{MAX_PES, Mpidr, PAGE_SIZE_BYTES, Pa, PaRange, PeId, VmId, guest_map};
+use firebreak_arch::cpu::Features;
+use firebreak_arch::gic::Gic;
+use firebreak_arch::{TaskCtx, cpu, psci, sysreg};
+use firebreak_cper::Source as RecordWriter;
+use firebreak_manifest::Placement;
+use firebreak_paging::{Attributes, Geometry, Stage2};
+use firebreak_syndrome::{CperSeverity, Iss, Severity};
+use firebreak_vm::{Owner, StopCause};
+use firebreak_wire::{Event, Ram, RecordSource};
+use heapless::Vec;
+
+/// Stacks of EL2's code and of the SEI path, with a guard page below each, for one PE.
+const EL2_STACK_BYTES: u64 = 0x4000;
+const SEI_STACK_BYTES: u64 = 0x3000;
+/// Bytes of address space that the stacks of one PE take.
+pub(crate) const STACKS_BYTES: u64 =
+    EL2_STACK_BYTES + SEI_STACK_BYTES + 2 * PAGE_SIZE_BYTES;
+/// Physical address bits by ID_AA64MMFR0_EL1.PARange.
+const PA_BITS: [u8; 7] = [32, 36, 40, 42, 44, 48, 52];
+
+/// A word that is always 0: the pending word of a PE whose firmware has none.
+static NOTHING_PENDING: u64 = 0;
+
+/// Why the hypervisor cannot go on. The text says what is missing and what to do.
+pub(crate) fn halt(text: fmt::Arguments<'_>) -> ! {
+    let mut line = heapless::String::<256>::new();
+    // Cut at 256 bytes: the beginning says it.
+    let _ = fmt::write(&mut line, text);
+    if let Some(mut console) = CONSOLE.try_lock() {
+        let _ = firebreak_wire::write_event(
+            &mut *console,
+            sysreg::cntpct_el0(),
+            &Event::Halt { text: &line },
+        );
+    }
+    cpu::park()
+}
+
+/// Stage two: MMU on, one PE. Returns the block of the boot PE.
+pub(crate) fn start(found: Found) -> &'static PeBlock {
+    // SAFETY: boot code, and this PE takes no SEI before `firebreak_ready`.
+    let ctx = unsafe { TaskCtx::new() };
+    let Found { board, config, plan, image, pool, stacks, gic } = found;
+    if let Some(uart) = board.uart {
+        // SAFETY: the devicetree's console, mapped as Device memory; no guest sees it.
+        unsafe { CONSOLE.lock(&ctx).attach(uart.base) };
+    }
+    // SAFETY: `early` reserved the range for this and mapped it.
+    unsafe { POOL.lock(&ctx).add(pool) };
+    let features = Features::read();
+    require(&features);
+
+    let mut owners = Owners::new();
+    let mut own = |range: PaRange, owner: Owner| {
+        if owners.insert(range, owner).is_err() {
+            halt(format_args!("the devicetree's memory ranges overlap or are too many: {range:?}"));
+        }
+    };
+    own(PaRange::new(image.start.get(), pool.end().get() - image.start.get()), Owner::Hypervisor);
+    own(gic.gicd, Owner::Device);
+    if let Some(sei) = &board.sei {
+        own(sei.region, Owner::Firmware);
+    }
+    let sources = sources(&board);
+    let mut pes = PeTable::new();
+    for (index, mpidr) in board.cpus.iter().enumerate() {
+        let used = *mpidr == cpu::mpidr()
+            || plan.placements.iter().any(|placement| placement.pes.contains(mpidr));
+        if used {
+            let pe = pe_block(&ctx, index, *mpidr, stacks, sources[index % MAX_PES].as_ref());
+            // As many as PEs, which fit.
+            let _ = pes.push(pe);
+        }
+    }
+    let mut partitions = Vec::new();
+    let mut policies = Vec::new();
+    for (index, config) in config.partitions.into_iter().enumerate() {
+        let Some(placement) = plan.placements.get(index) else { break };
+        let vm = VmId(index as u8);
+        own(placement.ram, Owner::Partition { vm, ipa: guest_map::RAM });
+        let _ = policies.push(config.policy);
+        let partition = build(&ctx, vm, config, placement, &features, &pes);
+        let _ = partitions.push(partition);
+    }
+    let system = system::publish(System {
+        features,
+        midr: sysreg::midr_el1(),
+        // SAFETY: the devicetree's distributor, mapped as Device memory.
+        gic: unsafe { Gic::new(gic.gicd.start) },
+        gicr: gic.gicr.clone(),
+        maintenance_intid: gic.maintenance_intid,
+        uart_intid: board.uart.map(|uart| uart.intid),
+        sei: board.sei.clone(),
+        pes,
+        partitions,
+        policies,
+        owners,
+        sources,
+    });
+    crash::prepare(system);
+    configure_virtual_gics(system);
+    if let Err(error) = system.gic.start_distributor() {
+        halt(format_args!("the GIC's distributor does not answer ({error:?})"));
+    }
+    introduce(&ctx, system, board.model.as_str());
+    set_off(&ctx, system)
+}
+
+/// Says what the CPU lacks. FEAT_RAS is not required: severity then comes from records alone.
+fn require(features: &Features) {
+    if !features.gic_system_registers {
+        halt(format_args!(
+            "this CPU has no GICv3 system registers (ID_AA64PFR0_EL1.GIC is 0); Firebreak needs them"
+        ));
+    }
+}
+
+fn sources(board: &firebreak_manifest::Board) -> [Option<firebreak_manifest::Source>; MAX_PES] {
+    let mut sources = [None; MAX_PES];
+    let Some(sei) = &board.sei else { return sources };
+    for (slot, mpidr) in sources.iter_mut().zip(&board.cpus) {
+        *slot = sei
+            .sources
+            .iter()
+            .find(|source| source.mpidr == *mpidr)
+            .filter(|source| {
+                let words = [
+                    source.error_status_address,
+                    source.read_ack,
+                    source.pending,
+                    source.syndrome,
+                ];
+                words.iter().all(|word| word.is_aligned(8) && sei.region.contains(*word))
+            })
+            .copied();
+    }
+    sources
+}
+
+fn pe_block(
+    ctx: &TaskCtx,
+    index: usize,
+    mpidr: Mpidr,
+    stacks: PaRange,
+    source: Option<&firebreak_manifest::Source>,
+) -> &'static PeBlock {
+    let pages = size_of::<PeBlock>().div_ceil(PAGE_SIZE_BYTES as usize);
+    let Some(place) = POOL.lock(ctx).pages(pages) else {
+        halt(format_args!("the hypervisor's pool is too small for {pages} pages of PE state"));
+    };
+    let base = stacks.start.get() + index as u64 * STACKS_BYTES;
+    let el2_sp = base + PAGE_SIZE_BYTES + EL2_STACK_BYTES;
+    let sei_sp = el2_sp + PAGE_SIZE_BYTES + SEI_STACK_BYTES;
+    let nothing = (&raw const NOTHING_PENDING).addr() as u64;
+    let pending = source.map_or(nothing, |source| source.pending.get());
+    let block = core::ptr::with_exposed_provenance_mut::<PeBlock>(place.get() as usize);
+    let id = PeId(index as u8);
+    // SAFETY: pages that the pool handed out for this, aligned to 4 KiB and never given back.
+    unsafe { block.write(PeBlock::new(id, mpidr, el2_sp, sei_sp, pending)) };
+    // SAFETY: initialized above, and never freed or moved.
+    unsafe { &*block }
+}
+
+/// The stacks of a PE inside its share of the stack range: what is mapped, between guard pages.
+pub(crate) fn stack_ranges(stacks: PaRange, index: u64) -> [PaRange; 2] {
+    let base = stacks.start.get() + index * STACKS_BYTES + PAGE_SIZE_BYTES;
+    [
+        PaRange::new(base, EL2_STACK_BYTES),
+        PaRange::new(base + EL2_STACK_BYTES + PAGE_SIZE_BYTES, SEI_STACK_BYTES),
+    ]
+}
+
+fn build(
+    ctx: &TaskCtx,
+    vm: VmId,
+    config: firebreak_manifest::PartitionConfig<'static>,
+    placement: &Placement,
+    features: &Features,
+    pes: &PeTable,
+) -> Partition {
+    let name = config.name.clone();
+    let ram = placement.ram;
+    let mut pool = POOL.lock(ctx);
+    let end = firebreak_abi::Ipa::new(guest_map::RAM.get() + ram.len_bytes);
+    let pa_bits = PA_BITS.get(features.pa_range as usize).copied().unwrap_or(48);
+    let stage2 = Geometry::new(end, pa_bits)
+        .and_then(|geometry| Stage2::new(&mut *pool, geometry))
+        .and_then(|stage2| {
+            let attributes = Attributes::NormalRwx;
+            stage2.map(&mut *pool, guest_map::RAM, ram.start, ram.len_bytes, attributes)?;
+            Ok(stage2)
+        });
+    let stage2 = match stage2 {
+        Ok(stage2) => stage2,
+        Err(error) => halt(format_args!("partition {name}: {error}")),
+    };
+    let mut partition = Partition::new(vm, config, ram, stage2, features.pa_range);
+    for mpidr in &placement.pes {
+        if let Some(pe) = pes.iter().find(|pe| pe.mpidr == *mpidr) {
+            let _ = partition.pes.push(pe);
+        }
+    }
+    partition
+}
+
+fn configure_virtual_gics(system: &'static System) {
+    for partition in &system.partitions {
+        partition.distributor.configure(usize::from(partition.config.vcpus));
+        virq::map_timers(&partition.distributor);
+    }
+}
+
+/// Says who is there, and how the boot before this one ended.
+fn introduce(ctx: &TaskCtx, system: &System, board: &str) {
+    console::emit(
+        ctx,
+        &Event::Boot {
+            version: env!("CARGO_PKG_VERSION"),
+            board,
+            pes: system.pes.len() as u64,
+            ras: system.features.ras,
+            firmware: system.sei.as_ref().map(|_| firebreak_abi::sei::COMPATIBLE),
+            partitions: system.partitions.len() as u64,
+        },
+    );
+    if system.sei.is_none() {
+        console::say(
+            ctx,
+            format_args!("the devicetree names no firmware-first error source: no SEI will come"),
+        );
+    }
+    if !system.features.ras {
+        console::say(
+            ctx,
+            format_args!(
+                "this CPU has no FEAT_RAS: virtual SError syndromes cannot be chosen, and severity comes from records alone"
+            ),
+        );
+    }
+    tell_boot_error_record(ctx, system);
+    for partition in &system.partitions {
+        let mut pes = Vec::<u8, { firebreak_abi::MAX_VCPUS_PER_PARTITION }>::new();
+        pes.extend(partition.pes.iter().map(|pe| pe.id.0));
+        let ram = [Ram {
+            ipa: guest_map::RAM.get(),
+            pa: partition.ram.start.get(),
+            len_bytes: partition.ram.len_bytes,
+        }];
+        let event = Event::Partition {
+            vm: partition.id.0,
+            name: partition.name(),
+            vcpus: u64::from(partition.config.vcpus),
+            pes: &pes,
+            ram: &ram,
+        };
+        console::emit(ctx, &event);
+    }
+}
+
+fn tell_boot_error_record(ctx: &TaskCtx, system: &System) {
+    let Some(summary) = sei::take_boot_error_record(system) else { return };
+    let iss = summary.iss.and_then(Iss::new);
+    let cper = summary.severity.map(|severity| CperSeverity::from_raw(severity.raw()));
+    let severity = Severity::of(iss, cper);
+    let info = summary.info;
+    let event = Event::BootErrorRecord {
+        severity: severity.name(),
+        iss: u64::from(summary.iss.unwrap_or(0)),
+        pe: info.and_then(|info| info.pe).map_or(0, |pe| pe.0),
+        vm: info.and_then(|info| info.partition).map(|vm| vm.0),
+        pc: info.and_then(|info| info.pc).unwrap_or(0),
+        pa: summary.pa.map(Pa::get),
+        source: match info.map(|info| info.source) {
+            Some(RecordWriter::Hypervisor) => RecordSource::Hypervisor,
+            _ => RecordSource::Firmware,
+        },
+    };
+    console::emit(ctx, &event);
+}
+
+/// Starts the other PEs and asks for the partitions' first vCPUs.
+fn set_off(ctx: &TaskCtx, system: &'static System) -> &'static PeBlock {
+    let own = cpu::mpidr();
+    let Some(boot) = system::pe(own) else {
+        halt(format_args!("the boot PE {own:?} is not in the devicetree's /cpus"));
+    };
+    // SAFETY: boot code on this PE; the `Task` of `firebreak_ready` comes after this one's end.
+    let mut task = unsafe { Task::enter(boot) };
+    for pe in &system.pes {
+        if pe.mpidr != own {
+            start_pe(ctx, pe);
+        }
+    }
+    for partition in &system.partitions {
+        if partition.pes.len() == usize::from(partition.config.vcpus) {
+            lifecycle::start(&mut task, partition);
+        } else {
+            partition.request_stop(&task, StopCause::Off);
+        }
+    }
+    if let Some(intid) = system.uart_intid {
+        console::CONSOLE.lock(ctx).listen(system.partitions.len() as u8);
+        system.gic.set_spi(intid, own, true);
+    }
+    boot
+}
+
+fn start_pe(ctx: &TaskCtx, pe: &'static PeBlock) {
+    unsafe extern "C" {
+        static firebreak_secondary_start: u8;
+    }
+    let entry = Pa::new((&raw const firebreak_secondary_start).addr() as u64);
+    let context = core::ptr::from_ref(pe).expose_provenance() as u64;
+    firebreak_arch::cache::clean_and_invalidate(context, size_of::<PeBlock>() as u64);
+    // SAFETY: `boot.S` starts there, and takes the address of a PE block.
+    let started = unsafe { psci::cpu_on(pe.mpidr, entry, context) };
+    if let Err(error) = started {
+        console::say(
+            ctx,
+            format_args!(
+                "PE {} does not start (PSCI CPU_ON: {error}); its vCPUs will not run",
+                pe.id.0
+            ),
+        );
+    }
+}
+
+/// First Rust function of a PE that PSCI started.
+///
+/// # Safety
+///
+/// Called by `boot.S` alone.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn firebreak_secondary(pe: &'static PeBlock) {
+    // All that is to be done here is done by `firebreak_ready`; this only says that Rust runs.
+    pe.sei_count.store(0, Ordering::Relaxed);
+}
+
+/// First Rust function of the boot PE, MMU off.
+///
+/// # Safety
+///
+/// Called by `boot.S` alone, with what the boot protocol promises.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn firebreak_boot(dtb: u64, image: u64, current_el: u64) -> &'static PeBlock {
+    // SAFETY: the caller's promise.
+    let found = unsafe { early::find(Pa::new(dtb), Pa::new(image), current_el >> 2 & 3) };
+    start(found)
+}

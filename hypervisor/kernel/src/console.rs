@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The one serial line: events, guests' consoles, what is typed.
+
+use crate::sync::Lock;
+use core::fmt::{self, Write};
+use firebreak_abi::Pa;
+use firebreak_arch::{TaskCtx, sysreg};
+use firebreak_drivers::pl011::Pl011;
+use firebreak_wire::{ConsoleEncoder, Event, Input, InputDecoder, OutputBudget, write_event};
+use spin::MutexGuard;
+
+/// Console bytes that a guest may print each second, and how many at once.
+const GUEST_BYTES_PER_SECOND: u64 = 128 * 1024;
+const GUEST_BURST_BYTES: u64 = 256 * 1024;
+
+/// The physical console.
+pub(crate) static CONSOLE: Lock<Console> = Lock::new(Console { uart: None, input: None });
+
+/// The physical UART and what decodes its input.
+pub(crate) struct Console {
+    uart: Option<Pl011>,
+    input: Option<InputDecoder>,
+}
+
+impl Console {
+    /// Names the UART.
+    ///
+    /// # Safety
+    ///
+    /// `base` must be a PL011 that EL2 alone uses, reachable at that address.
+    pub(crate) unsafe fn attach(&mut self, base: Pa) {
+        // SAFETY: the caller's claim.
+        let mut uart = unsafe { Pl011::new(base.get() as usize) };
+        uart.enable();
+        self.uart = Some(uart);
+    }
+
+    /// Accepts input for that many partitions from now on.
+    pub(crate) fn listen(&mut self, partitions: u8) {
+        self.input = Some(InputDecoder::new(partitions));
+        if let Some(uart) = &mut self.uart {
+            uart.enable_rx_interrupt();
+        }
+    }
+
+    /// Quiets the receive interrupt. Before the FIFO is drained, never after: a byte that comes
+    /// in between would raise an interrupt that is then cleared unseen.
+    pub(crate) fn begin_input(&mut self) {
+        if let Some(uart) = &mut self.uart {
+            uart.clear_rx_interrupt();
+        }
+    }
+
+    /// Takes the next typed byte and says whom it is for. Outer `None`: nothing is left.
+    pub(crate) fn next_input(&mut self) -> Option<Option<Input>> {
+        let byte = self.uart.as_mut()?.read_byte()?;
+        Some(self.input.as_mut().and_then(|input| input.push(byte)))
+    }
+}
+
+impl Write for Console {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if let Some(uart) = &mut self.uart {
+            uart.write_bytes(text.as_bytes());
+        }
+        Ok(())
+    }
+}
+
+/// Reports an event.
+pub(crate) fn emit(ctx: &TaskCtx, event: &Event<'_>) {
+    let mut console = CONSOLE.lock(ctx);
+    // The UART does not fail.
+    let _ = write_event(&mut *console, sysreg::cntpct_el0(), event);
+}
+
+/// Writes one line of the hypervisor's own words.
+pub(crate) fn say(ctx: &TaskCtx, arguments: fmt::Arguments<'_>) {
+    let mut console = CONSOLE.lock(ctx);
+    // The UART does not fail.
+    let _ = write!(console, "firebreak: {arguments}\n");
+}
+
+/// Takes the physical console when there is something to write, and keeps it while it lives: a
+/// frame is not torn, and a byte that completes none does not wait for the line.
+struct LazyConsole<'a> {
+    ctx: &'a TaskCtx,
+    guard: Option<MutexGuard<'static, Console>>,
+}
+
+impl Write for LazyConsole<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let ctx = self.ctx;
+        self.guard.get_or_insert_with(|| CONSOLE.lock(ctx)).write_str(text)
+    }
+}
+
+/// What a guest prints, on its way to the line.
+pub(crate) struct GuestConsole {
+    encoder: ConsoleEncoder,
+    budget: OutputBudget,
+}
+
+impl GuestConsole {
+    /// Makes an empty one.
+    pub(crate) fn new() -> Self {
+        Self {
+            encoder: ConsoleEncoder::new(),
+            budget: OutputBudget::new(
+                GUEST_BYTES_PER_SECOND,
+                GUEST_BURST_BYTES,
+                sysreg::cntfrq_el0(),
+                sysreg::cntpct_el0(),
+            ),
+        }
+    }
+
+    /// Takes one byte; says whether a half line is waiting.
+    pub(crate) fn push(&mut self, ctx: &TaskCtx, name: &str, byte: u8) -> bool {
+        if self.budget.take(sysreg::cntpct_el0(), 1) {
+            self.tell_suppressed(ctx, name);
+            let mut console = LazyConsole { ctx, guard: None };
+            let _ = self.encoder.push(byte, name, &mut console);
+        }
+        !self.encoder.is_empty()
+    }
+
+    /// Writes a half line out.
+    pub(crate) fn flush(&mut self, ctx: &TaskCtx, name: &str) {
+        let mut console = LazyConsole { ctx, guard: None };
+        let _ = self.encoder.flush(name, &mut console);
+    }
+
+    /// Writes out what the guest left behind when it died.
+    pub(crate) fn finish(&mut self, ctx: &TaskCtx, name: &str) {
+        let mut console = LazyConsole { ctx, guard: None };
+        let _ = self.encoder.finish(name, &mut console);
+        self.tell_suppressed(ctx, name);
+    }
+
+    fn tell_suppressed(&mut self, ctx: &TaskCtx, name: &str) {
+        let count = self.budget.take_suppressed();
+        if count > 0 {
+            emit(ctx, &Event::Suppressed { what: name, count });
+        }
+    }
+}

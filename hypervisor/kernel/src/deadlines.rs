@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a PE has promised to do later: one timer, few deadlines.
+
+use crate::pe::Task;
+use crate::{recovery, virq};
+use firebreak_abi::guest_map;
+use firebreak_arch::{sysreg, timer};
+use firebreak_vdev::Signal;
+use firebreak_vm::StopCause;
+use firebreak_wire::Event;
+
+/// Sets the timer for the earliest deadline of this PE.
+pub(crate) fn rearm(task: &Task) {
+    let local = &task.local;
+    let injection = local.injection.map(|injection| injection.poll_deadline);
+    let all = [local.console_deadline, local.watchdog_deadline, injection];
+    match all.into_iter().flatten().min() {
+        Some(deadline) => timer::arm(deadline),
+        None => timer::disarm(),
+    }
+}
+
+/// Does what is due.
+pub(crate) fn expire(task: &mut Task) {
+    let now = sysreg::cntpct_el0();
+    let due = |deadline: Option<u64>| deadline.is_some_and(|ticks| ticks <= now);
+    if due(task.local.console_deadline) {
+        task.local.console_deadline = None;
+        if let Some((partition, _)) = task.vcpu() {
+            partition.console.lock(&task.ctx).flush(&task.ctx, partition.name());
+        }
+    }
+    if due(task.local.watchdog_deadline) {
+        watchdog(task, now);
+    }
+    recovery::watch_injection(task);
+    rearm(task);
+}
+
+fn watchdog(task: &mut Task, now: u64) {
+    let Some((partition, _)) = task.vcpu() else { return };
+    let (signal, deadline) = {
+        let mut devices = partition.devices.lock(&task.ctx);
+        let signal = devices.watchdog.expired(now);
+        (signal, devices.watchdog.next_deadline_ticks())
+    };
+    task.local.watchdog_deadline = deadline;
+    match signal {
+        Signal::None => {}
+        Signal::Ws0 => virq::set_level(task, guest_map::WDT_INTID, true),
+        Signal::Ws1 => {
+            let event = Event::Watchdog { vm: partition.id.0, name: partition.name() };
+            crate::console::emit(&task.ctx, &event);
+            partition.request_stop(task, StopCause::Silence);
+        }
+    }
+}

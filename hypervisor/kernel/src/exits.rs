@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Synchronous exits of a guest: what it did, and who answers.
+//!
+//! Nothing that a guest does ends here in a panic: what Firebreak does not know becomes the
+//! exception that hardware without the thing would raise.
+
+use crate::pe::{PeBlock, Task, attention};
+use crate::{inject, mmio, system_registers};
+use core::sync::atomic::Ordering;
+use firebreak_abi::{Ipa, guest_map};
+use firebreak_syndrome::Esr;
+use firebreak_vm::psci::{Machine, Outcome, SUCCESS, handle};
+use firebreak_vm::{StopCause, VcpuPower};
+use firebreak_wire::Event;
+
+/// A64 instructions have four bytes.
+const INSTRUCTION_BYTES: u64 = 4;
+
+/// First Rust function of a synchronous exit.
+///
+/// # Safety
+///
+/// Called by `vectors.S` alone, once for each exit.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn firebreak_sync(pe: &'static PeBlock) {
+    // SAFETY: a vector of task context, on the PE that owns the block.
+    let mut task = unsafe { Task::enter(pe) };
+    dispatch(&mut task);
+}
+
+#[inline]
+fn dispatch(task: &mut Task) {
+    match Esr::from_raw(task.frame.esr).ec().bits() {
+        0x16 => call(task),
+        0x24 => mmio::data_abort(task),
+        0x18 => system_registers::trapped(task),
+        // An SMC leaves ELR at itself, an HVC behind itself (Arm ARM D1.4.1.4).
+        0x17 => {
+            task.frame.elr = task.frame.elr.wrapping_add(INSTRUCTION_BYTES);
+            call(task);
+        }
+        0x20 => mmio::instruction_abort(task),
+        _ => unknown(task),
+    }
+}
+
+/// Answers a trap that nobody handles: the guest gets an UNDEF, and the console one line.
+#[cold]
+pub(crate) fn unknown(task: &mut Task) {
+    let (pc, esr) = (task.frame.elr, task.frame.esr);
+    if let Some(vcpu) = &task.local.vcpu {
+        let (partition, index) = (vcpu.partition, vcpu.index);
+        let event = Event::Undef { vm: partition.id.0, vcpu: index, pc, esr };
+        partition.report(&task.ctx, &event);
+    }
+    inject::undefined(task);
+}
+
+/// Answers PSCI and SMCCC calls, by HVC and by SMC alike.
+#[inline]
+fn call(task: &mut Task) {
+    let [function, x1, x2, x3, ..] = task.frame.x;
+    match handle(function, [x1, x2, x3], &Caller(task)) {
+        Outcome::Return(value) => task.frame.x[0] = value.cast_unsigned(),
+        outcome => act(task, outcome),
+    }
+}
+
+#[inline(never)]
+fn act(task: &mut Task, outcome: Outcome) {
+    let Some((partition, own)) = task.vcpu() else { return };
+    match outcome {
+        Outcome::Return(value) => task.frame.x[0] = value.cast_unsigned(),
+        Outcome::Suspend => {
+            firebreak_arch::cpu::idle(&task.pe.head);
+            task.frame.x[0] = SUCCESS.cast_unsigned();
+        }
+        Outcome::CpuOff => {
+            if let Some(shared) = partition.vcpus.get(usize::from(own)) {
+                shared.power.store(VcpuPower::Off.to_raw(), Ordering::Release);
+            }
+            task.pe.request(task, attention::STATE);
+        }
+        Outcome::CpuOn { index, entry_ipa, context } => {
+            let result = cpu_on(task, index, entry_ipa, context);
+            task.frame.x[0] = result.cast_unsigned();
+        }
+        Outcome::SystemOff => partition.request_stop(task, StopCause::Off),
+        Outcome::SystemReset => partition.request_stop(task, StopCause::Reset),
+    }
+}
+
+fn cpu_on(task: &Task, index: u8, entry: Ipa, context: u64) -> i64 {
+    let Some((partition, _)) = task.vcpu() else { return SUCCESS };
+    let number = usize::from(index);
+    let (Some(shared), Some(pe)) = (partition.vcpus.get(number), partition.pes.get(number)) else {
+        return firebreak_vm::psci::error::INVALID_PARAMETERS;
+    };
+    let off = VcpuPower::Off.to_raw();
+    let pending = VcpuPower::OnPending.to_raw();
+    match shared.power.compare_exchange(off, pending, Ordering::AcqRel, Ordering::Acquire) {
+        Ok(_) => {
+            // The entry is stored last: the vCPU's PE starts nothing before it stands.
+            shared.context.store(context, Ordering::Relaxed);
+            shared.entry.store(entry.get(), Ordering::Release);
+            pe.request(task, attention::STATE);
+            SUCCESS
+        }
+        Err(raw) => VcpuPower::from_raw(raw).claim().err().unwrap_or(SUCCESS),
+    }
+}
+
+/// The calling partition, as PSCI wants to know it.
+struct Caller<'a>(&'a Task);
+
+impl Machine for Caller<'_> {
+    fn vcpu_count(&self) -> u8 {
+        self.0.vcpu().map_or(0, |(partition, _)| partition.config.vcpus)
+    }
+
+    fn power(&self, index: u8) -> VcpuPower {
+        self.0
+            .vcpu()
+            .and_then(|(partition, _)| partition.vcpus.get(usize::from(index)))
+            .map_or(VcpuPower::Off, |vcpu| {
+                VcpuPower::from_raw(vcpu.power.load(Ordering::Acquire))
+            })
+    }
+
+    fn is_entry(&self, ipa: Ipa) -> bool {
+        ipa.is_aligned(INSTRUCTION_BYTES)
+            && ipa >= guest_map::RAM
+            && self.0.vcpu().is_some_and(|(partition, _)| partition.ram_pa(ipa).is_some())
+    }
+}

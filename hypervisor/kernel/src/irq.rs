@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Physical interrupts.
+
+use crate::pe::{PeBlock, Task};
+use crate::virq::{self, Lrs};
+use crate::{console, deadlines, recovery, system};
+use firebreak_abi::guest_map;
+use firebreak_arch::{gic, timer};
+use firebreak_vdev::IrqLevel;
+use firebreak_wire::Input;
+
+/// Typed bytes that one interrupt takes at most: the UART's FIFO twice.
+const INPUT_BYTES_AT_ONCE: usize = 64;
+
+/// First Rust function of an interrupt that arrived while a guest ran.
+///
+/// # Safety
+///
+/// Called by `vectors.S` alone, once for each interrupt.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn firebreak_irq(pe: &'static PeBlock) {
+    // SAFETY: a vector of task context, on the PE that owns the block.
+    let mut task = unsafe { Task::enter(pe) };
+    handle_one(&mut task);
+}
+
+/// Takes one physical interrupt; says whether there was one.
+#[inline]
+pub(crate) fn handle_one(task: &mut Task) -> bool {
+    let intid = gic::acknowledge();
+    match intid {
+        guest_map::VTIMER_INTID | guest_map::PTIMER_INTID => {
+            gic::drop_priority(intid);
+            // Active until the guest's own end of interrupt: the list register has HW = 1.
+            if let Some(vcpu) = &mut task.local.vcpu {
+                let effects = vcpu.vgic.inject_hw(&mut Lrs, intid, intid);
+                if !effects.is_none() {
+                    virq::carry_out(task, effects);
+                }
+            } else {
+                gic::deactivate(intid);
+            }
+        }
+        gic::SPURIOUS_FIRST.. => return false,
+        _ => own(task, intid),
+    }
+    if task.local.injection.is_some() {
+        recovery::watch_injection(task);
+    }
+    true
+}
+
+/// Handles what is EL2's own.
+#[inline(never)]
+fn own(task: &mut Task, intid: u32) {
+    gic::drop_priority(intid);
+    match intid {
+        timer::INTID => deadlines::expire(task),
+        // A kick says only that `attention` is not 0: the way back to the guest looks there.
+        gic::KICK_INTID => {}
+        _ => {
+            if let Some(system) = system::get() {
+                if intid == system.maintenance_intid {
+                    maintenance(task);
+                } else if Some(intid) == system.uart_intid {
+                    input(task);
+                }
+            }
+        }
+    }
+    gic::deactivate(intid);
+}
+
+fn maintenance(task: &mut Task) {
+    if let Some(vcpu) = &mut task.local.vcpu {
+        let effects = vcpu.vgic.maintenance(&mut Lrs);
+        virq::carry_out(task, effects);
+    }
+}
+
+/// Gives typed bytes to the partition that has the focus.
+fn input(task: &mut Task) {
+    console::CONSOLE.lock(&task.ctx).begin_input();
+    for _ in 0..INPUT_BYTES_AT_ONCE {
+        let Some(decoded) = console::CONSOLE.lock(&task.ctx).next_input() else { return };
+        match decoded {
+            Some(Input::Byte { partition, byte }) => deliver(task, partition, byte),
+            Some(Input::Focus(number)) => {
+                let name = system::partition(number).map_or("?", |partition| partition.name());
+                console::say(&task.ctx, format_args!("input goes to {name}"));
+            }
+            Some(Input::NoSuchPartition(number)) => {
+                console::say(&task.ctx, format_args!("there is no partition {number}"));
+            }
+            None => {}
+        }
+    }
+}
+
+fn deliver(task: &Task, number: u8, byte: u8) {
+    let Some(partition) = system::partition(number) else { return };
+    if !partition.config.console {
+        return;
+    }
+    let effects = partition.devices.lock(&task.ctx).uart.receive(byte);
+    if let Some(level) = effects.irq {
+        virq::set_level_of(task, partition, guest_map::UART_INTID, level == IrqLevel::Raised);
+    }
+}

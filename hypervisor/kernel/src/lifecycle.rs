@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Starting, parking and restarting the vCPUs of a partition.
+//!
+//! Each step on a vCPU's registers is taken by the PE that owns it. What concerns the partition
+//! as a whole is done by the PE whose vCPU parked last: nobody else can run in it then.
+
+use crate::partition::{NO_ENTRY, Partition, state};
+use crate::pe::{Task, Vcpu, attention};
+use crate::virq::Lrs;
+use crate::{console, deadlines, load, recovery, system};
+use core::fmt::Write as _;
+use core::sync::atomic::Ordering;
+use firebreak_abi::guest_map;
+use firebreak_arch::{gic, guest};
+use firebreak_vgic::VcpuGic;
+use firebreak_vm::{Next, StopCause, VcpuPower};
+use firebreak_wire::Event;
+
+/// Gives this PE the vCPU that the configuration put on it, if any.
+pub(crate) fn adopt(task: &mut Task) {
+    let Some(system) = system::get() else { return };
+    for partition in &system.partitions {
+        for (index, pe) in partition.pes.iter().enumerate() {
+            if pe.id == task.pe.id {
+                let index = index as u8;
+                let vgic = VcpuGic::new(&partition.distributor, index);
+                task.local.vcpu = Some(Vcpu { partition, index, vgic });
+                task.pe.set_resident(partition.id, index);
+            }
+        }
+    }
+}
+
+/// Starts the vCPU of this PE if somebody asked for it. Says whether it may be entered.
+pub(crate) fn start_if_asked(task: &mut Task) -> bool {
+    let (Some(system), Some((partition, index))) = (system::get(), task.vcpu()) else {
+        return false;
+    };
+    let Some(shared) = partition.vcpus.get(usize::from(index)) else { return false };
+    if shared.power.load(Ordering::Acquire) != VcpuPower::OnPending.to_raw() {
+        return false;
+    }
+    let entry = shared.entry.swap(NO_ENTRY, Ordering::AcqRel);
+    if entry == NO_ENTRY {
+        return false;
+    }
+    guest::install(&system.features, &partition.identity(index, system.midr));
+    guest::forget_translations();
+    gic::reset_virtual_interface();
+    *task.frame = firebreak_arch::Frame::default();
+    task.frame.x[0] = shared.context.load(Ordering::Relaxed);
+    task.frame.elr = entry;
+    task.frame.spsr = guest::START_PSTATE;
+    if let Some(vcpu) = &mut task.local.vcpu {
+        let effects = vcpu.vgic.resume(&mut Lrs);
+        crate::virq::carry_out(task, effects);
+    }
+    task.local.running = true;
+    shared.power.store(VcpuPower::On.to_raw(), Ordering::Release);
+    true
+}
+
+/// Takes the vCPU off this PE: it turned itself off, or its partition stops.
+pub(crate) fn park(task: &mut Task, stopping: bool) {
+    let Some(system) = system::get() else { return };
+    guest::quiesce();
+    recovery::cancel_injection(task);
+    if let Some(redistributor) = task.local.redistributor {
+        for intid in [guest_map::VTIMER_INTID, guest_map::PTIMER_INTID] {
+            redistributor.set_private(intid, false);
+        }
+    }
+    if let Some(vcpu) = &mut task.local.vcpu {
+        if stopping {
+            vcpu.vgic.reset(&mut Lrs);
+        } else {
+            let effects = vcpu.vgic.park(&mut Lrs);
+            crate::virq::carry_out(task, effects);
+        }
+    }
+    if let Some(redistributor) = task.local.redistributor {
+        redistributor.clear_private();
+    }
+    guest::announce_ready(&system.features);
+    task.local.running = false;
+    task.local.console_deadline = None;
+    task.local.watchdog_deadline = None;
+    deadlines::rearm(task);
+}
+
+/// Parks for a stop; the last vCPU to come carries it out.
+pub(crate) fn park_for_stop(task: &mut Task) {
+    let Some((partition, index)) = task.vcpu() else { return };
+    let own = 1u32 << (index & 31);
+    if partition.parked.load(Ordering::Acquire) & own != 0 {
+        return;
+    }
+    park(task, true);
+    let all = (1u32 << partition.config.vcpus) - 1;
+    let before = partition.parked.fetch_or(own, Ordering::AcqRel);
+    if (before | own) & all == all {
+        finish_stop(task, partition);
+    }
+}
+
+/// Everything that one PE does alone for a partition that has stopped.
+fn finish_stop(task: &mut Task, partition: &'static Partition) {
+    let cause = partition.cause();
+    partition.console.lock(&task.ctx).finish(&task.ctx, partition.name());
+    partition.distributor.reset();
+    {
+        let mut devices = partition.devices.lock(&task.ctx);
+        let _ = devices.uart.reset();
+        let _ = devices.watchdog.reset();
+    }
+    for shared in &partition.vcpus {
+        shared.power.store(VcpuPower::Off.to_raw(), Ordering::Release);
+        shared.entry.store(NO_ENTRY, Ordering::Release);
+    }
+    let (vm, name) = (partition.id.0, partition.name());
+    if matches!(cause, StopCause::Killed | StopCause::KilledForRestart) {
+        console::emit(&task.ctx, &Event::Killed { vm, name, reason: cause.as_str() });
+    }
+    let count = partition.restarts.load(Ordering::Relaxed);
+    match partition.config.restart.decide(cause, count) {
+        Next::Restart => restart(task, partition, cause.as_str(), count + 1),
+        Next::Stop(why) => {
+            let mut reason = heapless::String::<96>::new();
+            let _ = write!(reason, "{why}");
+            stop(task, partition, &reason);
+        }
+    }
+}
+
+fn stop(task: &Task, partition: &Partition, reason: &str) {
+    partition.state.store(state::STOPPED, Ordering::Release);
+    let event = Event::Stopped { vm: partition.id.0, name: partition.name(), reason };
+    console::emit(&task.ctx, &event);
+}
+
+fn restart(task: &mut Task, partition: &'static Partition, reason: &str, count: u32) {
+    let (vm, name) = (partition.id.0, partition.name());
+    let count_event = u64::from(count);
+    console::emit(&task.ctx, &Event::Restart { vm, name, reason, count: count_event });
+    load::scrub(&task.ctx, partition);
+    partition.restarts.store(count, Ordering::Relaxed);
+    partition.parked.store(0, Ordering::Release);
+    partition.state.store(state::RUNNING, Ordering::Release);
+    start(task, partition);
+}
+
+/// Loads a partition and asks its first vCPU's PE to start it.
+pub(crate) fn start(task: &mut Task, partition: &'static Partition) {
+    let (vm, name) = (partition.id.0, partition.name());
+    match load::load(&task.ctx, partition) {
+        Ok(start) => {
+            let restarts = u64::from(partition.restarts.load(Ordering::Relaxed));
+            console::emit(&task.ctx, &Event::Started { vm, name, restarts });
+            if let (Some(shared), Some(pe)) = (partition.vcpus.first(), partition.pes.first()) {
+                shared.context.store(start.devicetree.get(), Ordering::Relaxed);
+                shared.power.store(VcpuPower::OnPending.to_raw(), Ordering::Release);
+                shared.entry.store(start.entry.get(), Ordering::Release);
+                pe.request(task, attention::STATE);
+            }
+        }
+        Err(error) => stop(task, partition, error.as_str()),
+    }
+}

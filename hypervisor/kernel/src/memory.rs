@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The hypervisor's own memory: the private pool, and tables in it.
+//!
+//! EL2 maps itself, the pool, the partitions' RAM and the devices that it drives at their own
+//! physical addresses; so a physical address is also a pointer.
+
+use crate::sync::Lock;
+use buddy_system_allocator::Heap;
+use core::alloc::Layout;
+use firebreak_abi::{PAGE_SIZE_BYTES, Pa, PaRange};
+use firebreak_paging::Frames;
+
+/// Orders of the buddy allocator: blocks up to 2^31 bytes, more than a pool ever holds.
+const ORDERS: usize = 32;
+
+/// The private pool. Nothing that may be poisoned by a guest's memory is ever in it.
+pub(crate) static POOL: Lock<Pool> = Lock::new(Pool { heap: Heap::new() });
+
+/// Pages for tables, stacks and PE blocks.
+pub(crate) struct Pool {
+    heap: Heap<ORDERS>,
+}
+
+impl Pool {
+    /// Gives the pool its memory.
+    ///
+    /// # Safety
+    ///
+    /// The range must be mapped, writable, unused, and never used otherwise again.
+    pub(crate) unsafe fn add(&mut self, range: PaRange) {
+        // SAFETY: the caller's claim.
+        unsafe {
+            self.heap.init(range.start.get() as usize, range.len_bytes as usize);
+        }
+    }
+
+    /// Takes pages, contiguous and aligned to their common size, filled with zeros.
+    pub(crate) fn pages(&mut self, count: usize) -> Option<Pa> {
+        let bytes = count.checked_mul(PAGE_SIZE_BYTES as usize)?;
+        let layout = Layout::from_size_align(bytes, bytes.next_power_of_two()).ok()?;
+        let start = self.heap.alloc(layout).ok()?;
+        // SAFETY: the allocator handed out these bytes, and nobody else has them.
+        unsafe { start.as_ptr().write_bytes(0, bytes) };
+        Some(Pa::new(start.as_ptr().expose_provenance() as u64))
+    }
+
+    /// Returns how much is handed out and how much there is, in bytes.
+    pub(crate) fn usage(&self) -> (usize, usize) {
+        (self.heap.stats_alloc_actual(), self.heap.stats_total_bytes())
+    }
+}
+
+impl Frames for Pool {
+    fn alloc_zeroed(&mut self, count_contiguous: usize) -> Option<Pa> {
+        self.pages(count_contiguous)
+    }
+
+    fn read(&self, table: Pa, index: usize) -> u64 {
+        read_entry(table, index)
+    }
+
+    fn write(&mut self, table: Pa, index: usize, descriptor: u64) {
+        write_entry(table, index, descriptor);
+    }
+}
+
+/// Pages handed out from a range in order, while there is no MMU and thus no lock.
+pub(crate) struct EarlyFrames {
+    range: PaRange,
+    used_bytes: u64,
+}
+
+impl EarlyFrames {
+    /// Makes an allocator over an unused range, which it leaves to its user for ever.
+    ///
+    /// # Safety
+    ///
+    /// The range must be RAM that nobody else uses.
+    pub(crate) const unsafe fn new(range: PaRange) -> Self {
+        Self { range, used_bytes: 0 }
+    }
+
+    /// What has been handed out.
+    pub(crate) const fn used(&self) -> PaRange {
+        PaRange { start: self.range.start, len_bytes: self.used_bytes }
+    }
+}
+
+impl Frames for EarlyFrames {
+    fn alloc_zeroed(&mut self, count_contiguous: usize) -> Option<Pa> {
+        let bytes = PAGE_SIZE_BYTES * count_contiguous as u64;
+        let free = self.range.start.get() + self.used_bytes;
+        let start = free.next_multiple_of(bytes);
+        let used_bytes = start + bytes - self.range.start.get();
+        if used_bytes > self.range.len_bytes {
+            return None;
+        }
+        self.used_bytes = used_bytes;
+        let page = core::ptr::with_exposed_provenance_mut::<u8>(start as usize);
+        // SAFETY: inside the range that `new` was given, and not handed out before.
+        unsafe { page.write_bytes(0, bytes as usize) };
+        Some(Pa::new(start))
+    }
+
+    fn read(&self, table: Pa, index: usize) -> u64 {
+        read_entry(table, index)
+    }
+
+    fn write(&mut self, table: Pa, index: usize, descriptor: u64) {
+        write_entry(table, index, descriptor);
+    }
+}
+
+fn entry(table: Pa, index: usize) -> *mut u64 {
+    core::ptr::with_exposed_provenance_mut::<u64>(table.get() as usize + 8 * (index & 511))
+}
+
+fn read_entry(table: Pa, index: usize) -> u64 {
+    // SAFETY: tables come from one of the two allocators above and stay theirs; a walker of
+    // another PE may read beside us, hence volatile.
+    unsafe { entry(table, index).read_volatile() }
+}
+
+fn write_entry(table: Pa, index: usize, descriptor: u64) {
+    // SAFETY: as in `read_entry`; edits of live tables go through a plan instead.
+    unsafe { entry(table, index).write_volatile(descriptor) }
+}
+
+/// Copies bytes into a partition's memory.
+///
+/// # Safety
+///
+/// `to` must be RAM of a partition none of whose vCPUs runs, mapped at EL2; `from` must be
+/// readable and must not overlap it.
+pub(crate) unsafe fn copy_to_guest(to: Pa, from: Pa, len_bytes: u64) {
+    let source = core::ptr::with_exposed_provenance::<u8>(from.get() as usize);
+    let target = core::ptr::with_exposed_provenance_mut::<u8>(to.get() as usize);
+    // SAFETY: the caller's claim.
+    unsafe { core::ptr::copy_nonoverlapping(source, target, len_bytes as usize) };
+}
+
+/// Fills a partition's memory with zeros.
+///
+/// # Safety
+///
+/// As for [`copy_to_guest`]; the range must not hold a retired page.
+pub(crate) unsafe fn scrub(range: PaRange) {
+    let start = core::ptr::with_exposed_provenance_mut::<u8>(range.start.get() as usize);
+    // SAFETY: the caller's claim.
+    unsafe { start.write_bytes(0, range.len_bytes as usize) };
+}

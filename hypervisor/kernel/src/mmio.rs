@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Accesses to what stage 2 does not map: emulated devices, and holes.
+
+use crate::pe::Task;
+use crate::virq::{self, Lrs};
+use crate::inject;
+use firebreak_abi::{Ipa, guest_map};
+use firebreak_arch::sysreg;
+use firebreak_syndrome::{AbortFsc, DataAbort, InstructionAbort};
+use firebreak_vdev::watchdog::Frame as WatchdogFrame;
+use firebreak_vdev::{Effects, ErasedFlash, IrqLevel, Read};
+use firebreak_wire::Event;
+
+/// A64 instructions have four bytes.
+const INSTRUCTION_BYTES: u64 = 4;
+/// A half line on a console is flushed when nothing follows for this long.
+const FLUSH_AFTER_MS: u64 = 20;
+
+/// The faulting IPA of a stage-2 abort: HPFAR_EL2.FIPA has bits \[51:12\] in \[43:4\].
+#[inline]
+fn fault_ipa(task: &Task) -> Ipa {
+    Ipa::new((task.frame.hpfar & 0xfff_ffff_fff0) << 8 | task.frame.far & 0xfff)
+}
+
+/// Answers a data abort from a guest.
+#[inline]
+pub(crate) fn data_abort(task: &mut Task) {
+    let abort = DataAbort::new(task.frame.esr);
+    // One access that the syndrome describes, to a hole of stage 2: a device can answer it.
+    if !abort.is_translation() || !abort.is_described() || abort.on_stage1_walk() {
+        return not_emulated(task);
+    }
+    let ipa = fault_ipa(task);
+    let answered = if abort.is_write() {
+        let value = task.frame.read_gpr(abort.register()) & abort.size().mask();
+        write(task, ipa, abort.size().bytes(), value)
+    } else {
+        match read(task, ipa, abort.size().bytes()) {
+            Some(value) => {
+                task.frame.write_gpr(abort.register(), abort.extend(value));
+                true
+            }
+            None => false,
+        }
+    };
+    if answered {
+        task.frame.elr = task.frame.elr.wrapping_add(INSTRUCTION_BYTES);
+    } else {
+        hole(task, ipa, abort.is_write());
+    }
+}
+
+#[inline]
+fn inside(ipa: Ipa, start: Ipa, len_bytes: u64) -> Option<u64> {
+    let offset = ipa.get().wrapping_sub(start.get());
+    (offset < len_bytes).then_some(offset)
+}
+
+#[inline]
+fn gicr_len(task: &Task) -> u64 {
+    task.vcpu().map_or(0, |(partition, _)| {
+        u64::from(partition.config.vcpus) * guest_map::GICR_STRIDE
+    })
+}
+
+#[inline]
+fn read(task: &mut Task, ipa: Ipa, width: u64) -> Option<u64> {
+    if let Some(offset) = inside(ipa, guest_map::GICD, guest_map::GICD_LEN) {
+        let vcpu = task.local.vcpu.as_mut()?;
+        return Some(vcpu.vgic.gicd_read(&Lrs, offset as u32, width as usize));
+    }
+    if let Some(offset) = inside(ipa, guest_map::UART, 0x1000) {
+        return read_uart(task, offset, width);
+    }
+    if let Some(offset) = inside(ipa, guest_map::GICR, gicr_len(task)) {
+        let target = (offset / guest_map::GICR_STRIDE) as u8;
+        let vcpu = task.local.vcpu.as_mut()?;
+        let offset = offset % guest_map::GICR_STRIDE;
+        return Some(vcpu.vgic.gicr_read(&Lrs, target, offset as u32, width as usize));
+    }
+    read_other(task, ipa, width)
+}
+
+fn read_uart(task: &mut Task, offset: u64, width: u64) -> Option<u64> {
+    let (partition, _) = task.vcpu()?;
+    if !partition.config.console {
+        return None;
+    }
+    let Read { value, irq } =
+        partition.devices.lock(&task.ctx).uart.read(offset, width as u8);
+    set_line(task, guest_map::UART_INTID, irq);
+    Some(value)
+}
+
+#[inline(never)]
+fn read_other(task: &mut Task, ipa: Ipa, width: u64) -> Option<u64> {
+    let (partition, _) = task.vcpu()?;
+    if let Some(offset) = inside(ipa, guest_map::RTC, 0x1000) {
+        let now_s = seconds();
+        let read = partition.devices.lock(&task.ctx).rtc.read(offset, width as u8, now_s);
+        set_line(task, guest_map::RTC_INTID, read.irq);
+        return Some(read.value);
+    }
+    if let Some((frame, offset)) = watchdog_frame(task, ipa) {
+        return Some(
+            partition.devices.lock(&task.ctx).watchdog.read(frame, offset, width as u8).value,
+        );
+    }
+    inside(ipa, guest_map::FLASH, guest_map::FLASH_LEN)
+        .map(|_| ErasedFlash.read(width as u8))
+}
+
+#[inline]
+fn write(task: &mut Task, ipa: Ipa, width: u64, value: u64) -> bool {
+    if let Some(offset) = inside(ipa, guest_map::GICR, gicr_len(task)) {
+        let target = (offset / guest_map::GICR_STRIDE) as u8;
+        let offset = offset % guest_map::GICR_STRIDE;
+        let Some(vcpu) = &mut task.local.vcpu else { return false };
+        let effects = vcpu.vgic.gicr_write(&mut Lrs, target, offset as u32, width as usize, value);
+        if !effects.is_none() {
+            virq::carry_out(task, effects);
+        }
+        return true;
+    }
+    if let Some(offset) = inside(ipa, guest_map::GICD, guest_map::GICD_LEN) {
+        let Some(vcpu) = &mut task.local.vcpu else { return false };
+        let effects = vcpu.vgic.gicd_write(&mut Lrs, offset as u32, width as usize, value);
+        if !effects.is_none() {
+            virq::carry_out(task, effects);
+        }
+        return true;
+    }
+    write_other(task, ipa, width, value)
+}
+
+#[inline(never)]
+fn write_other(task: &mut Task, ipa: Ipa, width: u64, value: u64) -> bool {
+    let Some((partition, _)) = task.vcpu() else { return false };
+    let width = width as u8;
+    if let Some(offset) = inside(ipa, guest_map::UART, 0x1000) {
+        if !partition.config.console {
+            return false;
+        }
+        let effects = partition.devices.lock(&task.ctx).uart.write(offset, width, value);
+        console_output(task, effects);
+        set_line(task, guest_map::UART_INTID, effects.irq);
+        return true;
+    }
+    if let Some(offset) = inside(ipa, guest_map::RTC, 0x1000) {
+        let now_s = seconds();
+        let effects = partition.devices.lock(&task.ctx).rtc.write(offset, width, value, now_s);
+        set_line(task, guest_map::RTC_INTID, effects.irq);
+        return true;
+    }
+    if let Some((frame, offset)) = watchdog_frame(task, ipa) {
+        write_watchdog(task, frame, offset, width, value);
+        return true;
+    }
+    // Erased flash ignores writes: nobody programs it.
+    inside(ipa, guest_map::FLASH, guest_map::FLASH_LEN).is_some()
+}
+
+fn write_watchdog(task: &mut Task, frame: WatchdogFrame, offset: u64, width: u8, value: u64) {
+    let Some((partition, _)) = task.vcpu() else { return };
+    let now = sysreg::cntpct_el0();
+    let (effects, deadline) = {
+        let mut devices = partition.devices.lock(&task.ctx);
+        let effects = devices.watchdog.write(frame, offset, width, value, now);
+        (effects, devices.watchdog.next_deadline_ticks())
+    };
+    set_line(task, guest_map::WDT_INTID, effects.irq);
+    task.local.watchdog_deadline = deadline;
+    crate::deadlines::rearm(task);
+}
+
+fn watchdog_frame(task: &Task, ipa: Ipa) -> Option<(WatchdogFrame, u64)> {
+    let (partition, _) = task.vcpu()?;
+    if !partition.config.watchdog {
+        return None;
+    }
+    inside(ipa, guest_map::WDT_REFRESH, 0x1000)
+        .map(|offset| (WatchdogFrame::Refresh, offset))
+        .or_else(|| {
+            inside(ipa, guest_map::WDT_CONTROL, 0x1000)
+                .map(|offset| (WatchdogFrame::Control, offset))
+        })
+}
+
+fn set_line(task: &mut Task, intid: u32, change: Option<IrqLevel>) {
+    if let Some(level) = change {
+        virq::set_level(task, intid, level == IrqLevel::Raised);
+    }
+}
+
+fn console_output(task: &mut Task, effects: Effects) {
+    let (Some(byte), Some((partition, _))) = (effects.output, task.vcpu()) else { return };
+    let waiting = partition.console.lock(&task.ctx).push(&task.ctx, partition.name(), byte);
+    let wanted = task.local.console_deadline;
+    match (waiting, wanted) {
+        (false, _) => task.local.console_deadline = None,
+        (true, None) => {
+            let later = sysreg::cntfrq_el0() * FLUSH_AFTER_MS / 1000;
+            task.local.console_deadline = Some(sysreg::cntpct_el0() + later);
+            crate::deadlines::rearm(task);
+        }
+        (true, Some(_)) => {}
+    }
+}
+
+fn seconds() -> u64 {
+    sysreg::cntpct_el0() / sysreg::cntfrq_el0().max(1)
+}
+
+/// An access that no device can answer: to memory that went away, by an instruction that the
+/// syndrome does not describe, by a table walk; or an external abort that hardware sent here.
+#[cold]
+fn not_emulated(task: &mut Task) {
+    let abort = DataAbort::new(task.frame.esr);
+    if is_external(abort.fsc()) {
+        return crate::recovery::external_abort(task, abort.far_not_valid());
+    }
+    let ipa = fault_ipa(task);
+    if abort.is_cache_maintenance() && abort.is_translation() {
+        // Nothing is cached of what is not there.
+        task.frame.elr = task.frame.elr.wrapping_add(INSTRUCTION_BYTES);
+        return;
+    }
+    hole(task, ipa, abort.is_write());
+}
+
+/// Answers an instruction abort from a guest.
+#[cold]
+pub(crate) fn instruction_abort(task: &mut Task) {
+    let abort = InstructionAbort::new(task.frame.esr);
+    if is_external(abort.fsc()) {
+        return crate::recovery::external_abort(task, abort.far_not_valid());
+    }
+    let ipa = fault_ipa(task);
+    if mapped_again(task, ipa) {
+        return;
+    }
+    report(task, ipa, false);
+    inject::instruction_abort(task);
+}
+
+fn is_external(fsc: AbortFsc) -> bool {
+    matches!(fsc, AbortFsc::External | AbortFsc::ExternalOnWalk(_))
+}
+
+/// Answers an access to nothing as hardware does: a synchronous external abort.
+#[cold]
+#[inline(never)]
+fn hole(task: &mut Task, ipa: Ipa, write: bool) {
+    if mapped_again(task, ipa) {
+        return;
+    }
+    report(task, ipa, write);
+    inject::data_abort(task);
+}
+
+/// Says whether the address is mapped after all: another PE was splitting the block that holds
+/// it. The guest then tries again.
+fn mapped_again(task: &Task, ipa: Ipa) -> bool {
+    let Some((partition, _)) = task.vcpu() else { return false };
+    if partition.ram_pa(ipa).is_none() {
+        return false;
+    }
+    let stage2 = partition.stage2.lock(&task.ctx);
+    let pool = crate::memory::POOL.lock(&task.ctx);
+    stage2.translate(&*pool, ipa).is_some()
+}
+
+fn report(task: &Task, ipa: Ipa, write: bool) {
+    let Some((partition, vcpu)) = task.vcpu() else { return };
+    let retired = partition.retired.lock(&task.ctx).contains_ipa(ipa.page());
+    let event = Event::Abort {
+        vm: partition.id.0,
+        vcpu,
+        ipa: ipa.get(),
+        far: task.frame.far,
+        pc: task.frame.elr,
+        write,
+        retired,
+    };
+    partition.report(&task.ctx, &event);
+}

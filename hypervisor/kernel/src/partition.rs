@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A partition: its memory, its devices, its life.
+//!
+//! Everything here is shared by the PEs that run the partition's vCPUs: atomics, or behind a
+//! lock of task context. Life cycle: *running* until somebody requests a stop; every vCPU then
+//! parks on its own PE, and the last one to park carries the stop out alone (`lifecycle.rs`).
+
+use crate::console::{self, GuestConsole};
+use crate::pe::{PeBlock, Task, attention};
+use crate::sync::Lock;
+use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use firebreak_abi::{Ipa, MAX_VCPUS_PER_PARTITION, Pa, PaRange, VmId, guest_map};
+use firebreak_arch::guest::Identity;
+use firebreak_arch::{TaskCtx, sysreg};
+use firebreak_manifest::PartitionConfig;
+use firebreak_paging::Stage2;
+use firebreak_vdev::{Pl011, Pl031, Watchdog};
+use firebreak_vgic::Distributor;
+use firebreak_vm::{RetiredPages, StopCause, VcpuPower};
+use firebreak_wire::{Event, OutputBudget};
+use heapless::Vec;
+
+/// The most pages of one partition that are retired one by one.
+pub(crate) const MAX_RETIRED: usize = 64;
+
+/// Events that a guest may cause each second, and how many at once.
+const EVENTS_PER_SECOND: u64 = 20;
+const EVENT_BURST: u64 = 200;
+
+/// Emulated devices of a partition.
+pub(crate) struct Devices {
+    /// Serial port.
+    pub(crate) uart: Pl011,
+    /// Real-time clock.
+    pub(crate) rtc: Pl031,
+    /// SBSA watchdog.
+    pub(crate) watchdog: Watchdog,
+}
+
+/// No start was asked for: not an address that an instruction can stand at.
+pub(crate) const NO_ENTRY: u64 = u64::MAX;
+
+/// What other PEs may know and change of a vCPU.
+pub(crate) struct VcpuShared {
+    /// Power state, as `firebreak_vm` encodes it.
+    pub(crate) power: AtomicU8,
+    /// Where CPU_ON wants it to start, or [`NO_ENTRY`].
+    pub(crate) entry: AtomicU64,
+    /// What CPU_ON wants in x0.
+    pub(crate) context: AtomicU64,
+}
+
+/// Life of a partition: values of [`Partition::state`].
+pub(crate) mod state {
+    /// Its vCPUs may run.
+    pub(crate) const RUNNING: u8 = 0;
+    /// Its vCPUs park.
+    pub(crate) const STOPPING: u8 = 1;
+    /// It is over until somebody starts it.
+    pub(crate) const STOPPED: u8 = 2;
+}
+
+/// Causes by the number that [`Partition::cause`] keeps.
+const CAUSES: [StopCause; 5] = [
+    StopCause::Killed,
+    StopCause::Off,
+    StopCause::Reset,
+    StopCause::Silence,
+    StopCause::KilledForRestart,
+];
+
+/// A partition.
+pub(crate) struct Partition {
+    /// Number.
+    pub(crate) id: VmId,
+    /// What the partition file says.
+    pub(crate) config: PartitionConfig<'static>,
+    /// Its memory.
+    pub(crate) ram: PaRange,
+    /// Its tables; edits of the live ones take the lock.
+    pub(crate) stage2: Lock<Stage2>,
+    /// VTCR_EL2.
+    pub(crate) vtcr: u64,
+    /// VTTBR_EL2.
+    pub(crate) vttbr: u64,
+    /// Virtual distributor.
+    pub(crate) distributor: Distributor,
+    /// vCPUs, by number.
+    pub(crate) vcpus: Vec<VcpuShared, MAX_VCPUS_PER_PARTITION>,
+    /// PEs of the vCPUs, by number; written once at boot.
+    pub(crate) pes: Vec<&'static PeBlock, MAX_VCPUS_PER_PARTITION>,
+    /// Emulated devices.
+    pub(crate) devices: Lock<Devices>,
+    /// Events that the guest itself causes, a few each second.
+    events: Lock<OutputBudget>,
+    /// Console output.
+    pub(crate) console: Lock<GuestConsole>,
+    /// Pages taken away for good.
+    pub(crate) retired: Lock<RetiredPages<MAX_RETIRED>>,
+    /// See [`state`].
+    pub(crate) state: AtomicU8,
+    cause: AtomicU8,
+    /// vCPUs that have parked, a bit each.
+    pub(crate) parked: AtomicU32,
+    /// How often it was restarted.
+    pub(crate) restarts: AtomicU32,
+}
+
+impl Partition {
+    /// Returns the name.
+    pub(crate) fn name(&self) -> &str {
+        self.config.name.as_str()
+    }
+
+    /// Reports an event that the guest caused, unless it causes too many; those are counted.
+    pub(crate) fn report(&self, ctx: &TaskCtx, event: &Event<'_>) {
+        let mut budget = self.events.lock(ctx);
+        if !budget.take(sysreg::cntpct_el0(), 1) {
+            return;
+        }
+        let count = budget.take_suppressed();
+        drop(budget);
+        if count > 0 {
+            console::emit(ctx, &Event::Suppressed { what: self.name(), count });
+        }
+        console::emit(ctx, event);
+    }
+
+    /// Returns the identity that vCPU `index` wears on its PE.
+    pub(crate) fn identity(&self, index: u8, midr: u64) -> Identity {
+        // Arm ARM D24.2.124: bit 31 is RES1, and U (bit 30) says uniprocessor.
+        const RES1: u64 = 1 << 31;
+        Identity {
+            vtcr: self.vtcr,
+            vttbr: self.vttbr,
+            vmpidr: RES1 | u64::from(index),
+            vpidr: midr,
+        }
+    }
+
+    /// Translates one of its addresses by the static layout of its RAM.
+    pub(crate) fn ram_pa(&self, ipa: Ipa) -> Option<Pa> {
+        let offset = ipa.get().checked_sub(guest_map::RAM.get())?;
+        (offset < self.ram.len_bytes).then(|| Pa::new(self.ram.start.get() + offset))
+    }
+
+    /// Translates back.
+    pub(crate) fn ram_ipa(&self, pa: Pa) -> Option<Ipa> {
+        self.ram
+            .contains(pa)
+            .then(|| Ipa::new(pa.get() - self.ram.start.get() + guest_map::RAM.get()))
+    }
+
+    /// Makes all vCPUs park, for the first cause that anybody names.
+    pub(crate) fn request_stop(&self, task: &Task, cause: StopCause) {
+        let first = self.state.compare_exchange(
+            state::RUNNING,
+            state::STOPPING,
+            Ordering::AcqRel,
+            Ordering::Acquire,
+        );
+        if first.is_ok() {
+            let raw = CAUSES.iter().position(|known| *known == cause).unwrap_or(0);
+            self.cause.store(raw as u8, Ordering::Release);
+            for pe in &self.pes {
+                pe.request(task, attention::STATE);
+            }
+        }
+    }
+
+    /// Returns why it stops.
+    pub(crate) fn cause(&self) -> StopCause {
+        let raw = usize::from(self.cause.load(Ordering::Acquire));
+        CAUSES.get(raw).copied().unwrap_or(StopCause::Killed)
+    }
+
+    /// Makes a partition that has not run.
+    pub(crate) fn new(
+        id: VmId,
+        config: PartitionConfig<'static>,
+        ram: PaRange,
+        stage2: Stage2,
+        pa_range: u64,
+    ) -> Self {
+        // VMID 0 is what EL2 leaves in VTTBR_EL2 before any guest.
+        let vmid = id.0 + 1;
+        let mut vcpus = Vec::new();
+        for _ in 0..config.vcpus {
+            let vcpu = VcpuShared {
+                power: AtomicU8::new(VcpuPower::Off.to_raw()),
+                entry: AtomicU64::new(NO_ENTRY),
+                context: AtomicU64::new(0),
+            };
+            // The manifest refuses more vCPUs than fit.
+            let _ = vcpus.push(vcpu);
+        }
+        Self {
+            id,
+            ram,
+            vtcr: stage2.geometry().vtcr(pa_range.min(5)),
+            vttbr: stage2.vttbr(vmid),
+            stage2: Lock::new(stage2),
+            distributor: Distributor::new(),
+            vcpus,
+            pes: Vec::new(),
+            devices: Lock::new(Devices {
+                uart: Pl011::new(),
+                rtc: Pl031::new(0),
+                watchdog: Watchdog::new(),
+            }),
+            events: Lock::new(OutputBudget::new(
+                EVENTS_PER_SECOND,
+                EVENT_BURST,
+                sysreg::cntfrq_el0(),
+                sysreg::cntpct_el0(),
+            )),
+            console: Lock::new(GuestConsole::new()),
+            retired: Lock::new(RetiredPages::new()),
+            state: AtomicU8::new(state::RUNNING),
+            cause: AtomicU8::new(0),
+            parked: AtomicU32::new(0),
+            restarts: AtomicU32::new(0),
+            config,
+        }
+    }
+}

@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! One processing element: what its vectors, its guest and the other PEs find there.
+
+use crate::partition::Partition;
+use crate::recovery::PendingError;
+use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use firebreak_abi::{MAX_PES, Mpidr, PeId, VcpuId, VmId};
+use firebreak_arch::gic::{self, Redistributor};
+use firebreak_arch::{Frame, NmiCtx, PeHead, TaskCtx};
+use firebreak_ring::Ring;
+use firebreak_vgic::VcpuGic;
+
+/// Why a PE has to look before it enters its guest: bits of [`PeHead::attention`].
+pub(crate) mod attention {
+    /// An error record is in the queue, or one could not be put there.
+    pub(crate) const RECOVERY: u64 = 1 << 0;
+    /// Another PE left virtual interrupts in the inbox.
+    pub(crate) const INBOX: u64 = 1 << 1;
+    /// The vCPU's power state or its partition's state changed.
+    pub(crate) const STATE: u64 = 1 << 2;
+    /// Another PE asks for a virtual SError.
+    pub(crate) const VSERROR: u64 = 1 << 3;
+}
+
+/// Slots of the recovery queue of one PE.
+pub(crate) const QUEUE_SLOTS: usize = 16;
+
+/// Set in [`PeBlock::requested_vserror`] beside the 25 bits of the syndrome.
+const VSERROR_REQUESTED: u32 = 1 << 31;
+
+/// Value of [`PeBlock::resident`] when no vCPU lives on the PE.
+const NO_RESIDENT: u32 = u32::MAX;
+
+/// All that belongs to one PE. SP_EL2 of that PE points at it.
+#[repr(C, align(4096))]
+pub(crate) struct PeBlock {
+    /// What the vectors touch; first, because SP_EL2 points here.
+    pub(crate) head: PeHead,
+    /// Logical number.
+    pub(crate) id: PeId,
+    /// Affinity.
+    pub(crate) mpidr: Mpidr,
+    /// Errors that the SEI path took and task context has to work off.
+    pub(crate) queue: Ring<PendingError, QUEUE_SLOTS>,
+    /// SEIs that arrived on this PE.
+    pub(crate) sei_count: AtomicU64,
+    /// The vCPU that lives here, for the SEI path: [`NO_RESIDENT`], or partition \[15:8\] and
+    /// vCPU \[7:0\].
+    resident: AtomicU32,
+    /// A virtual SError that another PE wants for this PE's vCPU.
+    requested_vserror: AtomicU32,
+    local: UnsafeCell<PeLocal>,
+}
+
+// SAFETY: `local` is reached through `Task::enter` alone, on the PE that owns the block and in
+// task context, which never nests; the rest is atomic or immutable.
+unsafe impl Sync for PeBlock {}
+
+/// What only this PE's task context touches.
+pub(crate) struct PeLocal {
+    /// The vCPU that lives here.
+    pub(crate) vcpu: Option<Vcpu>,
+    /// Whether the vCPU's EL1 state is on this PE and the guest may be entered.
+    pub(crate) running: bool,
+    /// Physical redistributor.
+    pub(crate) redistributor: Option<Redistributor>,
+    /// The virtual SError whose end nobody has seen yet.
+    pub(crate) injection: Option<Injection>,
+    /// When the console of this vCPU wants its half line flushed, in ticks of CNTPCT.
+    pub(crate) console_deadline: Option<u64>,
+    /// When the partition's watchdog wants a look.
+    pub(crate) watchdog_deadline: Option<u64>,
+}
+
+/// The vCPU of a PE.
+pub(crate) struct Vcpu {
+    /// Its partition.
+    pub(crate) partition: &'static Partition,
+    /// Its number in the partition.
+    pub(crate) index: u8,
+    /// Its half of the virtual GIC.
+    pub(crate) vgic: VcpuGic<'static>,
+}
+
+/// A virtual SError on its way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Injection {
+    /// Identity that the events carry.
+    pub(crate) id: u64,
+    /// Its syndrome.
+    pub(crate) iss: u32,
+    /// When to look whether the guest took it, in ticks of CNTPCT.
+    pub(crate) poll_deadline: u64,
+}
+
+impl PeBlock {
+    /// Makes the block of a PE with the tops of its two stacks.
+    pub(crate) fn new(id: PeId, mpidr: Mpidr, el2_sp: u64, sei_sp: u64, pending_word: u64) -> Self {
+        Self {
+            head: PeHead {
+                guest: UnsafeCell::new(Frame::default()),
+                el2_sp,
+                sei_sp,
+                attention: AtomicU64::new(attention::STATE),
+                pending_word,
+                sei: UnsafeCell::new(Frame::default()),
+            },
+            id,
+            mpidr,
+            queue: Ring::new(),
+            sei_count: AtomicU64::new(0),
+            resident: AtomicU32::new(NO_RESIDENT),
+            requested_vserror: AtomicU32::new(0),
+            local: UnsafeCell::new(PeLocal {
+                vcpu: None,
+                running: false,
+                redistributor: None,
+                injection: None,
+                console_deadline: None,
+                watchdog_deadline: None,
+            }),
+        }
+    }
+
+    /// Says which vCPU lives here.
+    pub(crate) fn set_resident(&self, vm: VmId, vcpu: u8) {
+        self.resident.store(u32::from(vm.0) << 8 | u32::from(vcpu), Ordering::Release);
+    }
+
+    /// Returns the vCPU that lives here. From any context.
+    pub(crate) fn resident(&self) -> Option<VcpuId> {
+        match self.resident.load(Ordering::Acquire) {
+            NO_RESIDENT => None,
+            raw => Some(VcpuId { vm: VmId((raw >> 8) as u8), index: raw as u8 }),
+        }
+    }
+
+    /// Makes this PE look before it enters its guest. From the SEI path of the PE itself.
+    #[inline]
+    pub(crate) fn request_from_nmi(&self, _: &NmiCtx, bits: u64) {
+        self.head.attention.fetch_or(bits, Ordering::Release);
+    }
+
+    /// Makes this PE look before it enters its guest, and interrupts it if it is another one.
+    pub(crate) fn request(&self, task: &Task, bits: u64) {
+        self.head.attention.fetch_or(bits, Ordering::Release);
+        if self.id != task.pe.id {
+            gic::kick(self.mpidr);
+        }
+    }
+
+    /// Asks for a virtual SError for the vCPU of this PE. A second request before the first was
+    /// seen merges with it at the PE; here the later syndrome replaces the earlier only if none
+    /// was waiting.
+    pub(crate) fn request_vserror(&self, task: &Task, iss: u32) {
+        let _ = self.requested_vserror.compare_exchange(
+            0,
+            iss | VSERROR_REQUESTED,
+            Ordering::AcqRel,
+            Ordering::Acquire,
+        );
+        self.request(task, attention::VSERROR);
+    }
+
+    /// Takes a virtual SError that was asked for.
+    pub(crate) fn take_requested_vserror(&self) -> Option<u32> {
+        match self.requested_vserror.swap(0, Ordering::AcqRel) {
+            0 => None,
+            request => Some(request & !VSERROR_REQUESTED),
+        }
+    }
+}
+
+/// Task context of one PE: its token and everything that only it may touch.
+pub(crate) struct Task {
+    /// Proof that locks may be taken.
+    pub(crate) ctx: TaskCtx,
+    /// This PE.
+    pub(crate) pe: &'static PeBlock,
+    /// What only this PE's task context touches.
+    pub(crate) local: &'static mut PeLocal,
+    /// The guest's registers.
+    pub(crate) frame: &'static mut Frame,
+}
+
+impl Task {
+    /// Enters task context.
+    ///
+    /// # Safety
+    ///
+    /// Once for each exception that a vector of task context hands to Rust (and once at boot),
+    /// on the PE that owns the block, with nothing of an earlier `Task` alive.
+    #[inline]
+    pub(crate) unsafe fn enter(pe: &'static PeBlock) -> Self {
+        // SAFETY: the caller is the first Rust function of a vector of task context.
+        let ctx = unsafe { TaskCtx::new() };
+        // SAFETY: the owning PE, and no other `Task` alive: the caller's claim.
+        let local = unsafe { &mut *pe.local.get() };
+        // SAFETY: as above; the vectors are done with the frame, and the SEI path touches it
+        // only when it interrupted the guest, not when it interrupted this code.
+        let frame = unsafe { &mut *pe.head.guest.get() };
+        Self { ctx, pe, local, frame }
+    }
+}
+
+/// The PEs of the machine that Firebreak drives.
+pub(crate) type PeTable = heapless::Vec<&'static PeBlock, MAX_PES>;
+
+impl Task {
+    /// Returns the partition of the vCPU that lives here, and the vCPU's number in it.
+    #[inline]
+    pub(crate) fn vcpu(&self) -> Option<(&'static Partition, u8)> {
+        self.local.vcpu.as_ref().map(|vcpu| (vcpu.partition, vcpu.index))
+    }
+}

@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the SEI path decided and left to task context: reports, pages, partitions, injections.
+
+use crate::partition::Partition;
+use crate::pe::{Injection, Task};
+use crate::{console, deadlines, inject, memory, system};
+use core::sync::atomic::{AtomicU64, Ordering};
+use firebreak_abi::{Pa, VcpuId, VmId};
+use firebreak_arch::guest::{self, VirtualSerror};
+use firebreak_arch::{mmu, sysreg};
+use firebreak_syndrome::{Iss, Severity};
+use firebreak_triage::{ContextVerdict, Decision, Evidence, GuestEl, Interrupted, PageVerdict};
+use firebreak_vm::{Owned, StopCause};
+use firebreak_wire::{ErrorEvent, Event, Level, VserrorState};
+
+/// How often a PE looks whether its guest has taken a virtual SError, at other exits besides.
+const POLL_EVERY_US: u64 = 1000;
+
+/// Errors and injections are numbered over the whole machine.
+static NEXT_ERROR: AtomicU64 = AtomicU64::new(1);
+static NEXT_INJECTION: AtomicU64 = AtomicU64::new(1);
+
+/// An error as the SEI path leaves it in the queue.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PendingError {
+    /// What triage saw.
+    pub(crate) evidence: Evidence,
+    /// Owner of the address, with the address as the owner sees it.
+    pub(crate) owned: Option<Owned>,
+    /// What triage answered.
+    pub(crate) decision: Decision,
+    /// Interrupted PC.
+    pub(crate) pc: u64,
+    /// The firmware's number of the error.
+    pub(crate) id: Option<u64>,
+    /// vCPU that lives on the PE.
+    pub(crate) vcpu: Option<VcpuId>,
+}
+
+/// Works off the queue of this PE.
+pub(crate) fn drain(task: &mut Task) {
+    while let Some(entry) = task.pe.queue.take(task.pe.id) {
+        let error = entry.value;
+        report(task, &error);
+        act(task, &error);
+    }
+    if task.pe.queue.take_overflow() {
+        let event = Event::Suppressed { what: "error records held by the firmware", count: 1 };
+        console::emit(&task.ctx, &event);
+    }
+}
+
+/// Tells the host.
+fn report(task: &Task, error: &PendingError) {
+    let Evidence { iss, record, interrupted, .. } = error.evidence;
+    let raw = u64::from(iss.map_or(0, Iss::get));
+    if record.is_none() {
+        console::emit(&task.ctx, &Event::Unclaimed { pe: task.pe.id.0, iss: raw });
+    }
+    let (vm, from) = match interrupted {
+        Interrupted::Guest { vm, el: GuestEl::El0 } => (Some(vm), Level::El0),
+        Interrupted::Guest { vm, el: GuestEl::El1 } => (Some(vm), Level::El1),
+        Interrupted::Hypervisor | Interrupted::Idle => (None, Level::El2),
+    };
+    let event = ErrorEvent {
+        id: error.id.unwrap_or_else(|| NEXT_ERROR.fetch_add(1, Ordering::Relaxed)),
+        pe: task.pe.id.0,
+        vm: vm.map(|vm| vm.0),
+        name: vm.and_then(system::partition_of).map(Partition::name),
+        from,
+        pc: error.pc,
+        iss: raw,
+        severity: severity_name(error.decision.severity),
+        cper: record.map_or("none", |record| record.severity.name()),
+        pa: record.and_then(|record| record.pa).map(Pa::get),
+        owner: error.owned.map_or("none", |owned| {
+            owned.vm().and_then(system::partition_of).map_or(owned.as_str(), Partition::name)
+        }),
+        page_vm: error.owned.and_then(Owned::vm).map(|vm| vm.0),
+        verdict: error.decision.verdict_name(),
+        rule: error.decision.rule.name(),
+    };
+    console::emit(&task.ctx, &Event::Error(event));
+}
+
+/// Words for severities, as events and boot error records carry them.
+pub(crate) fn severity_name(severity: Severity) -> &'static str {
+    severity.name()
+}
+
+/// Carries the verdict out.
+fn act(task: &mut Task, error: &PendingError) {
+    let decision = &error.decision;
+    if let Some((vm, pa)) = decision.retires() {
+        retire(task, vm, pa);
+    }
+    for (vm, again) in decision.stops().into_iter().flatten() {
+        let Some(partition) = system::partition_of(vm) else { continue };
+        dump(task, partition, error);
+        let cause = if again { StopCause::KilledForRestart } else { StopCause::Killed };
+        partition.request_stop(task, cause);
+    }
+    if let ContextVerdict::Inject { iss, .. } = decision.context {
+        raise_vserror(task, iss.get());
+    }
+    match decision.page {
+        PageVerdict::Inject { vm, iss } | PageVerdict::Retire { vm, inject: Some(iss), .. } => {
+            raise_vserror_in(task, vm, iss.get());
+        }
+        // The content is still good, and the guest is using it: taking the page now would turn a
+        // corrected error into an abort. It is left out when the partition next starts.
+        PageVerdict::RetireEarly { vm, pa, inject } => {
+            retire_at_next_start(task, vm, pa);
+            if let Some(iss) = inject {
+                raise_vserror_in(task, vm, iss.get());
+            }
+        }
+        PageVerdict::None
+        | PageVerdict::Log { .. }
+        | PageVerdict::Retire { .. }
+        | PageVerdict::RetireShared { .. }
+        | PageVerdict::Kill { .. }
+        | PageVerdict::Restart { .. } => {}
+    }
+}
+
+/// Takes a page away from its partition, for good.
+fn retire(task: &Task, vm: VmId, pa: Pa) {
+    let Some(partition) = system::partition_of(vm) else { return };
+    let page = pa.page();
+    let Some(ipa) = partition.ram_ipa(page) else { return };
+    let recorded = partition.retired.lock(&task.ctx).insert(ipa, page);
+    match recorded {
+        Ok(true) => {}
+        Ok(false) => return,
+        Err(_) => {
+            console::say(
+                &task.ctx,
+                format_args!("{}: too many retired pages; it is stopped", partition.name()),
+            );
+            return partition.request_stop(task, StopCause::Killed);
+        }
+    }
+    let stage2 = partition.stage2.lock(&task.ctx);
+    let plan = stage2.unmap_page(&mut *memory::POOL.lock(&task.ctx), ipa);
+    match plan {
+        Ok(plan) => {
+            // SAFETY: made just now for this partition's tables, whose lock is held.
+            unsafe { mmu::carry_out(&plan, partition.vttbr) };
+            let event = Event::Retired { vm: vm.0, ipa: ipa.get(), pa: page.get() };
+            console::emit(&task.ctx, &event);
+        }
+        Err(error) => {
+            drop(stage2);
+            console::say(
+                &task.ctx,
+                format_args!("{}: cannot retire a page: {error}; it is stopped", partition.name()),
+            );
+            partition.request_stop(task, StopCause::Killed);
+        }
+    }
+}
+
+/// Leaves a page out of its partition from the next start on.
+fn retire_at_next_start(task: &Task, vm: VmId, pa: Pa) {
+    let Some(partition) = system::partition_of(vm) else { return };
+    if let Some(ipa) = partition.ram_ipa(pa.page()) {
+        // A full set only means that this page, still good, is used again.
+        let _ = partition.retired.lock(&task.ctx).insert(ipa, pa.page());
+    }
+}
+
+/// Raises a virtual SError in a partition that may live elsewhere: on its first vCPU, unless one
+/// of its vCPUs lives here.
+fn raise_vserror_in(task: &mut Task, vm: VmId, iss: u32) {
+    if task.vcpu().is_some_and(|(partition, _)| partition.id == vm) {
+        return raise_vserror(task, iss);
+    }
+    if let Some(pe) = system::partition_of(vm).and_then(|partition| partition.pes.first()) {
+        pe.request_vserror(task, iss);
+    }
+}
+
+/// Raises a virtual SError in the vCPU of this PE. One that is still pending is merged with it
+/// (Arm ARM D20.4.3, R_JBQSC).
+pub(crate) fn raise_vserror(task: &mut Task, iss: u32) {
+    let (Some(system), Some((partition, vcpu))) = (system::get(), task.vcpu()) else { return };
+    if !task.local.running {
+        return;
+    }
+    watch_injection(task);
+    let wanted = Iss::new(iss).unwrap_or(Iss::IMPDEF);
+    let pending = guest::pending_syndrome(&system.features).and_then(Iss::new);
+    let merged = pending.map_or(wanted, |earlier| earlier.merge(wanted));
+    guest::raise_virtual_serror(&system.features, merged.get());
+    let id = NEXT_INJECTION.fetch_add(1, Ordering::Relaxed);
+    let poll_deadline = next_poll();
+    task.local.injection = Some(Injection { id, iss: merged.get(), poll_deadline });
+    deadlines::rearm(task);
+    let event = Event::Vserror {
+        vm: partition.id.0,
+        vcpu,
+        inj: id,
+        syndrome: u64::from(merged.get()),
+        state: VserrorState::Pending,
+        elr: None,
+    };
+    console::emit(&task.ctx, &event);
+}
+
+fn next_poll() -> u64 {
+    sysreg::cntpct_el0() + sysreg::cntfrq_el0() * POLL_EVERY_US / 1_000_000
+}
+
+/// Looks what became of the virtual SError that was raised last.
+pub(crate) fn watch_injection(task: &mut Task) {
+    let (Some(system), Some(injection)) = (system::get(), task.local.injection) else { return };
+    let (state, elr) = match guest::virtual_serror(&system.features) {
+        VirtualSerror::Pending => {
+            task.local.injection = Some(Injection { poll_deadline: next_poll(), ..injection });
+            return;
+        }
+        VirtualSerror::Deferred(_) => (VserrorState::Deferred, None),
+        // A hint: the guest may have taken another exception since.
+        VirtualSerror::Taken => (VserrorState::Taken, Some(sysreg::elr_el1())),
+    };
+    end_injection(task, injection, state, elr);
+}
+
+/// Takes a pending virtual SError back: the vCPU goes away.
+pub(crate) fn cancel_injection(task: &mut Task) {
+    watch_injection(task);
+    if let Some(injection) = task.local.injection {
+        guest::cancel_virtual_serror();
+        end_injection(task, injection, VserrorState::Cancelled, None);
+    }
+}
+
+fn end_injection(task: &mut Task, injection: Injection, state: VserrorState, elr: Option<u64>) {
+    task.local.injection = None;
+    let Some((partition, vcpu)) = task.vcpu() else { return };
+    let event = Event::Vserror {
+        vm: partition.id.0,
+        vcpu,
+        inj: injection.id,
+        syndrome: u64::from(injection.iss),
+        state,
+        elr,
+    };
+    console::emit(&task.ctx, &event);
+}
+
+/// A synchronous external abort of hardware, routed here by HCR_EL2.TEA or found by a stage-2
+/// walk. It goes back to the guest that caused it; what it hit is not known here.
+pub(crate) fn external_abort(task: &mut Task, _far_not_valid: bool) {
+    if let Some((partition, vcpu)) = task.vcpu() {
+        let event = Event::Undef {
+            vm: partition.id.0,
+            vcpu,
+            pc: task.frame.elr,
+            esr: task.frame.esr,
+        };
+        partition.report(&task.ctx, &event);
+    }
+    const EC_INSTRUCTION_ABORT: u64 = 0x20;
+    if task.frame.esr >> 26 == EC_INSTRUCTION_ABORT {
+        inject::instruction_abort(task);
+    } else {
+        inject::data_abort(task);
+    }
+}
+
+/// Prints what is known of a partition that is about to die.
+fn dump(task: &Task, partition: &Partition, error: &PendingError) {
+    let name = partition.name();
+    console::say(
+        &task.ctx,
+        format_args!(
+            "{name}: stopped by {}: {}",
+            severity_name(error.decision.severity),
+            error.decision.rule
+        ),
+    );
+    if !task.vcpu().is_some_and(|(own, _)| own.id == partition.id) {
+        return;
+    }
+    let frame = &task.frame;
+    console::say(
+        &task.ctx,
+        format_args!(
+            "{name}: pc {:#018x} pstate {:#010x} esr_el2 {:#010x} far_el2 {:#018x} hpfar_el2 {:#x}",
+            frame.elr, frame.spsr, frame.esr, frame.far, frame.hpfar
+        ),
+    );
+    console::say(
+        &task.ctx,
+        format_args!(
+            "{name}: esr_el1 {:#010x} elr_el1 {:#018x} far_el1 {:#018x} sctlr_el1 {:#x} vbar_el1 {:#018x}",
+            sysreg::esr_el1(),
+            sysreg::elr_el1(),
+            sysreg::far_el1(),
+            sysreg::sctlr_el1(),
+            sysreg::vbar_el1()
+        ),
+    );
+    for (row, registers) in frame.x.chunks(4).enumerate() {
+        let mut line = heapless::String::<128>::new();
+        for (column, value) in registers.iter().enumerate() {
+            let _ = core::fmt::Write::write_fmt(
+                &mut line,
+                format_args!("x{:<2} {value:#018x} ", 4 * row + column),
+            );
+        }
+        console::say(&task.ctx, format_args!("{name}: {}", line.trim_end()));
+    }
+}

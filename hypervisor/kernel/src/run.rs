@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a PE does when it cannot simply go back to its guest.
+
+use crate::partition::state;
+use crate::pe::{PeBlock, Task, attention};
+use crate::virq::{self, Lrs};
+use crate::{irq, lifecycle, recovery, sei, system};
+use core::sync::atomic::Ordering;
+use firebreak_arch::{cpu, gic, guest};
+use firebreak_vm::VcpuPower;
+
+/// First Rust function of a PE whose vectors and stacks stand: from here on it takes SEIs.
+///
+/// # Safety
+///
+/// Called by `boot.S` alone, once for each PE.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn firebreak_ready(pe: &'static PeBlock) {
+    let Some(system) = system::get() else { return };
+    // SAFETY: the only code in task context on this PE.
+    let mut task = unsafe { Task::enter(pe) };
+    guest::configure_traps(&system.features);
+    start_interrupts(&mut task, system);
+    lifecycle::adopt(&mut task);
+    guest::announce_ready(&system.features);
+    cpu::unmask_serror();
+}
+
+fn start_interrupts(task: &mut Task, system: &system::System) {
+    task.local.redistributor = system::find_redistributor(&system.gicr, task.pe.mpidr);
+    if let Some(redistributor) = task.local.redistributor {
+        // A redistributor that never wakes has no interrupts to give: the guest is then silent,
+        // and its watchdog says so.
+        let _ = redistributor.start();
+        redistributor.set_private(firebreak_arch::timer::INTID, true);
+        redistributor.set_private(system.maintenance_intid, true);
+    }
+    gic::start_cpu_interface();
+}
+
+/// Works off what was asked of this PE until its guest may be entered.
+///
+/// # Safety
+///
+/// Called by `vectors.S` alone, on the way to a guest.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn firebreak_resolve(pe: &'static PeBlock) {
+    // SAFETY: a path of task context, on the PE that owns the block.
+    let mut task = unsafe { Task::enter(pe) };
+    loop {
+        work(&mut task);
+        if task.local.running {
+            return;
+        }
+        cpu::idle(&pe.head);
+        while irq::handle_one(&mut task) {}
+    }
+}
+
+/// Takes each kind of work once.
+fn work(task: &mut Task) {
+    let bits = task.pe.head.attention.swap(0, Ordering::AcqRel);
+    sei::pull_deferred(task);
+    recovery::drain(task);
+    if bits & attention::INBOX != 0
+        && let Some(vcpu) = &mut task.local.vcpu
+    {
+        let effects = vcpu.vgic.drain_inbox(&mut Lrs);
+        virq::carry_out(task, effects);
+    }
+    if bits & attention::VSERROR != 0
+        && let Some(iss) = task.pe.take_requested_vserror()
+    {
+        recovery::raise_vserror(task, iss);
+    }
+    follow_state(task);
+}
+
+/// Brings this PE in line with the state of its partition and its vCPU.
+fn follow_state(task: &mut Task) {
+    let Some((partition, index)) = task.vcpu() else { return };
+    if partition.state.load(Ordering::Acquire) == state::STOPPING {
+        lifecycle::park_for_stop(task);
+    }
+    let power = partition
+        .vcpus
+        .get(usize::from(index))
+        .map_or(VcpuPower::Off, |vcpu| VcpuPower::from_raw(vcpu.power.load(Ordering::Acquire)));
+    if task.local.running {
+        if power == VcpuPower::Off {
+            lifecycle::park(task, false);
+        }
+    } else if partition.state.load(Ordering::Acquire) == state::RUNNING {
+        lifecycle::start_if_asked(task);
+    }
+}

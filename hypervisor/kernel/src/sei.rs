@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The SEI path: takes the firmware's record, decides, publishes, acknowledges.
+//!
+//! It may have interrupted any instruction of EL2 on this PE. Hence no lock, no allocation, no
+//! formatting, no loop without a constant bound; it writes atomics of its own PE, the recovery
+//! queue, and the two words of the firmware's page that are EL2's to write. [`NmiCtx`] keeps the
+//! rest out at compile time.
+
+use crate::pe::{PeBlock, Task, attention};
+use crate::recovery::PendingError;
+use crate::system::{self, System};
+use crate::crash;
+use firebreak_abi::{PAGE_SIZE_BYTES, Pa, VmId, sei};
+use firebreak_arch::{Frame, NmiCtx, sysreg, windows};
+use firebreak_cper as cper;
+use firebreak_manifest::Source;
+use firebreak_syndrome::{CperSeverity, Iss};
+use firebreak_triage::{
+    ContextVerdict, Evidence, GuestEl, Interrupted, Owner, RecordSummary, triage,
+};
+use firebreak_vm::Owned;
+
+/// Bytes of a record that are copied at most: what the reference firmware writes is below 512.
+const MAX_RECORD_BYTES: usize = 1024;
+
+/// SPSR_EL2.M: the exception level that was interrupted.
+const SPSR_AARCH32: u64 = 1 << 4;
+const SPSR_EL_SHIFT: u32 = 2;
+
+/// What arrived, before anybody has looked at a record.
+struct Notification {
+    /// ESR_EL2.ISS; `None` without FEAT_RAS, where it says nothing.
+    iss: Option<Iss>,
+    /// Interrupted PC.
+    pc: u64,
+    /// Interrupted context.
+    interrupted: Interrupted,
+    /// Nesting level for the queue.
+    nesting: u8,
+}
+
+/// First Rust function of an SEI that interrupted a guest.
+///
+/// # Safety
+///
+/// Called by `vectors.S` alone, on the SEI stack, with SError masked.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn firebreak_sei_guest(pe: &'static PeBlock) {
+    // SAFETY: the SEI path.
+    let ctx = unsafe { NmiCtx::new() };
+    let frame = pe.head.guest.get();
+    // SAFETY: the vectors have just saved the guest there; no task context runs on this PE.
+    let (esr, elr, spsr) = unsafe { ((*frame).esr, (*frame).elr, (*frame).spsr) };
+    let notification = Notification {
+        iss: syndrome(esr),
+        pc: elr,
+        interrupted: guest(pe, spsr),
+        nesting: 0,
+    };
+    take(&ctx, pe, &notification);
+}
+
+/// First Rust function of an SEI that interrupted EL2.
+///
+/// # Safety
+///
+/// Called by `vectors.S` alone, on the SEI stack, with SError masked; `frame` is the SEI frame.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn firebreak_sei_el2(pe: &'static PeBlock, frame: &mut Frame) {
+    // SAFETY: the SEI path.
+    let ctx = unsafe { NmiCtx::new() };
+    let (exit, idle) = (windows::exit(), windows::idle());
+    let pc = frame.elr;
+    let interrupted = if exit.contains(pc) {
+        // The way back to a guest starts again, with a new look at `attention`.
+        frame.elr = exit.start;
+        // SAFETY: nobody changes the guest's frame while it is being loaded from.
+        guest(pe, unsafe { (*pe.head.guest.get()).spsr })
+    } else if idle.contains(pc) {
+        frame.elr = idle.start;
+        Interrupted::Idle
+    } else {
+        Interrupted::Hypervisor
+    };
+    take(&ctx, pe, &Notification { iss: syndrome(frame.esr), pc, interrupted, nesting: 1 });
+}
+
+fn syndrome(esr: u64) -> Option<Iss> {
+    let ras = system::get().is_none_or(|system| system.features.ras);
+    ras.then(|| Iss::from_esr(esr))
+}
+
+fn guest(pe: &PeBlock, spsr: u64) -> Interrupted {
+    let el1 = spsr & SPSR_AARCH32 == 0 && spsr >> SPSR_EL_SHIFT & 3 == 1;
+    let el = if el1 { GuestEl::El1 } else { GuestEl::El0 };
+    match pe.resident() {
+        Some(vcpu) => Interrupted::Guest { vm: vcpu.vm, el },
+        None => Interrupted::Hypervisor,
+    }
+}
+
+/// Looks at the firmware's pending word: a record that could not be handed over. Whoever clears
+/// the word has it.
+///
+/// The word needs no exclusive access. EL3 writes it on this PE only, so it either writes before
+/// this code looks, or interrupts it in between; in the second case the SEI path has taken the
+/// record already, and the read-ack register says that there is none.
+pub(crate) fn pull_deferred(task: &mut Task) {
+    let pending = Pa::new(task.pe.head.pending_word);
+    if read_word(pending) == 0 {
+        return;
+    }
+    write_word(pending, 0);
+    let Some(source) = source_of(task.pe) else { return };
+    if read_word(source.read_ack) == sei::source::ACKED {
+        return;
+    }
+    let raw = read_word(source.syndrome) & u64::from(Iss::MASK);
+    // SAFETY: the functions below are those of the SEI path; nothing that they touch is locked
+    // or borrowed here, and a new record cannot come before this one is acknowledged.
+    let ctx = unsafe { NmiCtx::new() };
+    let interrupted = match task.pe.resident() {
+        Some(vcpu) if task.local.running => {
+            let el1 = crate::inject::from_el1(task.frame.spsr);
+            Interrupted::Guest { vm: vcpu.vm, el: if el1 { GuestEl::El1 } else { GuestEl::El0 } }
+        }
+        _ => Interrupted::Idle,
+    };
+    let pc = task.frame.elr;
+    take(&ctx, task.pe, &Notification { iss: syndrome(raw), pc, interrupted, nesting: 0 });
+}
+
+fn source_of(pe: &PeBlock) -> Option<&'static Source> {
+    system::get()?.sources.get(pe.id.index())?.as_ref()
+}
+
+/// Takes a record, decides, publishes, acknowledges, acts on what cannot wait.
+fn take(ctx: &NmiCtx, pe: &'static PeBlock, notification: &Notification) {
+    pe.sei_count.fetch_add(1, core::sync::atomic::Ordering::Relaxed);
+    let Some(system) = system::get() else {
+        return crash::reset_from_nmi(ctx, notification.iss.map_or(0, Iss::get), pe.id);
+    };
+    let source = source_of(pe);
+    let mut buffer = [0u64; MAX_RECORD_BYTES / 8];
+    let summary = source.and_then(|source| copy_record(system, source, &mut buffer));
+    let error = decide(system, pe, notification, summary.as_ref());
+    if error.decision.context == ContextVerdict::ResetMachine {
+        return crash::fatal_error(ctx, system, pe, &error);
+    }
+    let stamp = sysreg::cntpct_el0();
+    // Full: the firmware keeps the record, because it is not acknowledged; the drain looks at
+    // the block again. `attention` keeps the guest out until then.
+    if pe.queue.publish(stamp, notification.nesting, error).is_ok()
+        && let Some(source) = source
+        && summary.is_some()
+    {
+        acknowledge(source);
+    }
+    pe.request_from_nmi(ctx, attention::RECOVERY);
+}
+
+/// Decides on one error. Pure but for the counters that it reads.
+fn decide(
+    system: &System,
+    pe: &PeBlock,
+    notification: &Notification,
+    summary: Option<&cper::Summary>,
+) -> PendingError {
+    let record = summary.and_then(|summary| {
+        let severity = CperSeverity::from_raw(summary.severity?.raw());
+        Some(RecordSummary { severity, pa: summary.pa })
+    });
+    let owned = record
+        .and_then(|record| record.pa)
+        .map(|pa| system.owners.owner_of(pa));
+    let evidence = Evidence {
+        iss: notification.iss,
+        record,
+        interrupted: notification.interrupted,
+        owner: owned.map(owner),
+        corrected_on_page: 1,
+    };
+    PendingError {
+        evidence,
+        owned,
+        decision: triage(&evidence, &system.policies),
+        pc: notification.pc,
+        id: summary.and_then(|summary| summary.info).and_then(|info| info.id),
+        vcpu: pe.resident(),
+    }
+}
+
+fn owner(owned: Owned) -> Owner {
+    match owned {
+        Owned::Partition { vm, .. } => Owner::Partition(VmId(vm.0)),
+        Owned::Hypervisor => Owner::Hypervisor,
+        Owned::Firmware => Owner::Firmware,
+        Owned::Device => Owner::Device,
+        Owned::Free | Owned::Unknown => Owner::Unknown,
+    }
+}
+
+/// Copies the record out of memory that the firmware can write too: the header once, and then
+/// as many bytes as it said, checked against both sides' limits.
+fn copy_record(
+    system: &System,
+    source: &Source,
+    buffer: &mut [u64; MAX_RECORD_BYTES / 8],
+) -> Option<cper::Summary> {
+    let region = system.sei.as_ref()?.region;
+    if read_word(source.read_ack) == sei::source::ACKED {
+        return None;
+    }
+    let block = Pa::new(read_word(source.error_status_address));
+    let limit = (source.error_status_length as usize).min(MAX_RECORD_BYTES);
+    let end = block.checked_add(limit as u64)?;
+    if !block.is_aligned(8) || !region.contains(block) || end > region.end() {
+        return None;
+    }
+    let mut header = [0u8; cper::HEADER_LEN_BYTES];
+    for (index, chunk) in header.chunks_mut(8).enumerate() {
+        let word = read_word(block.checked_add(8 * index as u64)?).to_le_bytes();
+        chunk.copy_from_slice(word.get(..chunk.len())?);
+    }
+    let len = cper::header_len(&header, limit).ok()?;
+    for (index, word) in buffer.iter_mut().enumerate().take(len.div_ceil(8)) {
+        *word = read_word(block.checked_add(8 * index as u64)?).to_le();
+    }
+    let bytes = bytes_of(buffer).get(..len)?;
+    Some(cper::summary(bytes))
+}
+
+fn bytes_of(words: &[u64; MAX_RECORD_BYTES / 8]) -> &[u8; MAX_RECORD_BYTES] {
+    zerocopy::transmute_ref!(words)
+}
+
+/// Gives the block back: clears the block status, then writes the read-ack register (ACPI 6.5,
+/// 18.3.2.8). The record stands in the queue by now.
+fn acknowledge(source: &Source) {
+    let block = Pa::new(read_word(source.error_status_address));
+    write_half_word(block, 0);
+    sysreg::dsb_sy();
+    write_word(source.read_ack, sei::source::ACKED);
+    sysreg::dsb_sy();
+}
+
+fn read_word(pa: Pa) -> u64 {
+    // SAFETY: a word of the region that the firmware shares (or the constant zero word), mapped
+    // at EL2; the caller checked that the address lies in it.
+    unsafe { core::ptr::with_exposed_provenance::<u64>(pa.get() as usize).read_volatile() }
+}
+
+fn write_word(pa: Pa, value: u64) {
+    // SAFETY: as in `read_word`; the word is one that the contract lets EL2 write.
+    unsafe { core::ptr::with_exposed_provenance_mut::<u64>(pa.get() as usize).write_volatile(value) }
+}
+
+fn write_half_word(pa: Pa, value: u32) {
+    // SAFETY: as in `write_word`.
+    unsafe { core::ptr::with_exposed_provenance_mut::<u32>(pa.get() as usize).write_volatile(value) }
+}
+
+/// Reads the boot error record that the boot before this one left, and clears it.
+pub(crate) fn take_boot_error_record(system: &System) -> Option<cper::Summary> {
+    let bert = system.sei.as_ref()?.bert?;
+    let limit = (bert.len_bytes.min(PAGE_SIZE_BYTES) as usize).min(MAX_RECORD_BYTES);
+    let mut buffer = [0u64; MAX_RECORD_BYTES / 8];
+    for (index, word) in buffer.iter_mut().enumerate().take(limit / 8) {
+        *word = read_word(bert.start.checked_add(8 * index as u64)?).to_le();
+    }
+    let bytes = bytes_of(&buffer);
+    let header = bytes.first_chunk::<{ cper::HEADER_LEN_BYTES }>()?;
+    let len = cper::header_len(header, limit).ok()?;
+    let summary = cper::summary(bytes.get(..len)?);
+    write_half_word(bert.start, 0);
+    sysreg::dsb_sy();
+    summary.severity.is_some().then_some(summary)
+}
