@@ -7,11 +7,15 @@
 #![forbid(unsafe_code)]
 
 mod build;
+mod check;
 mod demo;
 mod image;
+mod layers;
 mod paths;
 mod process;
 mod setup;
+mod suite;
+mod targets;
 
 use std::process::ExitCode;
 
@@ -35,6 +39,8 @@ enum Command {
     Setup(setup::Args),
     Build(build::Args),
     Demo(demo::Args),
+    Check(check::Args),
+    Test(suite::Args),
 }
 
 fn main() -> ExitCode {
@@ -42,6 +48,8 @@ fn main() -> ExitCode {
         Command::Setup(args) => setup::run(&args),
         Command::Build(args) => build::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Test(args) => suite::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

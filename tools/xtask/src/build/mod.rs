@@ -12,13 +12,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::process::{self, step};
+use crate::targets::{self, Group};
 use crate::{image, paths};
-
-const BARE: &str = "aarch64-unknown-none-softfloat";
-const GUEST: &str = "aarch64-unknown-none";
-const LINUX: &str = "aarch64-unknown-linux-musl";
-/// Bare-metal guests, by the last part of their names.
-const GUESTS: [&str; 4] = ["control", "victim", "prober", "bench"];
 
 /// Builds hypervisor, firmware, guests and the demo's image into target/firebreak.
 #[derive(clap::Args)]
@@ -63,26 +58,27 @@ pub(crate) fn hypervisor_elf() -> PathBuf {
 /// Builds the hypervisor.
 pub(crate) fn hypervisor() -> Result<()> {
     step("build: hypervisor");
-    let elf = release(BARE, "firebreak-hypervisor")?;
+    let elf = release(&targets::PRIVILEGED, "firebreak-hypervisor")?;
     raw(&elf, &paths::out().join("hypervisor.bin"))?;
     write_if_changed(&hypervisor_elf(), &read(&elf)?)
 }
 
 fn firmware() -> Result<()> {
     step("build: firmware");
-    let elf = release(BARE, "firebreak-el3")?;
+    let elf = release(&targets::PRIVILEGED, "firebreak-el3")?;
     raw(&elf, &firmware_image())?;
     write_if_changed(&paths::out().join("firmware.elf"), &read(&elf)?)
 }
 
-/// Builds the bare-metal guests.
+/// Builds the bare-metal guests, each as `guests/<last part of its name>`.
 pub(crate) fn guests() -> Result<()> {
     step("build: bare-metal guests");
-    for guest in GUESTS {
-        let elf = release(GUEST, &format!("firebreak-guest-{guest}"))?;
-        raw(&elf, &paths::out().join(format!("guests/{guest}.bin")))?;
+    for package in targets::GUESTS.packages {
+        let elf = release(&targets::GUESTS, package)?;
+        let name = package.trim_start_matches("firebreak-guest-");
+        raw(&elf, &paths::out().join(format!("guests/{name}.bin")))?;
         write_if_changed(
-            &paths::out().join(format!("guests/{guest}.elf")),
+            &paths::out().join(format!("guests/{name}.elf")),
             &read(&elf)?,
         )?;
     }
@@ -92,7 +88,7 @@ pub(crate) fn guests() -> Result<()> {
 /// Builds the agent, and the initramfs that holds it and the watchdog's modules.
 fn initramfs() -> Result<()> {
     step("build: agent and initramfs");
-    let elf = release(LINUX, "firebreak-agent")?;
+    let elf = release(&targets::AGENT, "firebreak-agent")?;
     let stripped = paths::out().join("guests/agent");
     objcopy(&["--strip-all"], &elf, &stripped)?;
     let agent = read(&stripped)?;
@@ -126,7 +122,8 @@ fn initramfs() -> Result<()> {
 }
 
 /// Builds one binary, and returns where it is.
-fn release(target: &str, package: &str) -> Result<PathBuf> {
+fn release(group: &Group, package: &str) -> Result<PathBuf> {
+    let target = group.triple;
     let args = [
         "build",
         "--release",

@@ -22,6 +22,32 @@ use crate::process::{self, Unusable, step};
 /// The oldest QEMU that the demo and the tests are made for.
 const QEMU_MAJOR: u32 = 10;
 
+/// The toolchain that runs miri, which stable ones do not have.
+pub(crate) const MIRI_TOOLCHAIN: &str = "nightly";
+const MIRI_INSTALL: [&str; 9] = [
+    "toolchain",
+    "install",
+    MIRI_TOOLCHAIN,
+    "--profile",
+    "minimal",
+    "--component",
+    "miri,rust-src",
+    "--allow-downgrade",
+    "--no-self-update",
+];
+
+/// Says whether miri can be run.
+pub(crate) fn has_miri() -> bool {
+    let listed = process::output(process::command("rustup").args([
+        "component",
+        "list",
+        "--installed",
+        "--toolchain",
+        MIRI_TOOLCHAIN,
+    ]));
+    listed.is_ok_and(|list| lists(&list, "miri") && lists(&list, "rust-src"))
+}
+
 /// Finds what is missing (rustup targets, QEMU 10, an arm64 kernel), and installs it.
 ///
 /// Says first what it is about to do. On a system that it does not know it prints what to
@@ -39,6 +65,9 @@ pub(crate) struct Args {
     /// Says what it would do, and does nothing.
     #[arg(long)]
     dry_run: bool,
+    /// Also gets what only the tests use: a nightly toolchain with miri.
+    #[arg(long)]
+    tests: bool,
     /// Acts as if nothing were there yet (to see the plan of a fresh machine).
     #[arg(long, hide = true)]
     pretend_missing: bool,
@@ -56,9 +85,20 @@ impl Args {
         Self {
             yes: true,
             dry_run: false,
+            tests: false,
             pretend_missing: false,
             os_release: "/etc/os-release".into(),
             apt_dir: "/etc/apt".into(),
+        }
+    }
+}
+
+impl Args {
+    /// The arguments of the set-up that the tests call.
+    pub(crate) fn for_tests() -> Self {
+        Self {
+            tests: true,
+            ..Self::unattended()
         }
     }
 }
@@ -67,6 +107,8 @@ impl Args {
 enum Action {
     /// Runs rustup.
     Rustup(Vec<String>),
+    /// Gets miri, which is not there for every nightly; the tests can do without.
+    Miri,
     /// Writes a file of the system.
     WriteSystemFile { path: PathBuf, contents: String },
     /// Runs apt-get as root.
@@ -79,6 +121,7 @@ impl Action {
     fn describe(&self) -> String {
         match self {
             Self::Rustup(args) => format!("run: rustup {}", args.join(" ")),
+            Self::Miri => format!("run, if it works: rustup {}", MIRI_INSTALL.join(" ")),
             Self::WriteSystemFile { path, contents } => {
                 let mut text = format!("write {}:", path.display());
                 for line in contents.lines().filter(|line| !line.is_empty()) {
@@ -99,6 +142,14 @@ impl Action {
     fn perform(&self) -> Result<()> {
         match self {
             Self::Rustup(args) => process::run(process::command("rustup").args(args)),
+            Self::Miri => {
+                if let Err(error) = process::run(process::command("rustup").args(MIRI_INSTALL)) {
+                    step(format!(
+                        "set-up: no miri, so its tests will be left out: {error:#}"
+                    ));
+                }
+                Ok(())
+            }
             Self::WriteSystemFile { path, contents } => write_system_file(path, contents),
             Self::AptGet(args) => process::run(as_root("apt-get")?.args(args)),
             Self::Kernel(apt) => kernel::fetch(apt),
@@ -138,6 +189,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 fn plan(args: &Args) -> Result<Vec<Action>> {
     let mut actions = Vec::new();
     plan_rustup(args, &mut actions)?;
+    if args.tests && (args.pretend_missing || !has_miri()) {
+        actions.push(Action::Miri);
+    }
     let need_qemu = args.pretend_missing || !has_qemu();
     let need_kernel = args.pretend_missing || !kernel::is_present();
     if need_qemu || need_kernel {

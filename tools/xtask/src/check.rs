@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Formatting, lints and layers: what can be said without running anything.
+
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::process::{self, step};
+use crate::{layers, targets};
+
+/// Checks formatting, lints (host and target crates) and the direction of dependencies.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  cargo xtask check     run it before you commit; it stops at the first thing that is wrong")]
+pub(crate) struct Args {}
+
+/// Runs the command.
+pub(crate) fn run(_args: &Args) -> Result<()> {
+    for (name, mut command) in commands() {
+        step(format!("check: {name}"));
+        process::run(&mut command)?;
+    }
+    step("check: layers");
+    layers::check()?;
+    step("check: all well");
+    Ok(())
+}
+
+/// Returns the commands, each with a name.
+pub(crate) fn commands() -> Vec<(&'static str, Command)> {
+    let cargo = |args: &[&str]| {
+        let mut command = process::cargo();
+        command.args(args);
+        command
+    };
+    let mut commands = vec![
+        ("format", cargo(&["fmt", "--all", "--check"])),
+        (
+            "clippy: host",
+            cargo(&[
+                "clippy",
+                "--locked",
+                "--all-targets",
+                "--",
+                "-D",
+                "warnings",
+            ]),
+        ),
+    ];
+    for group in targets::ALL {
+        let mut command = process::cargo();
+        command.args(["clippy", "--locked", "--target", group.triple]);
+        for package in group.packages {
+            command.args(["--package", package]);
+        }
+        command.args(["--", "-D", "warnings"]);
+        commands.push((group.lint_name, command));
+    }
+    commands
+}
