@@ -20,6 +20,8 @@ use crate::config::{MAX_NAME_LEN, PartitionConfig, SystemConfig};
 pub struct MemoryPlan {
     /// In the order of the configuration.
     pub placements: Vec<Placement, MAX_PARTITIONS>,
+    /// Memory that nobody has, in no order.
+    pub free: Vec<PaRange, MAX_FREE_RANGES>,
 }
 
 /// What one partition gets.
@@ -58,6 +60,8 @@ pub enum SystemError {
     NoMemory,
     /// The board's memory and reservations are in too many pieces.
     Fragmented,
+    /// The image stands outside of memory, or in a reserved range.
+    ImageMisplaced(PaRange),
     /// One partition cannot be had.
     Partition {
         /// Its place in the configuration.
@@ -131,6 +135,11 @@ impl fmt::Display for SystemError {
             Self::Fragmented => {
                 f.write_str("the board's memory is in too many pieces; merge reservations")
             }
+            Self::ImageMisplaced(range) => write!(
+                f,
+                "the image at {:#x}, {:#x} bytes, is not in one piece of free memory; load it elsewhere",
+                range.start, range.len_bytes
+            ),
             Self::Partition { name, fault, .. } => write!(f, "partition {name}: {fault}"),
         }
     }
@@ -212,19 +221,30 @@ pub fn validate(
     if board.memory.is_empty() {
         return Err(SystemError::NoMemory);
     }
+    let in_memory = board.memory.iter().any(|ram| contains(*ram, hypervisor));
+    if !in_memory
+        || board
+            .reserved
+            .iter()
+            .any(|reserved| reserved.overlaps(hypervisor))
+    {
+        return Err(SystemError::ImageMisplaced(hypervisor));
+    }
     let pes = assign_pes(board, config)?;
     for (index, partition) in config.partitions.iter().enumerate() {
         let checked =
             check_memory(partition).and_then(|()| check_modules(board, partition, hypervisor));
         checked.map_err(|fault| refuse(index, partition, fault))?;
     }
-    let ram = place(board, config, hypervisor)?;
-    let mut plan = MemoryPlan::default();
+    let mut free = free_memory(board, config, hypervisor)?;
+    let ram = place(config, &free)?;
+    let mut placements = Vec::new();
     for (ram, pes) in ram.into_iter().zip(pes) {
+        take(&mut free, ram)?;
         // As many as partitions, which fit.
-        let _ = plan.placements.push(Placement { ram, pes });
+        let _ = placements.push(Placement { ram, pes });
     }
-    Ok(plan)
+    Ok(MemoryPlan { placements, free })
 }
 
 fn refuse(index: usize, partition: &PartitionConfig<'_>, fault: PartitionFault) -> SystemError {
@@ -333,42 +353,51 @@ fn check_modules(
     Ok(())
 }
 
-fn place(
+type Free = Vec<PaRange, MAX_FREE_RANGES>;
+
+fn free_memory(
     board: &Board,
     config: &SystemConfig<'_>,
     image: PaRange,
-) -> Result<Vec<PaRange, MAX_PARTITIONS>, SystemError> {
-    let mut free: Vec<PaRange, MAX_FREE_RANGES> = Vec::new();
+) -> Result<Free, SystemError> {
+    let mut free = Free::new();
     free.extend_from_slice(&board.memory)
         .map_err(|_| SystemError::Fragmented)?;
     take(&mut free, image)?;
     for reserved in &board.reserved {
         take(&mut free, *reserved)?;
     }
+    for (_, module) in config.partitions.iter().flat_map(modules) {
+        take(&mut free, module)?;
+    }
+    Ok(free)
+}
+
+fn place(
+    config: &SystemConfig<'_>,
+    free: &[PaRange],
+) -> Result<Vec<PaRange, MAX_PARTITIONS>, SystemError> {
     let mut requests: Vec<Request, MAX_PARTITIONS> = Vec::new();
     for partition in &config.partitions {
-        for (_, module) in modules(partition) {
-            take(&mut free, module)?;
-        }
+        let len_bytes = partition.memory_bytes;
         let _ = requests.push(Request {
-            len_bytes: partition.memory_bytes,
+            len_bytes,
             align_bytes: BLOCK_BYTES,
         });
     }
-    plan_memory(&free, &requests).map_err(|error| match error {
+    plan_memory(free, &requests).map_err(|error| match error {
         PlanError::DoesNotFit {
             index,
-            len_bytes,
+            len_bytes: bytes,
             longest_bytes,
         } => match config.partitions.get(index) {
-            Some(partition) => refuse(
-                index,
-                partition,
-                PartitionFault::MemoryTooBig {
-                    bytes: len_bytes,
+            Some(partition) => {
+                let fault = PartitionFault::MemoryTooBig {
+                    bytes,
                     longest_bytes,
-                },
-            ),
+                };
+                refuse(index, partition, fault)
+            }
             None => SystemError::Fragmented,
         },
         _ => SystemError::Fragmented,
@@ -376,7 +405,7 @@ fn place(
 }
 
 /// Cuts a range out of the free ones.
-fn take(free: &mut Vec<PaRange, MAX_FREE_RANGES>, taken: PaRange) -> Result<(), SystemError> {
+fn take(free: &mut Free, taken: PaRange) -> Result<(), SystemError> {
     let mut index = 0;
     while let Some(piece) = free.get(index).copied() {
         if !piece.overlaps(taken) {

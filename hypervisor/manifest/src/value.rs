@@ -80,7 +80,9 @@ impl<'a> Value<'a> {
 
     /// Reads the value as a sequence of cells, or nothing if it does not end with a whole cell.
     pub fn cells(&self) -> Option<Cells<'a>> {
-        self.len_bytes.is_multiple_of(4).then_some(Cells { rest: self.words })
+        self.len_bytes
+            .is_multiple_of(4)
+            .then_some(Cells { rest: self.words })
     }
 }
 

@@ -1,2 +1,192 @@
-//! Placeholder of the skeleton commit.
-fn main() {}
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The `firebreak` command: check, build, decode.
+//!
+//! Exit status: 0 for success, 1 when what was given cannot work (the reason is on standard
+//! error, or in the JSON object on standard output), 2 when the command line itself is wrong.
+
+mod decode;
+
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use firebreak_image::{Diagnostics, Options, Report};
+
+/// Describes, checks and builds Firebreak systems, and decodes what they report.
+#[derive(Parser)]
+#[command(name = "firebreak", version, arg_required_else_help = true)]
+#[command(after_help = "Examples:
+  firebreak check guest-images/demo/firebreak.toml --payloads target/firebreak
+  firebreak build guest-images/demo/firebreak.toml --payloads target/firebreak \\
+      --hypervisor target/firebreak/hypervisor.bin -o demo.img
+  firebreak decode 0xbe000c11
+
+Exit status: 0 success, 1 the input cannot work, 2 the command line is wrong.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Check(CheckArgs),
+    Build(BuildArgs),
+    Decode(decode::DecodeArgs),
+}
+
+#[derive(Args)]
+struct Input {
+    /// The partition file (TOML, see docs/partitions.md)
+    file: PathBuf,
+    /// Directory that images and RAM disks are relative to [default: the partition file's]
+    #[arg(long, value_name = "DIR")]
+    payloads: Option<PathBuf>,
+    /// The bare hypervisor, as `cargo xtask build` makes it
+    #[arg(long, value_name = "BIN", env = "FIREBREAK_HYPERVISOR")]
+    hypervisor: Option<PathBuf>,
+    /// Writes one JSON object to standard output
+    #[arg(long)]
+    json: bool,
+}
+
+/// Checks a partition file and everything that it names.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  firebreak check system.toml
+  firebreak check system.toml --json | jq '.problems[] | .message'")]
+struct CheckArgs {
+    #[command(flatten)]
+    input: Input,
+}
+
+/// Builds one bootable image.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  firebreak build system.toml -o system.img
+  qemu-system-aarch64 -M virt,virtualization=on,gic-version=3 -cpu neoverse-n1 -smp 4 -m 1024 \\
+      -nographic -kernel system.img")]
+struct BuildArgs {
+    #[command(flatten)]
+    input: Input,
+    /// Where the image goes
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Check(args) => check(&args),
+        Command::Build(args) => build(&args),
+        Command::Decode(args) => decode::run(&args),
+    };
+    match outcome {
+        Ok(text) => say(&text),
+        Err(Failure { stdout, stderr }) => {
+            eprint!("{stderr}");
+            say(&stdout);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints; a reader that went away early (`| head`) is no failure of ours.
+fn say(text: &str) -> ExitCode {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+/// What is printed when something cannot work.
+struct Failure {
+    stdout: String,
+    stderr: String,
+}
+
+impl Failure {
+    fn diagnostics(problems: &Diagnostics, json: bool) -> Self {
+        if json {
+            let object = serde_json::json!({ "ok": false, "problems": problems.to_json() });
+            Self {
+                stdout: format!("{object:#}\n"),
+                stderr: String::new(),
+            }
+        } else {
+            Self {
+                stdout: String::new(),
+                stderr: problems.render(colors()),
+            }
+        }
+    }
+
+    fn text(message: String) -> Self {
+        Self {
+            stdout: String::new(),
+            stderr: format!("firebreak: {message}\n"),
+        }
+    }
+}
+
+/// Colors only for eyes, and not for those who do not want them (https://no-color.org).
+fn colors() -> bool {
+    std::io::stderr().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+fn options(input: &Input) -> Options {
+    Options {
+        payloads: input.payloads.clone(),
+        hypervisor: input.hypervisor.clone(),
+    }
+}
+
+fn check(args: &CheckArgs) -> Result<String, Failure> {
+    let input = &args.input;
+    let system = firebreak_image::check(&input.file, &options(input))
+        .map_err(|problems| Failure::diagnostics(&problems, input.json))?;
+    Ok(told(
+        &Report::new(&system, None),
+        &system.warnings,
+        input.json,
+        None,
+    ))
+}
+
+fn build(args: &BuildArgs) -> Result<String, Failure> {
+    let input = &args.input;
+    let built = firebreak_image::build(&input.file, &options(input))
+        .map_err(|problems| Failure::diagnostics(&problems, input.json))?;
+    std::fs::write(&args.output, &built.bytes).map_err(|error| {
+        Failure::text(format!(
+            "{} cannot be written: {error}; choose another -o",
+            args.output.display()
+        ))
+    })?;
+    Ok(told(
+        &built.report,
+        &built.system.warnings,
+        input.json,
+        Some(&args.output),
+    ))
+}
+
+fn told(report: &Report, warnings: &Diagnostics, json: bool, output: Option<&Path>) -> String {
+    if json {
+        let object = serde_json::json!({
+            "ok": true,
+            "problems": warnings.to_json(),
+            "output": output,
+            "report": report,
+        });
+        return format!("{object:#}\n");
+    }
+    if !warnings.problems.is_empty() {
+        eprintln!("{}", warnings.render(colors()));
+    }
+    let done = match output {
+        Some(path) => format!("\n{} is built\n", path.display()),
+        None => "\nno problems found\n".to_owned(),
+    };
+    report.to_text() + &done
+}

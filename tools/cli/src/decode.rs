@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `firebreak decode`: what a syndrome says, and what becomes of it.
+
+use clap::Args;
+use firebreak_syndrome::{Ec, Esr, Iss};
+use serde::Serialize;
+
+use crate::Failure;
+
+/// Decodes a syndrome: a whole ESR_ELx, or the 25 bits of its ISS.
+///
+/// A number below 0x2000000 is an SError's ISS, as in VSESR_EL2 or a policy; anything else is an
+/// ESR.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  firebreak decode 0xbe000c11       an ESR_EL2 from a log
+  firebreak decode 0x811            the syndrome of a policy
+  firebreak decode 0xc11 --json | jq -r .severity")]
+pub(crate) struct DecodeArgs {
+    /// The number, hexadecimal, with or without 0x
+    syndrome: String,
+    /// Writes one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Decoded {
+    esr: Option<String>,
+    exception_class: String,
+    iss: String,
+    severity: Option<&'static str>,
+    text: String,
+}
+
+pub(crate) fn run(args: &DecodeArgs) -> Result<String, Failure> {
+    let decoded = decode(&args.syndrome).map_err(Failure::text)?;
+    if args.json {
+        return Ok(format!("{:#}\n", serde_json::json!(decoded)));
+    }
+    let mut text = String::new();
+    if let Some(esr) = &decoded.esr {
+        text += &format!("esr       {esr}: {}\n", decoded.exception_class);
+    }
+    text += &format!("iss       {}: {}\n", decoded.iss, decoded.text);
+    if let Some(severity) = decoded.severity {
+        text += &format!("severity  {severity}\n");
+    }
+    Ok(text)
+}
+
+fn decode(number: &str) -> Result<Decoded, String> {
+    let digits = number
+        .strip_prefix("0x")
+        .or(number.strip_prefix("0X"))
+        .unwrap_or(number);
+    let digits = digits.replace('_', "");
+    let raw = u64::from_str_radix(&digits, 16)
+        .ok()
+        .filter(|_| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
+        .ok_or(format!(
+            "\"{number}\" is not a hexadecimal number of at most 64 bits; write it as 0xc11"
+        ))?;
+    let bare = u32::try_from(raw).ok().and_then(Iss::new);
+    let esr = match bare {
+        Some(iss) => Esr::serror(iss),
+        None => Esr::from_raw(raw),
+    };
+    let iss = esr.iss();
+    let is_serror = esr.ec() == Ec::SERROR;
+    Ok(Decoded {
+        esr: bare.is_none().then(|| format!("{raw:#x}")),
+        exception_class: esr.ec().to_string(),
+        iss: format!("{:#x}", iss.get()),
+        severity: is_serror.then(|| iss.severity().name()),
+        text: if is_serror {
+            iss.decode().to_string()
+        } else {
+            esr.to_string()
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_esr_and_its_iss_say_the_same() {
+        let (esr, iss) = (decode("0xbe000c11").unwrap(), decode("c11").unwrap());
+        assert_eq!((&esr.iss, &esr.text), (&iss.iss, &iss.text));
+        assert_eq!(esr.severity, Some("UER"));
+        assert_eq!(esr.esr.as_deref(), Some("0xbe000c11"));
+        assert_eq!(iss.esr, None);
+    }
+
+    #[test]
+    fn an_abort_has_no_severity() {
+        let abort = decode("0x96000010").unwrap();
+        assert_eq!(abort.severity, None);
+        assert_eq!(abort.iss, "0x10");
+    }
+
+    #[test]
+    fn what_is_no_number_is_refused_by_name() {
+        for wrong in ["", "0x", "xyz", "+11", "0x-1", "10000000000000000"] {
+            assert!(
+                decode(wrong)
+                    .err()
+                    .unwrap()
+                    .contains(&format!("\"{wrong}\"")),
+                "{wrong}"
+            );
+        }
+    }
+}

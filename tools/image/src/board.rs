@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What `firebreak check` knows of a board, from a board file.
+
+use std::fs;
+use std::path::Path;
+
+use firebreak_abi::{Mpidr, PaRange};
+use firebreak_manifest::Board;
+
+use crate::diagnostic::{Diagnostics, Problem, Source};
+use crate::document::{self, At, Table};
+
+/// Boards that need no file.
+pub const KNOWN: &[(&str, &str)] = &[("qemu-virt", include_str!("../boards/qemu-virt.toml"))];
+
+/// A board to check against.
+#[derive(Clone, Debug)]
+pub struct BoardFile {
+    /// Its name.
+    pub name: String,
+    /// What it has.
+    pub board: Board,
+    /// Where the image will stand.
+    pub image_base: u64,
+}
+
+/// Loads a board by its name, or from a file (a word that ends in `.toml`).
+///
+/// # Errors
+///
+/// Why there is no such board, or what is wrong with its file. `named` is the place that asks.
+pub(crate) fn load(
+    named: &At<String>,
+    asker: &Source,
+    dir: &Path,
+) -> Result<BoardFile, Diagnostics> {
+    let name = &named.value;
+    if let Some((name, text)) = KNOWN.iter().find(|(known, _)| known == name) {
+        return read(&Source::new(Path::new(name), *text));
+    }
+    if !name.ends_with(".toml") {
+        let known: Vec<_> = KNOWN.iter().map(|(known, _)| *known).collect();
+        let remedy = match document::nearest(name, &known) {
+            Some(near) => format!("did you mean \"{near}\"?"),
+            None => format!(
+                "use {}, or the path of a board file (.toml)",
+                known.join(", ")
+            ),
+        };
+        let message = format!("there is no board \"{name}\"");
+        return Err(
+            Problem::error(asker, named.span.clone(), message, "unknown board", remedy).into(),
+        );
+    }
+    let path = dir.join(name);
+    let text = fs::read_to_string(&path).map_err(|error| {
+        let message = format!("the board file {} cannot be read: {error}", path.display());
+        let remedy = "correct the path; it is relative to this file";
+        Problem::error(asker, named.span.clone(), message, "named here", remedy)
+    })?;
+    read(&Source::new(&path, text))
+}
+
+/// Reads a board file.
+pub(crate) fn read(source: &Source) -> Result<BoardFile, Diagnostics> {
+    let document = document::parse(source)?;
+    let mut root = Table::new(source, document.get_ref(), 0..0, "a board file");
+    let name = root
+        .string("name")?
+        .map_or_else(String::new, |name| name.value);
+    let pes = root
+        .integers("pes")?
+        .ok_or_else(|| root.missing("pes", "pes = [0, 1, 2, 3]"))?;
+    let image = root
+        .integer("image")?
+        .ok_or_else(|| root.missing("image", "image = 0x4020_0000"))?;
+    let memory = root.tables("memory", "a piece of memory")?;
+    let reserved = root.tables("reserved", "a reserved range")?;
+    let mut problems = root.unknown_keys();
+    let mut board = Board::default();
+    add_pes(&mut board, &pes, source, &mut problems);
+    let mut ranges = Vec::new();
+    for table in memory {
+        let range = read_range(table, &mut problems)?;
+        check_memory(&range, &ranges, source, &mut problems);
+        if board.memory.push(range.value).is_err() {
+            problems.push(too_many(
+                source,
+                &range,
+                "pieces of memory",
+                board.memory.capacity(),
+            ));
+        }
+        ranges.push(range);
+    }
+    for table in reserved {
+        let range = read_range(table, &mut problems)?;
+        if board.reserve(range.value).is_err() {
+            problems.push(too_many(
+                source,
+                &range,
+                "reserved ranges",
+                board.reserved.capacity(),
+            ));
+        }
+    }
+    check_image(&image, &board, source, &mut problems);
+    if problems.is_empty() {
+        Ok(BoardFile {
+            name,
+            board,
+            image_base: image.value,
+        })
+    } else {
+        Err(Diagnostics { problems })
+    }
+}
+
+fn too_many(source: &Source, at: &At<PaRange>, what: &str, most: usize) -> Problem {
+    let message = format!("too many {what}");
+    Problem::error(
+        source,
+        at.span.clone(),
+        message,
+        "one too many",
+        format!("use at most {most}"),
+    )
+}
+
+fn add_pes(
+    board: &mut Board,
+    pes: &At<Vec<At<u64>>>,
+    source: &Source,
+    problems: &mut Vec<Problem>,
+) {
+    for pe in &pes.value {
+        let mpidr = Mpidr::from_raw(pe.value);
+        let wrong = if mpidr.get() != pe.value {
+            Some((
+                "this is not the affinity of a PE",
+                "give Aff3, Aff2, Aff1 and Aff0 of MPIDR_EL1 alone",
+            ))
+        } else if board.has_pe(mpidr) {
+            Some(("this PE is listed twice", "list each PE once"))
+        } else if board.cpus.push(mpidr).is_err() {
+            Some(("this is one PE too many", "list at most 8 PEs"))
+        } else {
+            None
+        };
+        if let Some((message, remedy)) = wrong {
+            problems.push(Problem::error(
+                source,
+                pe.span.clone(),
+                message,
+                "here",
+                remedy,
+            ));
+        }
+    }
+}
+
+fn read_range(
+    mut table: Table<'_, '_>,
+    problems: &mut Vec<Problem>,
+) -> Result<At<PaRange>, Problem> {
+    let base = table
+        .integer("base")?
+        .ok_or_else(|| table.missing("base", "base = 0x4000_0000"))?;
+    let size = table
+        .string("size")?
+        .ok_or_else(|| table.missing("size", "size = \"1 GiB\""))?;
+    problems.extend(table.unknown_keys());
+    let bytes =
+        document::parse_size(&size.value).filter(|bytes| base.value.checked_add(*bytes).is_some());
+    let Some(bytes) = bytes.filter(|bytes| *bytes > 0) else {
+        let message = format!("\"{}\" is not a size", size.value);
+        let remedy = "write a whole number and KiB, MiB or GiB, such as \"1 GiB\"";
+        return Err(Problem::error(
+            table.source,
+            size.span,
+            message,
+            "not a size",
+            remedy,
+        ));
+    };
+    Ok(At {
+        value: PaRange::new(base.value, bytes),
+        span: base.span,
+    })
+}
+
+fn check_memory(
+    range: &At<PaRange>,
+    others: &[At<PaRange>],
+    source: &Source,
+    problems: &mut Vec<Problem>,
+) {
+    let mut wrong = |message: String, remedy: &str| {
+        problems.push(Problem::error(
+            source,
+            range.span.clone(),
+            message,
+            "this piece of memory",
+            remedy,
+        ));
+    };
+    const BLOCK_BYTES: u64 = 2 << 20;
+    let start = range.value.start.get();
+    if !start.is_multiple_of(BLOCK_BYTES) {
+        wrong(
+            format!("memory at {start:#x} does not start on a multiple of 2 MiB"),
+            "start it on a multiple of 2 MiB",
+        );
+    }
+    if let Some(other) = others
+        .iter()
+        .find(|other| other.value.overlaps(range.value))
+    {
+        let (line, _) = source.position(other.span.start);
+        let message = format!("memory at {start:#x} overlaps the one of line {line}");
+        wrong(message, "make the pieces of memory disjoint");
+    }
+}
+
+fn check_image(image: &At<u64>, board: &Board, source: &Source, problems: &mut Vec<Problem>) {
+    let aligned = image.value.is_multiple_of(2 << 20);
+    let start = PaRange::new(image.value, 1);
+    let in_memory = board.memory.iter().any(|ram| ram.contains(start.start));
+    let reserved = board.reserved.iter().any(|range| range.overlaps(start));
+    if !aligned || !in_memory || reserved {
+        let message = format!("the image cannot be loaded at {:#x}", image.value);
+        let label = if !aligned {
+            "not a multiple of 2 MiB"
+        } else if in_memory {
+            "in a reserved range"
+        } else {
+            "outside of memory"
+        };
+        let remedy = "choose a multiple of 2 MiB in memory that is not reserved";
+        problems.push(Problem::error(
+            source,
+            image.span.clone(),
+            message,
+            label,
+            remedy,
+        ));
+    }
+}

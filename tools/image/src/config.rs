@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Turns partitions into the configuration devicetree that the hypervisor reads.
+
+use firebreak_guestdt::{FdtWriter, WriteError};
+use firebreak_manifest::config::property;
+use firebreak_triage::Class;
+
+use crate::board::BoardFile;
+use crate::partition::Partition;
+
+/// Where a payload stands, from the start of the image.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Extent {
+    pub(crate) offset: u64,
+    pub(crate) len_bytes: u64,
+}
+
+/// Where the payloads of one partition stand.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Modules {
+    pub(crate) kernel: Extent,
+    pub(crate) ramdisk: Option<Extent>,
+}
+
+/// Writes the devicetree. Its length does not depend on the values in `modules`.
+pub(crate) fn write(
+    partitions: &[Partition],
+    modules: &[Modules],
+    board: &BoardFile,
+) -> Result<Vec<u8>, WriteError> {
+    // Room for the text and, in each partition, for everything else.
+    let text: usize = partitions
+        .iter()
+        .filter_map(|one| one.cmdline.as_ref())
+        .map(|line| line.value.len())
+        .sum();
+    let mut buf = vec![0; 4096 + text + partitions.len() * 2048];
+    let mut tree = FdtWriter::new(&mut buf);
+    tree.node("", |root| {
+        root.prop_u32("#address-cells", 2);
+        root.prop_u32("#size-cells", 2);
+        root.prop_str("compatible", "firebreak,config-1");
+        root.node("chosen", |chosen| {
+            for (partition, modules) in partitions.iter().zip(modules) {
+                write_partition(chosen, partition, modules, board);
+            }
+        });
+    });
+    let len = tree.finish()?;
+    buf.truncate(len);
+    Ok(buf)
+}
+
+fn write_partition(
+    chosen: &mut FdtWriter<'_>,
+    partition: &Partition,
+    modules: &Modules,
+    board: &BoardFile,
+) {
+    chosen.node(&partition.name.value, |node| {
+        node.prop_str_list("compatible", &["firebreak,domain", "xen,domain"]);
+        node.prop_u32("#address-cells", 2);
+        node.prop_u32("#size-cells", 2);
+        node.prop_u32(property::CPUS, u32::from(partition.vcpus.value));
+        node.prop_u64(property::MEMORY, partition.memory_bytes.value / 1024);
+        if partition.console {
+            node.prop_empty(property::VPL011);
+        }
+        let affinities: Vec<u64> = partition
+            .pes
+            .value
+            .iter()
+            .filter_map(|pe| board.board.cpus.get(usize::try_from(pe.value).ok()?))
+            .map(|mpidr| mpidr.get())
+            .collect();
+        node.prop_u64_list(property::MPIDR, &affinities);
+        node.prop_empty(property::IMAGE_RELATIVE);
+        node.prop_u32(property::RAS_VISIBLE, u32::from(partition.ras_visible));
+        node.prop_u32(property::WATCHDOG, u32::from(partition.watchdog));
+        node.prop_u32(
+            property::RESTART_ON_RESET,
+            u32::from(partition.restart.on_reset),
+        );
+        node.prop_u32(
+            property::RESTART_ON_SILENCE,
+            u32::from(partition.restart.on_silence),
+        );
+        node.prop_u32(
+            property::RESTART_ON_KILL,
+            u32::from(partition.restart.on_kill),
+        );
+        node.prop_u32(property::RESTART_LIMIT, partition.restart.limit);
+        node.prop_u32(
+            property::CORRECTED_LIMIT,
+            u32::from(partition.policy.corrected_limit),
+        );
+        for class in Class::ALL {
+            let name = format!("{}{class}", property::ON_PREFIX);
+            node.prop_str(&name, &partition.policy.reaction(class).to_string());
+        }
+        write_modules(node, partition, modules);
+    });
+}
+
+fn write_modules(node: &mut FdtWriter<'_>, partition: &Partition, modules: &Modules) {
+    let kernel = modules.kernel;
+    // The unit is the name's, not the offset, so that the length does not depend on it.
+    node.node("kernel", |module| {
+        module.prop_str_list("compatible", &["multiboot,kernel", "multiboot,module"]);
+        module.prop_u64_list("reg", &[kernel.offset, kernel.len_bytes]);
+        if let Some(cmdline) = &partition.cmdline {
+            module.prop_str("bootargs", &cmdline.value);
+        }
+    });
+    if let Some(ramdisk) = modules.ramdisk {
+        node.node("ramdisk", |module| {
+            module.prop_str_list("compatible", &["multiboot,ramdisk", "multiboot,module"]);
+            module.prop_u64_list("reg", &[ramdisk.offset, ramdisk.len_bytes]);
+        });
+    }
+}

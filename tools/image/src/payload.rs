@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Loads kernels and RAM disks, and unpacks and identifies kernels.
+
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use firebreak_manifest::{KernelError, KernelImage};
+use flate2::read::GzDecoder;
+
+use crate::diagnostic::{Problem, Source};
+use crate::document::At;
+
+/// The largest payload, in bytes: more than any board of today gives to one guest's kernel.
+const MAX_PAYLOAD_BYTES: u64 = 2 << 30;
+
+/// A file that goes into the image.
+#[derive(Clone, Debug)]
+pub struct Payload {
+    /// Where it was.
+    pub path: PathBuf,
+    /// Its contents, unpacked.
+    pub bytes: Arc<Vec<u8>>,
+}
+
+/// A kernel and what it is.
+#[derive(Clone, Debug)]
+pub struct Kernel {
+    /// The file.
+    pub payload: Payload,
+    /// Raw or arm64 `Image`.
+    pub kind: KernelImage,
+    /// Whether it was packed with gzip.
+    pub was_packed: bool,
+}
+
+fn problem(
+    source: &Source,
+    named: &At<String>,
+    message: String,
+    label: &str,
+    remedy: &str,
+) -> Problem {
+    Problem::error(source, named.span.clone(), message, label, remedy)
+}
+
+fn load(source: &Source, named: &At<String>, dir: &Path, what: &str) -> Result<Payload, Problem> {
+    let path = dir.join(&named.value);
+    let remedy =
+        "correct the path (relative to --payloads, or else to this file), or build the file first";
+    let metadata = fs::metadata(&path).map_err(|error| {
+        let message = format!("the {what} {} cannot be read: {error}", path.display());
+        problem(source, named, message, "named here", remedy)
+    })?;
+    if !metadata.is_file() || metadata.len() > MAX_PAYLOAD_BYTES {
+        let message = format!(
+            "the {what} {} is not a file of at most 2 GiB",
+            path.display()
+        );
+        return Err(problem(
+            source,
+            named,
+            message,
+            "named here",
+            "name the file itself",
+        ));
+    }
+    let bytes = fs::read(&path).map_err(|error| {
+        let message = format!("the {what} {} cannot be read: {error}", path.display());
+        problem(source, named, message, "named here", remedy)
+    })?;
+    if bytes.is_empty() {
+        let message = format!("the {what} {} is empty", path.display());
+        return Err(problem(
+            source,
+            named,
+            message,
+            "named here",
+            "build the file again",
+        ));
+    }
+    Ok(Payload {
+        path,
+        bytes: Arc::new(bytes),
+    })
+}
+
+/// Loads an initial RAM disk.
+pub(crate) fn ramdisk(source: &Source, named: &At<String>, dir: &Path) -> Result<Payload, Problem> {
+    load(source, named, dir, "initramfs")
+}
+
+/// Loads, unpacks and identifies a kernel.
+pub(crate) fn kernel(source: &Source, named: &At<String>, dir: &Path) -> Result<Kernel, Problem> {
+    let mut payload = load(source, named, dir, "image")?;
+    let was_packed = payload.bytes.starts_with(&[0x1f, 0x8b]);
+    if was_packed {
+        payload.bytes = Arc::new(unpack(source, named, &payload)?);
+    }
+    let kind = KernelImage::identify(&payload.bytes).map_err(|error| {
+        let message = format!("the image {} cannot be started", payload.path.display());
+        let label = match error {
+            KernelError::Elf => "an ELF file",
+            KernelError::Gzip => "packed twice",
+            _ => "this image",
+        };
+        problem(source, named, message, label, &error.to_string())
+    })?;
+    check_whole(source, named, &payload, kind)?;
+    Ok(Kernel {
+        payload,
+        kind,
+        was_packed,
+    })
+}
+
+fn unpack(source: &Source, named: &At<String>, payload: &Payload) -> Result<Vec<u8>, Problem> {
+    let mut unpacked = Vec::new();
+    let result = GzDecoder::new(payload.bytes.as_slice())
+        .take(MAX_PAYLOAD_BYTES)
+        .read_to_end(&mut unpacked);
+    match result {
+        Ok(_) if !unpacked.is_empty() => Ok(unpacked),
+        _ => {
+            let message = format!(
+                "the image {} is packed with gzip, but damaged",
+                payload.path.display()
+            );
+            Err(problem(
+                source,
+                named,
+                message,
+                "truncated or damaged",
+                "copy or pack the file again",
+            ))
+        }
+    }
+}
+
+/// An `Image` goes on in memory with BSS and page tables that are not in the file: a small part
+/// of a real kernel (2 to 5 %), up to some pages of a tiny one. A file that lacks more than half
+/// of what its header speaks of was cut.
+const TINY_BSS_BYTES: u64 = 1 << 20;
+
+fn check_whole(
+    source: &Source,
+    named: &At<String>,
+    payload: &Payload,
+    kind: KernelImage,
+) -> Result<(), Problem> {
+    let KernelImage::Arm64 { image_size, .. } = kind else {
+        return Ok(());
+    };
+    let file = payload.bytes.len() as u64;
+    if image_size <= file.saturating_mul(2).saturating_add(TINY_BSS_BYTES) {
+        return Ok(());
+    }
+    let message = format!(
+        "the image {} has {file} bytes, its header speaks of {image_size}",
+        payload.path.display()
+    );
+    Err(problem(
+        source,
+        named,
+        message,
+        "truncated",
+        "copy or build the file again",
+    ))
+}

@@ -1,0 +1,335 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! From a partition file to a system that is known to boot.
+//!
+//! What can be shown at a line of the file is checked here, with the file at hand. After that
+//! the configuration is written and judged by the very code that the hypervisor runs
+//! ([`firebreak_manifest::read_config`] and [`firebreak_manifest::validate`]), so nothing that
+//! passes here is refused there.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use firebreak_abi::{Pa, PaRange};
+use firebreak_manifest::{
+    GuestLayout, MemoryPlan, PartitionFault, SystemError, guest_layout, read_config, validate,
+};
+
+use crate::board::{self, BoardFile};
+use crate::config::{self, Modules};
+use crate::diagnostic::{Diagnostics, Level, Problem, Source};
+use crate::layout::{Hypervisor, Layout};
+use crate::partition::{self, Partition, PartitionFile};
+use crate::payload::{self, Kernel, Payload};
+
+/// Where to find what the partition file names.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Where images and RAM disks are; next to the partition file if not said.
+    pub payloads: Option<PathBuf>,
+    /// The bare hypervisor. A check does without.
+    pub hypervisor: Option<PathBuf>,
+}
+
+/// One partition with its files.
+#[derive(Clone, Debug)]
+pub struct Guest {
+    /// What the file says.
+    pub partition: Partition,
+    /// Its kernel.
+    pub kernel: Kernel,
+    /// Its initial RAM disk.
+    pub ramdisk: Option<Payload>,
+    /// Where things stand in its memory.
+    pub layout: GuestLayout,
+    pub(crate) modules: Modules,
+}
+
+/// A system that passed every check.
+#[derive(Clone, Debug)]
+pub struct System {
+    /// The partition file.
+    pub source: Source,
+    /// The board.
+    pub board: BoardFile,
+    /// In the order of the file.
+    pub guests: Vec<Guest>,
+    /// What each partition gets on this board.
+    pub plan: MemoryPlan,
+    /// What will surprise.
+    pub warnings: Diagnostics,
+    /// The configuration as the hypervisor reads it.
+    pub config: Vec<u8>,
+    pub(crate) hypervisor: Hypervisor,
+    pub(crate) image: Layout,
+}
+
+/// Reads and checks a partition file and everything that it names.
+///
+/// # Errors
+///
+/// Everything that is wrong, each with its place and the remedy.
+pub fn check(file: &Path, options: &Options) -> Result<System, Diagnostics> {
+    let source = read_source(file)?;
+    let parsed = partition::read(&source)?;
+    let dir = file.parent().unwrap_or(Path::new(""));
+    let board = board::load(&parsed.board, &source, dir)?;
+    let mut problems = Vec::new();
+    check_pes(&source, &parsed, &board, &mut problems);
+    let payloads = options.payloads.as_deref().unwrap_or(dir);
+    let mut guests = Vec::new();
+    let mut warnings = Vec::new();
+    for partition in &parsed.partitions {
+        match load_guest(&source, partition, payloads) {
+            Ok(guest) => guests.push(guest),
+            Err(problem) => problems.push(problem),
+        }
+        warnings.extend(surprises(&source, partition));
+    }
+    if !problems.is_empty() {
+        problems.sort_by_key(|problem| problem.span.as_ref().map(|span| span.start));
+        return Err(Diagnostics { problems });
+    }
+    let hypervisor = match &options.hypervisor {
+        Some(path) => Hypervisor::load(path)?,
+        None => Hypervisor::nominal(),
+    };
+    let (config, image) = arrange(&source, &mut guests, &board, &hypervisor)?;
+    let plan = judge(&source, &guests, &board, &config, &image)?;
+    let warnings = Diagnostics { problems: warnings };
+    Ok(System {
+        source,
+        board,
+        guests,
+        plan,
+        warnings,
+        config,
+        hypervisor,
+        image,
+    })
+}
+
+fn read_source(file: &Path) -> Result<Source, Problem> {
+    let refuse = |message: String, remedy: &str| Problem {
+        level: Level::Error,
+        message,
+        label: String::new(),
+        remedy: remedy.to_owned(),
+        source: Source::new(file, ""),
+        span: None,
+    };
+    let bytes = fs::read(file).map_err(|error| {
+        let message = format!(
+            "the partition file {} cannot be read: {error}",
+            file.display()
+        );
+        refuse(message, "correct the path")
+    })?;
+    let text = String::from_utf8(bytes).map_err(|_| {
+        let message = format!("the partition file {} is not UTF-8 text", file.display());
+        refuse(message, "name a TOML file; save it as UTF-8")
+    })?;
+    Ok(Source::new(file, text))
+}
+
+fn check_pes(
+    source: &Source,
+    file: &PartitionFile,
+    board: &BoardFile,
+    problems: &mut Vec<Problem>,
+) {
+    let has = board.board.cpus.len();
+    let mut owners: Vec<(u64, &Partition)> = Vec::new();
+    for partition in &file.partitions {
+        for pe in &partition.pes.value {
+            let mut wrong = |message: String, label: &str, remedy: String| {
+                problems.push(Problem::error(
+                    source,
+                    pe.span.clone(),
+                    message,
+                    label,
+                    remedy,
+                ));
+            };
+            if pe.value >= has as u64 {
+                let message = format!("the board {} has no PE {}", board.name, pe.value);
+                wrong(
+                    message,
+                    "no such PE",
+                    format!("use PEs 0 to {}", has.saturating_sub(1)),
+                );
+            } else if let Some((_, owner)) = owners.iter().find(|(taken, _)| *taken == pe.value) {
+                let message = format!(
+                    "PE {} belongs to partition \"{}\"",
+                    pe.value, owner.name.value
+                );
+                wrong(
+                    message,
+                    "used twice",
+                    "give each PE to one partition".to_owned(),
+                );
+            } else {
+                owners.push((pe.value, partition));
+            }
+        }
+    }
+}
+
+fn load_guest(source: &Source, partition: &Partition, dir: &Path) -> Result<Guest, Problem> {
+    let kernel = payload::kernel(source, &partition.image, dir)?;
+    let ramdisk = match &partition.initramfs {
+        Some(named) => Some(payload::ramdisk(source, named, dir)?),
+        None => None,
+    };
+    let memory = &partition.memory_bytes;
+    let ramdisk_bytes = ramdisk.as_ref().map(|ramdisk| ramdisk.bytes.len() as u64);
+    let kernel_bytes = kernel.payload.bytes.len() as u64;
+    let layout = guest_layout(memory.value, kernel.kind, kernel_bytes, ramdisk_bytes);
+    let layout = layout.map_err(|small| {
+        let message = format!(
+            "{} MiB are too little for partition \"{}\"",
+            memory.value >> 20,
+            partition.name.value
+        );
+        let remedy = small.to_string();
+        Problem::error(
+            source,
+            memory.span.clone(),
+            message,
+            "too little memory",
+            remedy,
+        )
+    })?;
+    let partition = partition.clone();
+    Ok(Guest {
+        partition,
+        kernel,
+        ramdisk,
+        layout,
+        modules: Modules::default(),
+    })
+}
+
+/// Warns of what works and will surprise.
+fn surprises(source: &Source, partition: &Partition) -> Option<Problem> {
+    let cmdline = partition.cmdline.as_ref()?;
+    if partition.console || !cmdline.value.contains("console=ttyAMA") {
+        return None;
+    }
+    let message = "the command line asks for a PL011, but the partition has no console";
+    let remedy = "set console = \"pl011\", or take console= out of the command line";
+    Some(Problem::error(source, cmdline.span.clone(), message, "never seen", remedy).warning())
+}
+
+/// Gives every payload its place, and writes the configuration that says so.
+fn arrange(
+    source: &Source,
+    guests: &mut [Guest],
+    board: &BoardFile,
+    hypervisor: &Hypervisor,
+) -> Result<(Vec<u8>, Layout), Problem> {
+    let partitions: Vec<_> = guests.iter().map(|guest| guest.partition.clone()).collect();
+    let modules = |guests: &[Guest]| -> Vec<Modules> {
+        guests
+            .iter()
+            .map(|guest| Modules {
+                ramdisk: guest
+                    .ramdisk
+                    .as_ref()
+                    .map(|_| guest.modules.ramdisk.unwrap_or_default()),
+                ..guest.modules
+            })
+            .collect()
+    };
+    let write = |guests: &[Guest]| {
+        config::write(&partitions, &modules(guests), board).map_err(|error| {
+            let message = format!("the configuration cannot be written: {error}");
+            Problem::error(
+                source,
+                0..0,
+                message,
+                "this file",
+                "shorten the command lines",
+            )
+        })
+    };
+    // The length does not depend on where the payloads stand, so a first draft measures it.
+    let mut image = Layout::new(hypervisor, write(guests)?.len());
+    for guest in guests.iter_mut() {
+        guest.modules.kernel = image.kernel(&guest.kernel.payload.bytes);
+        guest.modules.ramdisk = guest
+            .ramdisk
+            .as_ref()
+            .map(|disk| image.payload(&disk.bytes));
+    }
+    Ok((write(guests)?, image))
+}
+
+/// Lets the hypervisor's own code judge.
+fn judge(
+    source: &Source,
+    guests: &[Guest],
+    board: &BoardFile,
+    config: &[u8],
+    image: &Layout,
+) -> Result<MemoryPlan, Problem> {
+    let aligned = aligned_copy(config);
+    let bytes = &aligned.as_bytes()[..config.len()];
+    let image_range = PaRange::new(board.image_base, image.image_len());
+    let parsed = read_config(bytes, Pa::new(board.image_base)).map_err(|error| {
+        let message = format!("the hypervisor would refuse the configuration: {error}");
+        Problem::error(
+            source,
+            0..0,
+            message,
+            "this file",
+            "please report this: the check above should have found it",
+        )
+    })?;
+    validate(&board.board, &parsed, image_range).map_err(|error| locate(source, guests, &error))
+}
+
+/// A devicetree has to stand on a multiple of 8.
+fn aligned_copy(bytes: &[u8]) -> AlignedBytes {
+    let mut words = vec![0_u64; bytes.len().div_ceil(8)];
+    for (word, chunk) in words.iter_mut().zip(bytes.chunks(8)) {
+        let mut whole = [0; 8];
+        whole[..chunk.len()].copy_from_slice(chunk);
+        *word = u64::from_ne_bytes(whole);
+    }
+    AlignedBytes(words)
+}
+
+struct AlignedBytes(Vec<u64>);
+
+impl AlignedBytes {
+    fn as_bytes(&self) -> &[u8] {
+        zerocopy::IntoBytes::as_bytes(self.0.as_slice())
+    }
+}
+
+/// Finds the line that an error of the whole system speaks of.
+fn locate(source: &Source, guests: &[Guest], error: &SystemError) -> Problem {
+    let whole =
+        |message: String| Problem::error(source, 0..0, message, "this file", "see the message");
+    let SystemError::Partition { index, fault, .. } = error else {
+        return whole(error.to_string());
+    };
+    let Some(guest) = guests.get(*index) else {
+        return whole(error.to_string());
+    };
+    let partition = &guest.partition;
+    let span = match fault {
+        PartitionFault::PeAbsent { .. }
+        | PartitionFault::PeTaken { .. }
+        | PartitionFault::NoPeLeft { .. } => partition.pes.span.clone(),
+        PartitionFault::MemoryGranule { .. } | PartitionFault::MemoryTooBig { .. } => {
+            partition.memory_bytes.span.clone()
+        }
+        PartitionFault::ModuleOutside { .. } | PartitionFault::ModuleTooLong { .. } => {
+            partition.image.span.clone()
+        }
+    };
+    let text = error.to_string();
+    let (message, remedy) = text.rsplit_once("; ").unwrap_or((&text, "see the message"));
+    Problem::error(source, span, message, "here", remedy)
+}
