@@ -6,13 +6,14 @@
 // U-Boot's booti and TF-A's BL33 all know how to start it: MMU and data cache off, x0 = physical
 // address of the devicetree, the image cleaned to the point of coherency.
 
-    .section .text.boot, "ax"
+    .section .text.boot.header0, "ax"
     .global _start
 _start:
     b       start                   // code0
     .word   0                       // code1
     .quad   0                       // text_offset: none, any 2 MiB boundary will do
-    .quad   __image_size            // image_size; `firebreak build` adds the payloads'
+    // linker/hypervisor.ld puts image_size here; `firebreak build` adds the payloads'.
+    .section .text.boot.header1, "ax"
     .quad   0xa                     // flags: little endian, 4 KiB pages, anywhere in memory
     .quad   0
     .quad   0
@@ -20,15 +21,10 @@ _start:
     .ascii  "ARM\x64"
     .word   0
     // ImageInfo (firebreak_abi::image): filled in by `firebreak build`.
-    .global firebreak_image_info
-firebreak_image_info:
     .ascii  "FBIMAGE1"
-    .quad   __image_size
-    .quad   0
-    .quad   0
-    .quad   __image_size
+    // The rest of ImageInfo: linker/hypervisor.ld, then `firebreak build`.
+    .section .text.boot.start, "ax"
     .zero   24
-
 start:
     msr     daifset, #0xf
     mov     x19, x0                 // devicetree

@@ -194,7 +194,7 @@ fn build(
     placement: &Placement,
     features: &Features,
     pes: &PeTable,
-) -> Partition {
+) -> &'static Partition {
     let name = config.name.clone();
     let ram = placement.ram;
     let mut pool = POOL.lock(ctx);
@@ -217,11 +217,19 @@ fn build(
             let _ = partition.pes.push(pe);
         }
     }
-    partition
+    let pages = size_of::<Partition>().div_ceil(PAGE_SIZE_BYTES as usize);
+    let Some(place) = pool.pages(pages) else {
+        halt(format_args!("the hypervisor's pool is too small for partition {name}"));
+    };
+    let slot = core::ptr::with_exposed_provenance_mut::<Partition>(place.get() as usize);
+    // SAFETY: pages that the pool handed out for this, aligned to 4 KiB and never given back.
+    unsafe { slot.write(partition) };
+    // SAFETY: initialized above, and never freed or moved.
+    unsafe { &*slot }
 }
 
 fn configure_virtual_gics(system: &'static System) {
-    for partition in &system.partitions {
+    for partition in system.partitions.iter().copied() {
         partition.distributor.configure(usize::from(partition.config.vcpus));
         virq::map_timers(&partition.distributor);
     }
@@ -255,7 +263,7 @@ fn introduce(ctx: &TaskCtx, system: &System, board: &str) {
         );
     }
     tell_boot_error_record(ctx, system);
-    for partition in &system.partitions {
+    for partition in system.partitions.iter().copied() {
         let mut pes = Vec::<u8, { firebreak_abi::MAX_VCPUS_PER_PARTITION }>::new();
         pes.extend(partition.pes.iter().map(|pe| pe.id.0));
         let ram = [Ram {
@@ -308,7 +316,7 @@ fn set_off(ctx: &TaskCtx, system: &'static System) -> &'static PeBlock {
             start_pe(ctx, pe);
         }
     }
-    for partition in &system.partitions {
+    for partition in system.partitions.iter().copied() {
         if partition.pes.len() == usize::from(partition.config.vcpus) {
             lifecycle::start(&mut task, partition);
         } else {

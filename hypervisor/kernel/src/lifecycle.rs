@@ -19,7 +19,7 @@ use firebreak_wire::Event;
 /// Gives this PE the vCPU that the configuration put on it, if any.
 pub(crate) fn adopt(task: &mut Task) {
     let Some(system) = system::get() else { return };
-    for partition in &system.partitions {
+    for partition in system.partitions.iter().copied() {
         for (index, pe) in partition.pes.iter().enumerate() {
             if pe.id == task.pe.id {
                 let index = index as u8;

@@ -37,7 +37,7 @@ pub(crate) struct System {
     /// PEs in use.
     pub(crate) pes: PeTable,
     /// Partitions by number.
-    pub(crate) partitions: Vec<Partition, MAX_PARTITIONS>,
+    pub(crate) partitions: Vec<&'static Partition, MAX_PARTITIONS>,
     /// Error policy of each partition.
     pub(crate) policies: Vec<Policy, MAX_PARTITIONS>,
     /// Who owns which frame.
@@ -61,7 +61,7 @@ pub(crate) fn get() -> Option<&'static System> {
 
 /// Returns a partition by number.
 pub(crate) fn partition(number: u8) -> Option<&'static Partition> {
-    get()?.partitions.get(usize::from(number))
+    get()?.partitions.get(usize::from(number)).copied()
 }
 
 /// Returns a partition.
