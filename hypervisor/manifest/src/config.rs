@@ -10,7 +10,7 @@ mod read;
 pub use read::read_config;
 
 use firebreak_abi::{MAX_PARTITIONS, MAX_VCPUS_PER_PARTITION, Mpidr, PaRange};
-use firebreak_triage::Policy;
+use firebreak_triage::{Iss, Policy, Reaction};
 use firebreak_vm::RestartPolicy;
 use heapless::{String, Vec};
 
@@ -56,6 +56,18 @@ pub struct PartitionConfig<'a> {
     pub restart: RestartPolicy,
     /// What is done about errors.
     pub policy: Policy,
+}
+
+/// Returns what is done about errors where the configuration says nothing.
+///
+/// A guest that does not see FEAT_RAS is told of a lost page in the one way that it can
+/// understand: with an implementation-defined syndrome.
+pub const fn default_policy(ras_visible: bool) -> Policy {
+    let mut policy = Policy::DEFAULT;
+    if !ras_visible {
+        policy.uer = Reaction::Retire(Some(Iss::IMPDEF));
+    }
+    policy
 }
 
 /// Says whether a partition may have this name.

@@ -144,7 +144,7 @@ impl Diagnostic for Problem {
 }
 
 /// Everything that was found in one go.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Diagnostics {
     /// In the order of the file, errors and warnings.
     pub problems: Vec<Problem>,
@@ -237,6 +237,13 @@ impl Diagnostics {
 impl fmt::Display for Diagnostics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.render(false))
+    }
+}
+
+/// As readable as `Display`: this is what an `unwrap` in a test or a `{:?}` in a tool shows.
+impl fmt::Debug for Diagnostics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\n{self}")
     }
 }
 

@@ -40,8 +40,11 @@ pub(crate) fn parse(source: &Source) -> Result<Spanned<DeTable<'_>>, Problem> {
     })
 }
 
-fn kind(value: &DeValue<'_>) -> &'static str {
+fn kind(value: &DeValue<'_>) -> String {
     match value {
+        DeValue::Integer(integer) if integer.as_str().starts_with('-') => {
+            return integer.as_str().to_owned();
+        }
         DeValue::String(_) => "a string",
         DeValue::Integer(_) => "an integer",
         DeValue::Float(_) => "a float",
@@ -50,6 +53,7 @@ fn kind(value: &DeValue<'_>) -> &'static str {
         DeValue::Array(_) => "an array",
         DeValue::Table(_) => "a table",
     }
+    .to_owned()
 }
 
 impl<'s, 'd> Table<'s, 'd> {

@@ -4,7 +4,9 @@
 use std::ops::Range;
 
 use firebreak_abi::{MAX_PARTITIONS, MAX_VCPUS_PER_PARTITION};
-use firebreak_manifest::config::{MAX_BOOTARGS_LEN, MAX_RESTART_LIMIT, is_valid_name};
+use firebreak_manifest::config::{
+    MAX_BOOTARGS_LEN, MAX_RESTART_LIMIT, default_policy, is_valid_name,
+};
 use firebreak_manifest::{Policy, RestartPolicy};
 use firebreak_triage::{Class, Reaction};
 
@@ -297,10 +299,13 @@ fn read_memory(table: &mut Table<'_, '_>) -> Result<At<u64>, Problem> {
 }
 
 fn check_cmdline(table: &Table<'_, '_>, cmdline: &At<String>) -> Result<(), Problem> {
+    // A caret as long as the line would hide what it points at.
+    const MOST_SHOWN: usize = 60;
+    let span = cmdline.span.start..cmdline.span.end.min(cmdline.span.start + MOST_SHOWN);
     let wrong = |message: String, remedy: &str| {
         Err(Problem::error(
             table.source,
-            cmdline.span.clone(),
+            span.clone(),
             message,
             "this command line",
             remedy,
@@ -394,7 +399,7 @@ fn read_policy(
     ras_visible: bool,
     problems: &mut Vec<Problem>,
 ) -> Result<Policy, Problem> {
-    let mut policy = Policy::default();
+    let mut policy = default_policy(ras_visible);
     let Some(mut on_error) = table.table("on_error", "`on_error`")? else {
         return Ok(policy);
     };

@@ -7,7 +7,9 @@ use firebreak_vm::RestartPolicy;
 use heapless::{String, Vec};
 
 use super::read::CellCounts;
-use super::{MAX_BOOTARGS_LEN, MAX_RESTART_LIMIT, PartitionConfig, is_valid_name, property};
+use super::{
+    MAX_BOOTARGS_LEN, MAX_RESTART_LIMIT, PartitionConfig, default_policy, is_valid_name, property,
+};
 use crate::error::{DtError, Fault, NodePath};
 use crate::value::Value;
 
@@ -340,7 +342,7 @@ impl<'a> Domain<'a> {
     }
 
     /// Checks that nothing is missing and that the parts fit each other.
-    pub(super) fn finish(self) -> Result<PartitionConfig<'a>, DtError<'a>> {
+    pub(super) fn finish(mut self) -> Result<PartitionConfig<'a>, DtError<'a>> {
         if self.partition.vcpus == 0 {
             return self.fault(property::CPUS, Fault::Missing("say how many vCPUs"));
         }
@@ -362,6 +364,9 @@ impl<'a> Domain<'a> {
                     "names not as many PEs as there are vCPUs; each vCPU needs one of its own",
                 ),
             );
+        }
+        if self.seen & Known::On(Class::Uer).bit() == 0 {
+            self.partition.policy.uer = default_policy(self.partition.ras_visible).uer;
         }
         Ok(self.partition)
     }
