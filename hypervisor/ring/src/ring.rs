@@ -329,11 +329,37 @@ impl<T: Copy, const N: usize> Ring<T, N> {
         Some(Position::emergency(word.lap))
     }
 
-    /// Finds the record that is next, and moves `tail` over what is finished.
+    /// Finds the record that is next: of the ring, or the emergency record at its place.
     fn front(&self) -> Option<Front> {
+        loop {
+            // Looked at on both sides of the walk. Before: when the walk ends at nothing, only an
+            // emergency record that was visible by then is older than whatever comes there.
+            // After: a record that the walk found may be younger than one that was not visible.
+            let early = self.emergency_front();
+            let walked = self.walk();
+            let late = self.emergency_front();
+            match (walked, late) {
+                (Some(found), Some((before, emergency))) => {
+                    let older = before <= found.position.number();
+                    return Some(if older { emergency } else { found });
+                }
+                (None, Some((_, emergency))) => {
+                    if early.is_some_and(|(_, early)| early.position == emergency.position) {
+                        return Some(emergency);
+                    }
+                    // Published meanwhile, and maybe others in front of it: walk again.
+                }
+                (walked, None) => return walked,
+            }
+        }
+    }
+
+    /// Finds the oldest record of the ring that is ready, unless an older one is not done, and
+    /// moves `tail` over what is finished.
+    fn walk(&self) -> Option<Front> {
         let mut position = self.tail();
         let mut all_finished = true;
-        let next = loop {
+        loop {
             let lap = Self::lap(position);
             let slot = self.slot(position);
             // Acquire: pairs with the producer's READY, so that the stamp, and an emergency
@@ -348,37 +374,39 @@ impl<T: Copy, const N: usize> Ring<T, N> {
                 all_finished = false;
                 position += 1;
             } else if word.lap == lap && word.state == State::Ready {
-                let stamp_ticks = slot.stamp_ticks.load(Relaxed);
-                break Some(Front {
-                    position: Position(position),
+                let position = Position(position);
+                return Some(Front {
+                    position,
                     word,
-                    stamp_ticks,
+                    stamp_ticks: slot.stamp_ticks.load(Relaxed),
                 });
             } else {
                 // The end; or a producer is not done, or a reader gives it back: wait, so that
                 // the order holds.
-                break None;
+                return None;
             }
-        };
-        self.emergency_front(next.map(|front| front.position))
-            .or(next)
+        }
     }
 
-    /// Returns the emergency record if it is next: older than `other`, or there is no other.
-    fn emergency_front(&self, other: Option<Position>) -> Option<Front> {
+    /// Returns the emergency record, if there is one, and the position in front of which it was
+    /// made.
+    fn emergency_front(&self) -> Option<(u64, Front)> {
         let slot = &self.emergency;
+        // Acquire: what was published before it is seen from here on.
         let word = SlotWord::unpack(slot.word.load(Acquire));
         if word.state != State::Ready {
             return None;
         }
         let before = self.producer.emergency_before.load(Relaxed);
-        let is_next = other.is_none_or(|other| before <= other.number());
-        let stamp_ticks = slot.stamp_ticks.load(Relaxed);
-        is_next.then_some(Front {
-            position: Position::emergency(word.lap),
-            word,
-            stamp_ticks,
-        })
+        let position = Position::emergency(word.lap);
+        Some((
+            before,
+            Front {
+                position,
+                word,
+                stamp_ticks: slot.stamp_ticks.load(Relaxed),
+            },
+        ))
     }
 
     fn claim_front(&self, front: Front, pe: PeId) -> Option<Entry<T>> {

@@ -236,3 +236,17 @@ fn the_crash_path_may_look_while_others_consume_and_produce() {
         assert_eq!(all, [1, 2]);
     });
 }
+
+/// Found by Miri: the consumer saw an empty queue, then the emergency record.
+#[test]
+fn a_fatal_record_does_not_overtake_those_that_are_just_being_published() {
+    explore(3, || {
+        let queue = Arc::new(Queue::new());
+        let other = consumer(&queue, 1, 2);
+        queue.publish(1, 1, 1).unwrap();
+        queue.publish(2, 1, 2).unwrap();
+        queue.publish_fatal(3, 1, 3).unwrap();
+        let all = [other.join().unwrap(), drain(&queue)].concat();
+        assert_eq!(all, [1, 2, 3]);
+    });
+}

@@ -8,9 +8,9 @@ use std::thread;
 use firebreak_abi::PeId;
 use firebreak_ring::{Entry, Ring, take_oldest};
 
-const RECORDS: u64 = if cfg!(miri) { 12 } else { 100_000 };
-const CONSUMERS: u8 = 3;
-const SLOTS: usize = if cfg!(miri) { 4 } else { 16 };
+const RECORDS: u64 = if cfg!(miri) { 7 } else { 100_000 };
+const CONSUMERS: u8 = if cfg!(miri) { 2 } else { 3 };
+const SLOTS: usize = if cfg!(miri) { 2 } else { 16 };
 
 type Record = [u64; 8];
 
