@@ -39,6 +39,9 @@ pub(crate) enum Request {
 }
 
 /// One vCPU's part: its redistributor's words and its inbox.
+///
+/// Aligned so that the vCPU's number is scaled by a shift, and no two vCPUs share a cache line.
+#[repr(align(256))]
 pub(crate) struct VcpuShared {
     pub(crate) private: IrqWord,
     /// `GICR_WAKER.ProcessorSleep`.
@@ -344,6 +347,10 @@ impl Distributor {
             Request::SetActive => Some(&shared.set_active),
             Request::ClearActive => Some(&shared.clear_active),
         };
+        if request == Request::ClearActive {
+            // The later write wins over a set that was not carried out yet.
+            at(&shared.set_active, index).fetch_and(!bits, Ordering::AcqRel);
+        }
         if let Some(words) = requests {
             at(words, index).fetch_or(bits, Ordering::AcqRel);
         }

@@ -68,6 +68,15 @@ impl Effects {
         }
     }
 
+    /// Adds vCPUs to kick.
+    #[inline]
+    pub(crate) const fn and_kicks(self, kick: u8) -> Self {
+        Self {
+            kick: self.kick | kick,
+            ..self
+        }
+    }
+
     /// Adds a change of physical interrupts.
     #[inline]
     pub(crate) const fn and_hw(self, op: HwOp, vcpu: u8, word: u32, mask: u32) -> Self {

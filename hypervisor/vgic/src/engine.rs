@@ -198,8 +198,9 @@ impl VcpuGic<'_> {
 
     /// Merges a waiting interrupt into its own list register.
     ///
-    /// Pending stays pending; an active edge becomes active and pending; an active level waits for
-    /// its end, which raises a maintenance interrupt.
+    /// Pending stays pending; an active edge becomes active and pending. An active level waits for
+    /// its end, which raises a maintenance interrupt; so does an active edge whose priority or group
+    /// changed, because the list register has only one of them.
     fn absorb<B: LrBank>(&mut self, bank: &mut B, slot: usize, intid: u32) {
         let lr = ListRegister(bank.lr(slot));
         if lr.is_idle() {
@@ -211,7 +212,8 @@ impl VcpuGic<'_> {
         }
         let word = self.word((intid >> 5) as usize);
         let mask = bit(intid);
-        if word.edge.load(Ordering::Relaxed) & mask != 0 {
+        let edge = word.edge.load(Ordering::Relaxed) & mask != 0;
+        if edge && (!lr.is_active() || lr.has_rank(word.rank(intid))) {
             if word.pending.fetch_and(!mask, Ordering::AcqRel) & mask != 0 {
                 bank.set_lr(slot, lr.with(ListRegister::PENDING).0);
             }
@@ -227,6 +229,14 @@ impl VcpuGic<'_> {
         let mut kick = 0;
         let mut done = [0; WORDS];
         self.overflow = false;
+        // First what needs no room: otherwise a second event of an interrupt that is pending in a
+        // list register would wait, and count as a new one after the first is acknowledged.
+        for slot in self.occupied(bank) {
+            let intid = self.intid_in(slot);
+            if self.candidates((intid >> 5) as usize) & bit(intid) != 0 {
+                self.absorb(bank, slot, intid);
+            }
+        }
         while let Some((intid, priority)) = self.best(&done) {
             let index = (intid >> 5) as usize;
             match self.deliver(bank, intid) {
@@ -246,7 +256,29 @@ impl VcpuGic<'_> {
                 *word |= bit(intid);
             }
         }
+        if self.overflow {
+            self.split_repeated(bank);
+        }
         kick
+    }
+
+    /// Keeps active and pending out of the list registers while others wait: its end would leave a
+    /// pending list register behind that is of lower priority than a waiting interrupt, and that
+    /// keeps the no-pending maintenance away. The pending half waits as well.
+    fn split_repeated<B: LrBank>(&mut self, bank: &mut B) {
+        for slot in self.occupied(bank) {
+            let lr = ListRegister(bank.lr(slot));
+            if lr.is_active() && lr.is_pending() {
+                let intid = self.intid_in(slot);
+                self.word((intid >> 5) as usize)
+                    .pending
+                    .fetch_or(bit(intid), Ordering::AcqRel);
+                bank.set_lr(
+                    slot,
+                    lr.without(ListRegister::PENDING).with(ListRegister::EOI).0,
+                );
+            }
+        }
     }
 
     /// The waiting interrupt of highest priority, `done` ones left out.

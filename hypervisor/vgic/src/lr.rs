@@ -127,6 +127,18 @@ impl ListRegister {
         Self(Self::PENDING | (rank as u64) << Self::PRIORITY_SHIFT | vintid as u64)
     }
 
+    /// Returns whether group and priority are those of `rank`.
+    #[inline]
+    pub(crate) const fn has_rank(self, rank: u16) -> bool {
+        self.0 & Self::RANK == (rank as u64) << Self::PRIORITY_SHIFT
+    }
+
+    /// Returns the value with another group and priority.
+    #[inline]
+    pub(crate) const fn ranked(self, rank: u16) -> Self {
+        Self(self.0 & !Self::RANK | (rank as u64) << Self::PRIORITY_SHIFT)
+    }
+
     /// Makes it hardware-backed.
     #[inline]
     pub(crate) const fn backed_by(self, pintid: u32) -> Self {

@@ -68,14 +68,18 @@ impl VcpuGic<'_> {
         }
         let mut ended_hw = lr.is_hw() && lr.is_idle();
         if lr.is_pending() {
+            let rank = self.word(index).rank(intid);
             let keep = self.revise_pending(slot, lr, requests.clear_pending & bit(intid) != 0);
             ended_hw |= keep == Keep::Cleared && lr.is_hw() && !lr.is_active();
             lr = match keep {
-                Keep::Here if lr.is_active() => lr,
+                Keep::Here if !lr.is_active() => lr.ranked(rank),
+                Keep::Here if lr.has_rank(rank) => lr,
                 Keep::Here => {
-                    let rank = u64::from(self.word(index).rank(intid));
-                    lr.without(ListRegister::RANK)
-                        .with(rank << ListRegister::PRIORITY_SHIFT)
+                    // One list register cannot be active at one priority and pending at another.
+                    self.word(index)
+                        .pending
+                        .fetch_or(bit(intid), Ordering::AcqRel);
+                    lr.without(ListRegister::PENDING).with(ListRegister::EOI)
                 }
                 Keep::Cleared | Keep::Waiting => lr.without(ListRegister::PENDING),
             };

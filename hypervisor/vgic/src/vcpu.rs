@@ -244,6 +244,9 @@ impl<'d> VcpuGic<'d> {
     }
 
     /// Puts a private interrupt into the list register that it had before, when that is free.
+    ///
+    /// Not while the inbox is posted: what another vCPU asked for earlier (a clear-pending, say)
+    /// must not hit an interrupt that came later.
     #[inline]
     fn put_direct<B: LrBank>(&mut self, bank: &mut B, intid: u32, lr: ListRegister) -> bool {
         let slot = self
@@ -252,7 +255,8 @@ impl<'d> VcpuGic<'d> {
             .copied()
             .unwrap_or(0)
             & 15;
-        if bank.elrsr() & 1 << slot == 0 {
+        let posted = self.me.attention.load(Ordering::Relaxed) != 0;
+        if posted || bank.elrsr() & 1 << slot == 0 {
             return false;
         }
         if let Some(name) = self.lr_intid.get_mut(usize::from(slot)) {
@@ -270,8 +274,10 @@ impl<'d> VcpuGic<'d> {
         }
         let word = self.dist.word(self.me, (vintid >> 5) as usize);
         word.map(vintid, pintid);
+        // Earlier requests first: see `put_direct`.
+        let earlier = self.drain_inbox(bank);
         let posted = self.dist.pend(self.index, vintid);
-        self.settle(bank, posted)
+        self.settle(bank, posted).and_kicks(earlier.kick)
     }
 
     /// Posts an SGI to other vCPUs.
