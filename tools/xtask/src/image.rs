@@ -1,26 +1,40 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Makes bootable images out of partition files, through the `firebreak` command's own code.
+//! Makes bootable images out of partition files, by the code of `firebreak build`.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
+use firebreak_image::Options;
 
+use crate::build::write_if_changed;
 use crate::paths;
 
 /// Returns the demo's partition file.
 pub(crate) fn demo_manifest() -> PathBuf {
-    paths::workspace().join("guest-images/demo/demo.toml")
+    paths::workspace().join("guest-images/demo/firebreak.toml")
 }
 
-/// Builds an image.
+/// Returns the partition file of that name among the tests'.
+pub(crate) fn test_manifest(name: &str) -> PathBuf {
+    paths::workspace()
+        .join("tests/qemu/systems")
+        .join(format!("{name}.toml"))
+}
+
+/// Builds an image from a partition file, with what `build` left in our output directory.
 pub(crate) fn build(manifest: &Path, image: &Path) -> Result<()> {
-    let _ = (manifest, image);
-    Ok(())
+    let options = Options {
+        payloads: Some(paths::out()),
+        hypervisor: Some(paths::out().join("hypervisor.bin")),
+    };
+    let built = firebreak_image::build(manifest, &options).map_err(|error| anyhow!("{error:?}"))?;
+    write_if_changed(image, &built.bytes)
 }
 
 /// Returns the syndrome that a partition's policy names for recoverable errors, if it names one.
 pub(crate) fn uer_syndrome(manifest: &Path, partition: &str) -> Result<Option<u64>> {
-    let text = std::fs::read_to_string(manifest).with_context(|| manifest.display().to_string())?;
+    let text = fs::read_to_string(manifest).with_context(|| manifest.display().to_string())?;
     let file: toml::Table = text
         .parse()
         .with_context(|| manifest.display().to_string())?;

@@ -6,6 +6,7 @@
 //! line or the machine cannot be used (and what to do about it is printed).
 #![forbid(unsafe_code)]
 
+mod bench;
 mod build;
 mod check;
 mod demo;
@@ -40,6 +41,7 @@ enum Command {
     Build(build::Args),
     Demo(demo::Args),
     Check(check::Args),
+    Bench(bench::Args),
     Test(suite::Args),
 }
 
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         Command::Build(args) => build::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Test(args) => suite::run(&args),
     };
     match result {

@@ -1,0 +1,320 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Counts the instructions of what guests ask for most, and shows them beside the peers' figures.
+//!
+//! Under `-icount shift=0,sleep=off` with a counter of 1 GHz a tick is an instruction, so the
+//! guest's own readings are exact, and the same each time for the same toolchain and image.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use firebreak_qemu::{Machine, Mark, deadline};
+use object::{Object, ObjectSection, SectionKind};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::process::step;
+use crate::{build, image, paths};
+
+/// Measures the hypervisor's core operations in instructions, and shows them beside the peers'.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  cargo xtask bench                          print the table
+  cargo xtask bench --json bench.json        and write the figures as JSON
+  cargo xtask bench --json tests/bench/latest.json     renew the committed ones")]
+pub(crate) struct Args {
+    /// Writes {\"results\":[{\"operation\",\"median\",\"min\",\"max\",\"unit\"}]}.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// What was measured.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+struct Figure {
+    operation: String,
+    median: u64,
+    min: u64,
+    max: u64,
+    unit: &'static str,
+}
+
+/// A row of the table: what is to be reached, and what others take.
+struct Row {
+    operation: &'static str,
+    title: &'static str,
+    reach: Option<u64>,
+    peers: &'static str,
+}
+
+const fn row(
+    operation: &'static str,
+    title: &'static str,
+    reach: Option<u64>,
+    peers: &'static str,
+) -> Row {
+    Row {
+        operation,
+        title,
+        reach,
+        peers,
+    }
+}
+
+/// Peers: an EL2 stub that only saves all registers (the floor), Bao, Linux KVM (VHE); measured
+/// with the same guest code on the same harness.
+const ROWS: [Row; 13] = [
+    row(
+        "hvc_psci_version",
+        "HVC PSCI_VERSION",
+        Some(80),
+        "53 / 189 / 1354",
+    ),
+    row(
+        "gicd_typer_read",
+        "GICD_TYPER read",
+        Some(130),
+        "69 / 225 / 2118",
+    ),
+    row(
+        "gicr_isenabler0_write",
+        "GICR_ISENABLER0 write",
+        Some(200),
+        "71 / 3589 / 2263",
+    ),
+    row(
+        "sgi_self",
+        "SGI to self, to handler",
+        Some(220),
+        "73 / 780 / 2741",
+    ),
+    row(
+        "vtimer",
+        "virtual timer expiry to handler",
+        Some(110),
+        "57 / 202 / 2670",
+    ),
+    row(
+        "uart_status_read",
+        "emulated UART status read",
+        Some(180),
+        "- / - / 6949",
+    ),
+    row(
+        "boot_to_guest",
+        "boot to the guest's first instruction",
+        Some(250_000),
+        "3672 / 370256 / 630 M",
+    ),
+    row(
+        "image_bytes",
+        "hypervisor text + rodata, bytes",
+        Some(98_304),
+        "1188 / 66800 / -",
+    ),
+    row(
+        "hvc_unknown",
+        "HVC with an unknown function",
+        None,
+        "57 / - / 1292",
+    ),
+    row(
+        "smc_psci_version",
+        "SMC PSCI_VERSION",
+        None,
+        "- / 203 / 1386",
+    ),
+    row(
+        "gicr_isenabler0_read",
+        "GICR_ISENABLER0 read",
+        None,
+        "69 / 1314 / 3791",
+    ),
+    row(
+        "vtimer_wfi",
+        "the same, guest in WFI",
+        None,
+        "58 / 203 / 2259",
+    ),
+    row(
+        "ipi",
+        "SGI to another vCPU, both PEs together",
+        None,
+        "- / 800 / 4544",
+    ),
+];
+
+/// Runs the command.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    crate::setup::run(&crate::setup::Args::unattended())?;
+    build::hypervisor()?;
+    build::guests()?;
+    step("bench: one guest on one PE");
+    let mut figures = measure("bench", 1)?;
+    step("bench: one guest on two PEs");
+    figures.extend(
+        measure("bench-ipi", 2)?
+            .into_iter()
+            .filter(|figure| figure.operation == "ipi"),
+    );
+    figures.push(image_bytes(&build::hypervisor_elf())?);
+    print!("{}", table(&figures));
+    if let Some(path) = &args.json {
+        let text = format!("{:#}\n", json!({ "results": figures }));
+        fs::write(path, text).with_context(|| path.display().to_string())?;
+    }
+    let missing: Vec<&str> = ROWS
+        .iter()
+        .map(|row| row.operation)
+        .filter(|name| !figures.iter().any(|figure| figure.operation == *name))
+        .collect();
+    if !missing.is_empty() {
+        bail!("the bench guest did not measure {}", missing.join(", "));
+    }
+    Ok(())
+}
+
+fn measure(system: &str, pes: u32) -> Result<Vec<Figure>> {
+    let path = paths::out().join(format!("{system}.img"));
+    image::build(&image::test_manifest(system), &path)?;
+    let machine = Machine::new(path).smp(pes).icount(true).start()?;
+    let lines = machine.wait_until("`bench: done`", Mark::START, deadline(300), |records| {
+        let lines: Vec<String> = records
+            .iter()
+            .filter_map(|record| record.line("bench"))
+            .map(str::to_owned)
+            .collect();
+        lines
+            .iter()
+            .any(|line| line == "bench: done")
+            .then_some(lines)
+    })?;
+    Ok(lines.iter().filter_map(|line| figure(line)).collect())
+}
+
+/// Reads `bench: op=<name> n=<samples> min=.. median=.. max=..`.
+fn figure(line: &str) -> Option<Figure> {
+    let words = line.strip_prefix("bench: op=")?;
+    let (operation, rest) = words.split_once(' ')?;
+    let number = |key: &str| {
+        let mut words = rest.split(' ');
+        words.find_map(|word| word.strip_prefix(key)?.strip_prefix('=')?.parse().ok())
+    };
+    Some(Figure {
+        operation: operation.to_owned(),
+        median: number("median")?,
+        min: number("min")?,
+        max: number("max")?,
+        unit: "instructions",
+    })
+}
+
+/// Adds up the sections of the linked hypervisor that hold code and constants.
+fn image_bytes(elf: &Path) -> Result<Figure> {
+    let bytes = fs::read(elf).with_context(|| elf.display().to_string())?;
+    let file = object::File::parse(&*bytes).with_context(|| elf.display().to_string())?;
+    let is_counted = |kind| {
+        matches!(
+            kind,
+            SectionKind::Text | SectionKind::ReadOnlyData | SectionKind::ReadOnlyString
+        )
+    };
+    let sum: u64 = file
+        .sections()
+        .filter(|section| is_counted(section.kind()))
+        .map(|section| section.size())
+        .sum();
+    let operation = "image_bytes".to_owned();
+    Ok(Figure {
+        operation,
+        median: sum,
+        min: sum,
+        max: sum,
+        unit: "bytes",
+    })
+}
+
+fn table(figures: &[Figure]) -> String {
+    let mut text = format!(
+        "{:40} {:>9} {:>9} {:>9} {:>9}  {}\n",
+        "operation (instructions)", "median", "min", "max", "reach", "floor / Bao / KVM"
+    );
+    for row in &ROWS {
+        let reach = row
+            .reach
+            .map_or_else(|| "-".to_owned(), |reach| reach.to_string());
+        let Some(figure) = figures
+            .iter()
+            .find(|figure| figure.operation == row.operation)
+        else {
+            text.push_str(&format!("{:40} not measured\n", row.title));
+            continue;
+        };
+        let missed = row
+            .reach
+            .and_then(|reach| figure.median.checked_sub(reach))
+            .filter(|by| *by != 0);
+        let missed = missed.map_or_else(String::new, |by| format!("  missed by {by}"));
+        text.push_str(&format!(
+            "{:40} {:>9} {:>9} {:>9} {reach:>9}  {}{missed}\n",
+            row.title, figure.median, figure.min, figure.max, row.peers
+        ));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_the_guest_is_a_figure() {
+        let figure = figure("bench: op=sgi_self n=2000 min=1 median=2 max=30").unwrap();
+        assert_eq!(
+            (
+                figure.operation.as_str(),
+                figure.min,
+                figure.median,
+                figure.max
+            ),
+            ("sgi_self", 1, 2, 30)
+        );
+        for other in [
+            "bench: done",
+            "bench: skip op=ipi reason=x",
+            "bench: op=x n=1 min=1",
+        ] {
+            assert_eq!(super::figure(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn the_table_says_what_is_missed_and_what_was_not_measured() {
+        let figure = |operation: &str, median| Figure {
+            operation: operation.to_owned(),
+            median,
+            min: median,
+            max: median,
+            unit: "instructions",
+        };
+        let text = table(&[figure("hvc_psci_version", 80), figure("sgi_self", 230)]);
+        assert!(text.contains("missed by 10"), "{text}");
+        assert_eq!(text.matches("missed by").count(), 1);
+        assert_eq!(text.matches("not measured").count(), ROWS.len() - 2);
+    }
+
+    #[test]
+    fn the_committed_figures_have_the_names_of_the_table() {
+        let path = paths::workspace().join("tests/bench/latest.json");
+        let value: serde_json::Value =
+            serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+        let names: Vec<&str> = value["results"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|result| result["operation"].as_str().unwrap())
+            .collect();
+        for row in &ROWS {
+            assert!(names.contains(&row.operation), "{}", row.operation);
+        }
+    }
+}
