@@ -358,7 +358,6 @@ impl<T: Copy, const N: usize> Ring<T, N> {
     /// moves `tail` over what is finished.
     fn walk(&self) -> Option<Front> {
         let mut position = self.tail();
-        let mut all_finished = true;
         loop {
             let lap = Self::lap(position);
             let slot = self.slot(position);
@@ -366,12 +365,10 @@ impl<T: Copy, const N: usize> Ring<T, N> {
             // record that is older than this one, are seen.
             let word = SlotWord::unpack(slot.word.load(Acquire));
             if word.lap > lap {
-                if all_finished {
-                    self.consumer.tail.replace(position, position + 1, Relaxed);
-                }
+                // Fails behind a record that is still claimed: `tail` stays in front of it.
+                self.consumer.tail.replace(position, position + 1, Relaxed);
                 position += 1;
             } else if word.lap == lap && word.state == State::Claimed {
-                all_finished = false;
                 position += 1;
             } else if word.lap == lap && word.state == State::Ready {
                 let position = Position(position);

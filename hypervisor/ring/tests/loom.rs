@@ -215,10 +215,37 @@ fn a_lost_consumer_gives_its_record_to_another() {
 }
 
 #[test]
+fn a_lost_consumer_elsewhere_is_done_reading_before_the_slot_is_used_again() {
+    for at in [5, 6, 7, 8] {
+        explore(2, move || {
+            let queue = Arc::new(Queue::new());
+            queue.publish(1, 1, 1).unwrap();
+            queue.publish(2, 1, 2).unwrap();
+            let crashed = {
+                let queue = Arc::clone(&queue);
+                thread::spawn(move || {
+                    lost(at, || assert!(queue.claim(PeId(1)).is_some()));
+                    // SAFETY: the claim of this PE was unwound or is done, on this thread; it
+                    // will not finish.
+                    unsafe { queue.release_claims(PeId(1)) };
+                })
+            };
+            let other = consumer(&queue, 2, 1);
+            let taken_in = queue.publish(3, 1, 3).is_ok();
+            crashed.join().unwrap();
+            let mut all = [other.join().unwrap(), drain(&queue)].concat();
+            all.sort_unstable();
+            assert_eq!(all, if taken_in { vec![1, 2, 3] } else { vec![1, 2] });
+        });
+    }
+}
+
+#[test]
 fn the_crash_path_may_look_while_others_consume_and_produce() {
     explore(2, || {
         let queue = Arc::new(Queue::new());
         queue.publish(1, 1, 1).unwrap();
+        queue.publish(2, 1, 2).unwrap();
         let other = consumer(&queue, 1, 1);
         let peeker = {
             let queue = Arc::clone(&queue);
@@ -230,10 +257,10 @@ fn the_crash_path_may_look_while_others_consume_and_produce() {
                 });
             })
         };
-        queue.publish(2, 1, 2).unwrap();
+        let taken_in = queue.publish(3, 1, 3).is_ok();
         peeker.join().unwrap();
         let all = [other.join().unwrap(), drain(&queue)].concat();
-        assert_eq!(all, [1, 2]);
+        assert_eq!(all, if taken_in { vec![1, 2, 3] } else { vec![1, 2] });
     });
 }
 

@@ -287,9 +287,11 @@ fn requirement_3_giving_up_a_deep_producer_leaves_the_interrupted_one_alone() {
             let ring = Rc::new(Small::new());
             let inner = Rc::clone(&ring);
             let sei = move || {
+                let suspended = inner.counters().in_flight;
                 lose_at(inner_at, || inner.publish(20, 2, 2));
                 // SAFETY: level 2 has ended or was unwound; level 1 goes on and is not given up.
-                unsafe { inner.abandon(2) };
+                let freed = unsafe { inner.abandon(2) };
+                assert_eq!(inner.counters().in_flight, suspended, "{freed} given up");
             };
             let (reached, outer) = interrupt_at(outer_at, sei, || ring.publish(10, 1, 1));
             outer.unwrap();
@@ -333,6 +335,30 @@ fn requirement_3_a_lost_consumer_gives_back_what_it_held() {
         }
     }
     panic!("never came to an end");
+}
+
+#[test]
+fn requirement_3_a_record_that_comes_back_is_handed_out_before_younger_ones() {
+    let ring = Small::new();
+    (0..4).for_each(|n| put(&ring, u64::from(n), 1, n));
+    let lost = ring.claim(ELSEWHERE).unwrap();
+    assert_eq!(
+        ring.take(HERE).unwrap().value,
+        1,
+        "a claim does not hold the others up"
+    );
+    assert_eq!(ring.take(HERE).unwrap().value, 2);
+    assert_eq!(
+        ring.publish(4, 1, 4),
+        Err(Refused::Full),
+        "its slot is in use"
+    );
+    // SAFETY: the claim above is over; its caller does not finish.
+    assert_eq!(unsafe { ring.release_claims(ELSEWHERE) }, 1);
+    assert_eq!(ring.oldest_stamp_ticks(), Some(lost.stamp_ticks));
+    assert_eq!(values(&ring), [0, 3]);
+    (0..4).for_each(|n| put(&ring, 9, 1, n));
+    assert_eq!(values(&ring), [0, 1, 2, 3]);
 }
 
 #[test]
