@@ -141,6 +141,13 @@ struct Front {
     stamp_ticks: u64,
 }
 
+/// Returns the next position. Positions never wrap: 2^63 records, one in each nanosecond, are 292
+/// years. The addition does not check, so that no panic is reachable from SEI context.
+#[inline]
+const fn after(position: u64) -> u64 {
+    position.wrapping_add(1)
+}
+
 macro_rules! constructors {
     ($($constness:tt)?) => {
         impl<T: Copy> Slot<T> {
@@ -302,14 +309,18 @@ impl<T: Copy, const N: usize> Ring<T, N> {
                 // Acquire: the value's last readers released the slot when they freed it.
                 if slot.word.replace(free, reserved, Acquire) {
                     // May fail: a producer that interrupted us here has done it for us.
-                    self.producer.head.replace(position, position + 1, Relaxed);
+                    self.producer
+                        .head
+                        .replace(position, after(position), Relaxed);
                     return Ok(Position(position));
                 }
             } else if SlotWord::unpack(found).lap < lap {
                 return Err(Refused::Full);
             } else {
                 // Reserved by a producer that was interrupted, or lost, before it moved `head`.
-                self.producer.head.replace(position, position + 1, Relaxed);
+                self.producer
+                    .head
+                    .replace(position, after(position), Relaxed);
             }
         }
         Err(Refused::Interrupted)
@@ -366,10 +377,12 @@ impl<T: Copy, const N: usize> Ring<T, N> {
             let word = SlotWord::unpack(slot.word.load(Acquire));
             if word.lap > lap {
                 // Fails behind a record that is still claimed: `tail` stays in front of it.
-                self.consumer.tail.replace(position, position + 1, Relaxed);
-                position += 1;
+                self.consumer
+                    .tail
+                    .replace(position, after(position), Relaxed);
+                position = after(position);
             } else if word.lap == lap && word.state == State::Claimed {
-                position += 1;
+                position = after(position);
             } else if word.lap == lap && word.state == State::Ready {
                 let position = Position(position);
                 return Some(Front {
@@ -451,7 +464,7 @@ impl<T: Copy, const N: usize> Ring<T, N> {
         if finished && !position.is_emergency() {
             self.consumer
                 .tail
-                .replace(position.0, position.0 + 1, Relaxed);
+                .replace(position.0, after(position.0), Relaxed);
         }
         finished
     }
@@ -544,7 +557,7 @@ impl<T: Copy, const N: usize> Ring<T, N> {
         let mut laps = 0;
         for slot in self.all_slots() {
             let word = SlotWord::unpack(slot.word.load(Relaxed));
-            laps += word.lap;
+            laps = word.lap.saturating_add(laps);
             match word.state {
                 State::Free => {}
                 State::Reserved => counters.in_flight += 1,
@@ -552,7 +565,7 @@ impl<T: Copy, const N: usize> Ring<T, N> {
             }
         }
         counters.taken = laps.saturating_sub(counters.abandoned);
-        counters.published = counters.taken + counters.pending;
+        counters.published = counters.taken.saturating_add(counters.pending);
         counters
     }
 }

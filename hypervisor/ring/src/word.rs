@@ -88,7 +88,7 @@ impl SlotWord {
     /// The slot, free for the next lap.
     #[inline]
     pub(crate) const fn freed(self) -> Self {
-        Self::free(self.lap + 1)
+        Self::free(self.lap.wrapping_add(1))
     }
 
     #[inline]

@@ -277,3 +277,17 @@ fn a_fatal_record_does_not_overtake_those_that_are_just_being_published() {
         assert_eq!(all, [1, 2, 3]);
     });
 }
+
+#[test]
+fn the_emergency_slot_is_used_again_only_when_its_reader_is_done() {
+    explore(2, || {
+        let queue = Arc::new(Queue::new());
+        assert!((1..=3).all(|n| queue.publish_fatal(n, 1, n).is_ok()));
+        let other = consumer(&queue, 1, 3);
+        let taken_in: Vec<u64> = (4..=6)
+            .filter(|n| queue.publish_fatal(*n, 1, *n).is_ok())
+            .collect();
+        let all = [other.join().unwrap(), drain(&queue)].concat();
+        assert_eq!(all, [vec![1, 2, 3], taken_in].concat());
+    });
+}

@@ -85,6 +85,28 @@ fn requirement_1_three_levels_deep_at_every_pair_of_steps() {
 }
 
 #[test]
+fn requirement_1_interruptions_leave_no_cost_behind() {
+    let undisturbed = steps_of(|| offer(&Ring::<u32, 64>::new(), 0, 1, 0));
+    for at in 0..undisturbed {
+        let ring = Rc::new(Ring::<u32, 64>::new());
+        let inner = Rc::clone(&ring);
+        let sei = move || (0..20).for_each(|n| put(&inner, 20, 2, n));
+        interrupt_at(at, sei, || put(&ring, 10, 1, 1));
+        assert_eq!(
+            steps_of(|| put(&ring, 30, 1, 2)),
+            undisturbed,
+            "after an SEI at step {at}"
+        );
+        let ring = Ring::<u32, 64>::new();
+        lose_at(at, || put(&ring, 10, 1, 1));
+        assert!(
+            steps_of(|| put(&ring, 30, 1, 2)) <= undisturbed + 3,
+            "after a loss at {at}"
+        );
+    }
+}
+
+#[test]
 fn requirement_1_a_publish_that_is_interrupted_without_end_still_ends() {
     let ring = Rc::new(Small::new());
     let inner = Rc::clone(&ring);
