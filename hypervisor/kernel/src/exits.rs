@@ -8,8 +8,8 @@ use crate::pe::{PeBlock, Task, attention};
 use crate::{inject, mmio, system_registers};
 use core::sync::atomic::Ordering;
 use firebreak_abi::{Ipa, guest_map};
-use firebreak_syndrome::Esr;
-use firebreak_vm::psci::{Machine, Outcome, SUCCESS, handle};
+use firebreak_syndrome::{DataAbort, Ec, Esr};
+use firebreak_vm::psci::{Machine, Outcome, SUCCESS, VERSION_1_1, function, handle};
 use firebreak_vm::{StopCause, VcpuPower};
 use firebreak_wire::Event;
 
@@ -23,24 +23,28 @@ const INSTRUCTION_BYTES: u64 = 4;
 /// Called by `vectors.S` alone, once for each exit.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn firebreak_sync(pe: &'static PeBlock) {
-    // SAFETY: a vector of task context, on the PE that owns the block.
-    let mut task = unsafe { Task::enter(pe) };
-    dispatch(&mut task);
+    // SAFETY: the vectors have just written the frame, and no `Task` is alive yet.
+    let esr = unsafe { (*pe.head.guest.get()).esr };
+    // One call in tail position for each kind, so that each pays for its own registers alone.
+    match Esr::from_raw(esr).ec().bits() {
+        0x16 => call(pe),
+        0x24 if DataAbort::new(esr).is_write() => mmio::data_write(pe),
+        0x24 => mmio::data_read(pe),
+        0x18 => system_registers::trapped(pe),
+        0x17 => secure_call(pe),
+        _ => rare(pe),
+    }
 }
 
-#[inline]
-fn dispatch(task: &mut Task) {
-    match Esr::from_raw(task.frame.esr).ec().bits() {
-        0x16 => call(task),
-        0x24 => mmio::data_abort(task),
-        0x18 => system_registers::trapped(task),
-        // An SMC leaves ELR at itself, an HVC behind itself (Arm ARM D1.4.1.4).
-        0x17 => {
-            task.frame.elr = task.frame.elr.wrapping_add(INSTRUCTION_BYTES);
-            call(task);
-        }
-        0x20 => mmio::instruction_abort(task),
-        _ => unknown(task),
+#[cold]
+#[inline(never)]
+fn rare(pe: &'static PeBlock) {
+    // SAFETY: the tail of `firebreak_sync`, which made no `Task`.
+    let mut task = unsafe { Task::enter(pe) };
+    if Esr::from_raw(task.frame.esr).ec() == Ec::IABT_LOWER {
+        mmio::instruction_abort(&mut task);
+    } else {
+        unknown(&mut task);
     }
 }
 
@@ -56,13 +60,35 @@ pub(crate) fn unknown(task: &mut Task) {
     inject::undefined(task);
 }
 
-/// Answers PSCI and SMCCC calls, by HVC and by SMC alike.
-#[inline]
-fn call(task: &mut Task) {
-    let [function, x1, x2, x3, ..] = task.frame.x;
-    match handle(function, [x1, x2, x3], &Caller(task)) {
+/// Answers PSCI and SMCCC calls by HVC; ELR is behind the instruction (Arm ARM D1.4.1.4).
+#[inline(never)]
+fn call(pe: &'static PeBlock) {
+    // SAFETY: the tail of `firebreak_sync`, which made no `Task`.
+    let task = unsafe { Task::enter(pe) };
+    if task.frame.x[0] as u32 == function::PSCI_VERSION {
+        task.frame.x[0] = VERSION_1_1.cast_unsigned();
+    } else {
+        answer(pe);
+    }
+}
+
+/// Answers the same calls by SMC, which leaves ELR at itself.
+#[inline(never)]
+fn secure_call(pe: &'static PeBlock) {
+    // SAFETY: the tail of `firebreak_sync`, which made no `Task`.
+    let task = unsafe { Task::enter(pe) };
+    task.frame.elr = task.frame.elr.wrapping_add(INSTRUCTION_BYTES);
+    call(pe);
+}
+
+#[inline(never)]
+fn answer(pe: &'static PeBlock) {
+    // SAFETY: the tail of `call`, which uses its own `Task` no more.
+    let mut task = unsafe { Task::enter(pe) };
+    let [function_id, x1, x2, x3, ..] = task.frame.x;
+    match handle(function_id, [x1, x2, x3], &Caller(&task)) {
         Outcome::Return(value) => task.frame.x[0] = value.cast_unsigned(),
-        outcome => act(task, outcome),
+        outcome => act(&mut task, outcome),
     }
 }
 

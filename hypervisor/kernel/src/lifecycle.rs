@@ -111,6 +111,7 @@ fn finish_stop(task: &mut Task, partition: &'static Partition) {
     {
         let mut devices = partition.devices.lock(&task.ctx);
         let _ = devices.uart.reset();
+        let _ = devices.rtc.reset();
         let _ = devices.watchdog.reset();
     }
     for shared in &partition.vcpus {

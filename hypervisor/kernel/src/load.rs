@@ -84,7 +84,6 @@ fn put(
     // SAFETY: inside the partition's RAM, which no vCPU runs in; the payload lies in the image,
     // which no partition's RAM overlaps (`firebreak_manifest::validate`).
     unsafe { memory::copy_to_guest(to, from.start, from.len_bytes) };
-    cache::publish_guest_memory(to.get(), from.len_bytes);
     Ok(())
 }
 
@@ -130,7 +129,6 @@ fn write_devicetree(
     if len <= DT_COPY_BYTES && refuse_retired(retired, guest_map::RAM, len).is_ok() {
         // SAFETY: the 2 MiB below the kernel, in the same RAM; the two copies do not overlap.
         unsafe { memory::copy_to_guest(partition.ram.start, to, len) };
-        cache::publish_guest_memory(partition.ram.start.get(), len);
     }
     Ok(())
 }
@@ -151,7 +149,6 @@ pub(crate) fn scrub(ctx: &TaskCtx, partition: &Partition) {
         let range = PaRange::new(start, next_bad - start);
         // SAFETY: RAM of a partition whose vCPUs are all parked, between retired pages.
         unsafe { memory::scrub(range) };
-        cache::publish_guest_memory(range.start.get(), range.len_bytes);
         start = next_bad + PAGE_SIZE_BYTES;
     }
 }

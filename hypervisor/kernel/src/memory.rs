@@ -8,6 +8,7 @@ use crate::sync::Lock;
 use buddy_system_allocator::Heap;
 use core::alloc::Layout;
 use firebreak_abi::{PAGE_SIZE_BYTES, Pa, PaRange};
+use firebreak_arch::{cache, sysreg, timer};
 use firebreak_paging::Frames;
 
 /// Orders of the buddy allocator: blocks up to 2^31 bytes, more than a pool ever holds.
@@ -42,11 +43,6 @@ impl Pool {
         // SAFETY: the allocator handed out these bytes, and nobody else has them.
         unsafe { start.as_ptr().write_bytes(0, bytes) };
         Some(Pa::new(start.as_ptr().expose_provenance() as u64))
-    }
-
-    /// Returns how much is handed out and how much there is, in bytes.
-    pub(crate) fn usage(&self) -> (usize, usize) {
-        (self.heap.stats_alloc_actual(), self.heap.stats_total_bytes())
     }
 }
 
@@ -126,17 +122,50 @@ fn write_entry(table: Pa, index: usize, descriptor: u64) {
     unsafe { entry(table, index).write_volatile(descriptor) }
 }
 
+/// Bytes that EL2 moves between two promises to the timer.
+const CHUNK_BYTES: u64 = 0x1_0000;
+/// How far ahead the promise lies.
+const CHUNK_LIMIT_US: u64 = 100;
+
+/// Keeps a timer deadline in sight during long work, and takes it away at the end.
+///
+/// The interrupt stays pending until the work is done: EL2 masks it. What counts is that there is
+/// a deadline: under QEMU's `-icount`, a PE that has none before it may run on for half a second
+/// of virtual time while another PE's timer interrupt waits for its turn.
+struct Pace;
+
+impl Pace {
+    fn step() -> Self {
+        let later = sysreg::cntfrq_el0() * CHUNK_LIMIT_US / 1_000_000;
+        timer::arm(sysreg::cntpct_el0() + later);
+        Self
+    }
+}
+
+impl Drop for Pace {
+    fn drop(&mut self) {
+        timer::disarm();
+    }
+}
+
 /// Copies bytes into a partition's memory.
 ///
 /// # Safety
 ///
 /// `to` must be RAM of a partition none of whose vCPUs runs, mapped at EL2; `from` must be
-/// readable and must not overlap it.
+/// readable and must not overlap it. The caller re-arms this PE's timer if it has deadlines.
 pub(crate) unsafe fn copy_to_guest(to: Pa, from: Pa, len_bytes: u64) {
-    let source = core::ptr::with_exposed_provenance::<u8>(from.get() as usize);
-    let target = core::ptr::with_exposed_provenance_mut::<u8>(to.get() as usize);
-    // SAFETY: the caller's claim.
-    unsafe { core::ptr::copy_nonoverlapping(source, target, len_bytes as usize) };
+    let mut done = 0;
+    while done < len_bytes {
+        let _pace = Pace::step();
+        let chunk = CHUNK_BYTES.min(len_bytes - done);
+        let source = core::ptr::with_exposed_provenance::<u8>((from.get() + done) as usize);
+        let target = core::ptr::with_exposed_provenance_mut::<u8>((to.get() + done) as usize);
+        // SAFETY: the caller's claim, for a part of the range.
+        unsafe { core::ptr::copy_nonoverlapping(source, target, chunk as usize) };
+        cache::publish_guest_memory(to.get() + done, chunk);
+        done += chunk;
+    }
 }
 
 /// Fills a partition's memory with zeros.
@@ -145,7 +174,15 @@ pub(crate) unsafe fn copy_to_guest(to: Pa, from: Pa, len_bytes: u64) {
 ///
 /// As for [`copy_to_guest`]; the range must not hold a retired page.
 pub(crate) unsafe fn scrub(range: PaRange) {
-    let start = core::ptr::with_exposed_provenance_mut::<u8>(range.start.get() as usize);
-    // SAFETY: the caller's claim.
-    unsafe { start.write_bytes(0, range.len_bytes as usize) };
+    let mut done = 0;
+    while done < range.len_bytes {
+        let _pace = Pace::step();
+        let chunk = CHUNK_BYTES.min(range.len_bytes - done);
+        let start = range.start.get() + done;
+        let target = core::ptr::with_exposed_provenance_mut::<u8>(start as usize);
+        // SAFETY: the caller's claim, for a part of the range.
+        unsafe { target.write_bytes(0, chunk as usize) };
+        cache::publish_guest_memory(start, chunk);
+        done += chunk;
+    }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Accesses to what stage 2 does not map: emulated devices, and holes.
 
-use crate::pe::Task;
+use crate::pe::{PeBlock, Task};
 use crate::virq::{self, Lrs};
 use crate::inject;
 use firebreak_abi::{Ipa, guest_map};
@@ -22,31 +22,46 @@ fn fault_ipa(task: &Task) -> Ipa {
     Ipa::new((task.frame.hpfar & 0xfff_ffff_fff0) << 8 | task.frame.far & 0xfff)
 }
 
-/// Answers a data abort from a guest.
+/// Says whether a device can answer: one access that the syndrome describes, to a hole of stage 2.
 #[inline]
-pub(crate) fn data_abort(task: &mut Task) {
+fn is_emulated(abort: DataAbort) -> bool {
+    abort.is_translation() && abort.is_described() && !abort.on_stage1_walk()
+}
+
+/// Answers a load of a guest from what stage 2 does not map.
+#[inline(never)]
+pub(crate) fn data_read(pe: &'static PeBlock) {
+    // SAFETY: the tail of `firebreak_sync`, which made no `Task`.
+    let mut task = unsafe { Task::enter(pe) };
     let abort = DataAbort::new(task.frame.esr);
-    // One access that the syndrome describes, to a hole of stage 2: a device can answer it.
-    if !abort.is_translation() || !abort.is_described() || abort.on_stage1_walk() {
-        return not_emulated(task);
+    if !is_emulated(abort) {
+        return not_emulated(&mut task);
     }
-    let ipa = fault_ipa(task);
-    let answered = if abort.is_write() {
-        let value = task.frame.read_gpr(abort.register()) & abort.size().mask();
-        write(task, ipa, abort.size().bytes(), value)
-    } else {
-        match read(task, ipa, abort.size().bytes()) {
-            Some(value) => {
-                task.frame.write_gpr(abort.register(), abort.extend(value));
-                true
-            }
-            None => false,
+    let ipa = fault_ipa(&task);
+    match read(&mut task, ipa, abort.size().bytes()) {
+        Some(value) => {
+            task.frame.write_gpr(abort.register(), abort.extend(value));
+            task.frame.elr = task.frame.elr.wrapping_add(INSTRUCTION_BYTES);
         }
-    };
-    if answered {
+        None => hole(&mut task, ipa, false),
+    }
+}
+
+/// Answers a store of a guest to what stage 2 does not map.
+#[inline(never)]
+pub(crate) fn data_write(pe: &'static PeBlock) {
+    // SAFETY: the tail of `firebreak_sync`, which made no `Task`.
+    let mut task = unsafe { Task::enter(pe) };
+    let abort = DataAbort::new(task.frame.esr);
+    if !is_emulated(abort) {
+        return not_emulated(&mut task);
+    }
+    let ipa = fault_ipa(&task);
+    let value = task.frame.read_gpr(abort.register()) & abort.size().mask();
+    if write(&mut task, ipa, abort.size().bytes(), value) {
         task.frame.elr = task.frame.elr.wrapping_add(INSTRUCTION_BYTES);
     } else {
-        hole(task, ipa, abort.is_write());
+        hole(&mut task, ipa, true);
     }
 }
 

@@ -4,7 +4,7 @@
 //! Debug and PMU registers are not trapped: the PE is the vCPU's own, so they work. What is not
 //! there for a guest reads as not there in the ID registers and is UNDEF when used.
 
-use crate::pe::Task;
+use crate::pe::{PeBlock, Task};
 use crate::virq::{self, Lrs};
 use crate::exits;
 use firebreak_arch::cpu;
@@ -58,13 +58,15 @@ const ID_SPACE: u64 = Access::encode(3, 0, 0, 0, 0);
 const ID_SPACE_MASK: u64 = Access::encode(3, 7, 15, 0, 0);
 
 /// Answers a trapped access.
-#[inline]
-pub(crate) fn trapped(task: &mut Task) {
+#[inline(never)]
+pub(crate) fn trapped(pe: &'static PeBlock) {
+    // SAFETY: the tail of `firebreak_sync`, which made no `Task`.
+    let mut task = unsafe { Task::enter(pe) };
     let access = Access(task.frame.esr);
     if access.register() == ICC_SGI1R_EL1 && !access.is_read() {
-        return send_sgi(task, SgiRegister::Sgi1);
+        return send_sgi(&mut task, SgiRegister::Sgi1);
     }
-    other(task);
+    other(&mut task);
 }
 
 #[inline]
