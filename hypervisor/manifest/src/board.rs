@@ -4,6 +4,8 @@
 //! `read.rs` fills a [`Board`] from a devicetree in one pass; a host tool may fill one from a
 //! board file. `plan.rs` holds a configuration against it.
 
+mod node;
+mod properties;
 mod read;
 
 pub use read::read_board;

@@ -49,7 +49,7 @@ pub enum TreeFault {
     Token(usize),
     /// A property runs past the structure block, at this offset.
     Property(usize),
-    /// A property's name lies outside of the strings block.
+    /// A property's name lies outside of the strings block, or has no end: its offset there.
     PropertyName(usize),
     /// A property stands behind a child node, at this offset.
     PropertyAfterChild(usize),
@@ -109,7 +109,7 @@ impl fmt::Display for TreeFault {
             Self::PropertyName(at) => {
                 write!(
                     f,
-                    "the property at structure offset {at:#x} has no name; the blob is damaged"
+                    "a property has its name at strings offset {at:#x}, where none is; the blob is damaged"
                 )
             }
             Self::PropertyAfterChild(at) => write!(
@@ -286,9 +286,39 @@ pub enum Event<'a> {
     /// A node starts. The name is empty for the root.
     Begin(&'a [u8]),
     /// A property of the node that started last.
-    Property(&'a [u8], Value<'a>),
+    Property(Name<'a>, Value<'a>),
     /// The innermost open node ends.
     End,
+}
+
+/// The name of a property, still in the strings block.
+///
+/// Finding its end takes longer than anything else in a walk, so that is left to those who want
+/// to know; one offset is one name, which they may remember.
+#[derive(Clone, Copy)]
+pub struct Name<'a> {
+    strings: &'a [u8],
+    offset: usize,
+}
+
+impl<'a> Name<'a> {
+    /// Returns the offset in the strings block.
+    #[inline]
+    pub const fn offset(&self) -> usize {
+        self.offset
+    }
+
+    /// Returns the name.
+    ///
+    /// # Errors
+    ///
+    /// [`TreeFault::PropertyName`] when it lies outside of the block or has no end.
+    pub fn bytes(&self) -> Result<&'a [u8], TreeFault> {
+        let fault = TreeFault::PropertyName(self.offset);
+        let rest = self.strings.get(self.offset..).ok_or(fault)?;
+        let len = rest.iter().position(|byte| *byte == 0).ok_or(fault)?;
+        rest.get(..len).ok_or(fault)
+    }
 }
 
 /// Reads a structure block once, token by token.
@@ -310,12 +340,43 @@ impl<'a> Walk<'a> {
         self.depth
     }
 
+    /// Returns the next property of the node that has just begun, or `None` when it has no more:
+    /// then a child or its end comes next. Quicker than waiting for [`Event::Property`].
+    ///
+    /// # Errors
+    ///
+    /// The blob's fault; the walk is over then.
+    #[inline(always)]
+    pub fn next_property(&mut self) -> Result<Option<(Name<'a>, Value<'a>)>, TreeFault> {
+        loop {
+            match self
+                .structs
+                .get(self.at)
+                .copied()
+                .map(BigEndianU32::from_be)
+            {
+                Some(TOKEN_PROP) => self.at += 1,
+                Some(TOKEN_NOP) => {
+                    self.at += 1;
+                    continue;
+                }
+                _ => return Ok(None),
+            }
+            return match self.property() {
+                Ok(property) => Ok(Some(property)),
+                Err(fault) => {
+                    self.done = true;
+                    Err(fault)
+                }
+            };
+        }
+    }
+
     /// Returns the next event, or `None` behind the root's end.
     ///
     /// # Errors
     ///
     /// The blob's fault; the walk is over then.
-    #[inline]
     pub fn next_event(&mut self) -> Result<Option<Event<'a>>, TreeFault> {
         if self.done {
             return Ok(None);
@@ -331,7 +392,9 @@ impl<'a> Walk<'a> {
         loop {
             let token = BigEndianU32::from_be(self.word().ok_or(TreeFault::Unfinished)?);
             if token == TOKEN_PROP {
-                return self.property().map(Some);
+                return self
+                    .property()
+                    .map(|(name, value)| Some(Event::Property(name, value)));
             }
             if token == TOKEN_BEGIN {
                 return self.begin().map(Some);
@@ -367,20 +430,18 @@ impl<'a> Walk<'a> {
         if self.nodes == MAX_NODES {
             return Err(TreeFault::TooManyNodes);
         }
-        let rest = self
-            .structs
-            .get(self.at..)
-            .ok_or(self.fault(TreeFault::NodeName))?
-            .as_bytes();
-        let name = until_nul(rest).ok_or(self.fault(TreeFault::NodeName))?;
-        self.at += name.len() / 4 + 1;
+        let rest = self.structs.get(self.at..).unwrap_or_default();
+        let (words, len_bytes) = name_len(rest).ok_or(self.fault(TreeFault::NodeName))?;
+        let name = rest.as_bytes().get(..len_bytes).unwrap_or_default();
+        self.at += words;
         self.depth += 1;
         self.nodes += 1;
         self.properties_over = false;
         Ok(Event::Begin(name))
     }
 
-    fn property(&mut self) -> Result<Event<'a>, TreeFault> {
+    #[inline(always)]
+    fn property(&mut self) -> Result<(Name<'a>, Value<'a>), TreeFault> {
         if self.depth == 0 || self.properties_over {
             return Err(self.fault(TreeFault::PropertyAfterChild));
         }
@@ -395,13 +456,12 @@ impl<'a> Walk<'a> {
             .structs
             .get(self.at..end)
             .ok_or(self.fault(TreeFault::Property))?;
-        let name = self
-            .strings
-            .get(name_at..)
-            .and_then(until_nul)
-            .ok_or(self.fault(TreeFault::PropertyName))?;
+        let name = Name {
+            strings: self.strings,
+            offset: name_at,
+        };
         self.at = end;
-        Ok(Event::Property(name, Value::new(value, len)))
+        Ok((name, Value::new(value, len)))
     }
 
     #[inline]
@@ -423,8 +483,19 @@ const TOKEN_PROP: BigEndianU32 = BigEndianU32::from_ne(3);
 const TOKEN_NOP: BigEndianU32 = BigEndianU32::from_ne(4);
 const TOKEN_END: BigEndianU32 = BigEndianU32::from_ne(9);
 
+/// Finds the word that holds the first NUL byte: the number of words up to it, itself included,
+/// and the number of bytes before the NUL. `None` when there is no NUL.
 #[inline]
-fn until_nul(bytes: &[u8]) -> Option<&[u8]> {
-    let len = bytes.iter().position(|byte| *byte == 0)?;
-    bytes.get(..len)
+fn name_len(words: &[u32]) -> Option<(usize, usize)> {
+    const ONES: u32 = 0x0101_0101;
+    const TOPS: u32 = 0x8080_8080;
+    for (index, word) in words.iter().enumerate() {
+        // Not zero exactly when one of the four bytes is zero; which one is seen below.
+        if word.wrapping_sub(ONES) & !word & TOPS != 0 {
+            let bytes = word.to_ne_bytes();
+            let before = bytes.iter().take_while(|byte| **byte != 0).count();
+            return Some((index + 1, index * 4 + before));
+        }
+    }
+    None
 }

@@ -110,7 +110,7 @@ fn add<'a>(
 /// Looks ahead for the `compatible` of the node that has just begun.
 fn compatible(mut walk: Walk<'_>) -> Result<Option<Value<'_>>, DtError<'_>> {
     while let Some(Event::Property(name, value)) = walk.next_event()? {
-        if name == b"compatible" {
+        if name.bytes()? == b"compatible" {
             return Ok(Some(value));
         }
     }
@@ -137,7 +137,7 @@ fn read_domain<'a>(
     let mut domain = Domain::new(path, name)?;
     while let Some(event) = walk.next_event()? {
         match event {
-            Event::Property(name, value) => domain.property(name, value)?,
+            Event::Property(name, value) => domain.property(name.bytes()?, value)?,
             Event::Begin(name) => read_module(walk, &mut domain, path.child(name), image_base)?,
             Event::End => break,
         }
@@ -199,7 +199,7 @@ fn read_module<'a>(
     let mut module = super::domain::ModuleNode::new(path);
     while let Some(event) = walk.next_event()? {
         match event {
-            Event::Property(name, value) => module.property(name, value)?,
+            Event::Property(name, value) => module.property(name.bytes()?, value)?,
             Event::Begin(name) => {
                 return Err(DtError::Node {
                     node: path.child(name),
