@@ -9,8 +9,6 @@ use super::{gic, lock, log, ras, sysreg};
 
 /// Most interrupts handled in one go: a device that never falls silent must not keep EL3 here.
 const MOST: usize = 16;
-/// Most bytes read in one go, for the same reason. More raise the interrupt again.
-const MOST_BYTES: usize = 256;
 
 /// The line that the host is typing.
 static LINE: Mutex<LineBuffer> = Mutex::new(LineBuffer::new());
@@ -45,12 +43,15 @@ pub(super) fn drain(pe: usize, frame: Option<&mut Frame>) {
     ras::service(pe, frame, false);
 }
 
+/// Reads all that the host has sent.
+///
+/// Without a bound, on purpose: the UART raises its interrupt when its FIFO stops being empty, so
+/// a byte left behind would silence it for good. The host is trusted to pause.
 fn read_commands(pe: usize) {
     // In this order: a byte that comes between the last read and a clear behind it would lose
     // its interrupt.
     log::clear_rx_interrupt();
-    for _ in 0..MOST_BYTES {
-        let Some(byte) = log::read_byte() else { return };
+    while let Some(byte) = log::read_byte() {
         match lock::with(&LINE, |line| line.push(byte)) {
             Some(Ok(command)) => run(pe, command),
             Some(Err(text)) => log::line(format_args!("error text={text}")),

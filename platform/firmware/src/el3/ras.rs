@@ -6,7 +6,7 @@
 
 use core::sync::atomic::Ordering;
 
-use firebreak_abi::{MAX_PES, sei::source as layout};
+use firebreak_abi::{MAX_PES, Pa, sei::source as layout};
 use firebreak_contract::{
     Limits, PstateFeatures, ResetReason, Target, entry_pstate, esr_for_sei, hcr, origin,
 };
@@ -198,18 +198,7 @@ impl Machine for Live<'_> {
         match event {
             Event::Raised => {
                 self.count(layout::COUNT_RAISED);
-                let severity = error.record.map_or("none", |severity| severity.name());
-                let iss = error.iss.get();
-                match error.pa.map(firebreak_abi::Pa::get) {
-                    Some(pa) => log::line(format_args!(
-                        "raised id={id} pe={pe} iss={iss:#x} sev={severity} pa={pa:#x}"
-                    )),
-                    None => {
-                        log::line(format_args!(
-                            "raised id={id} pe={pe} iss={iss:#x} sev={severity}"
-                        ));
-                    }
-                }
+                log_raised(pe, error);
             }
             Event::Delivered {
                 from,
@@ -243,6 +232,19 @@ impl Machine for Live<'_> {
 
     fn reset(&mut self, error: &Error, _reason: ResetReason) {
         bert::reset_with(&self.record(error, Severity::Fatal))
+    }
+}
+
+fn log_raised(pe: usize, error: &Error) {
+    let (id, iss) = (error.id, error.iss.get());
+    let severity = error.record.map_or("none", |severity| severity.name());
+    match error.pa.map(Pa::get) {
+        Some(pa) => log::line(format_args!(
+            "raised id={id} pe={pe} iss={iss:#x} sev={severity} pa={pa:#x}"
+        )),
+        None => log::line(format_args!(
+            "raised id={id} pe={pe} iss={iss:#x} sev={severity}"
+        )),
     }
 }
 

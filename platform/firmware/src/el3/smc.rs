@@ -143,15 +143,18 @@ fn fatal(frame: &Frame) -> Result<i64, Error> {
     if !psci::is_ram(start) || !psci::is_ram(end) {
         return Err(Error::InvalidParameters);
     }
-    let block = core::ptr::with_exposed_provenance::<u8>(start as usize);
-    // SAFETY: the range is inside of the normal world's RAM, which `boot.S` maps; where there is
-    // no RAM the access faults, and EL3's own fault resets the machine as was asked. EL2 of this
-    // PE waits here, and what other PEs write meanwhile can only spoil the copy.
-    let block = unsafe { core::slice::from_raw_parts(block, length as usize) };
-    log::line(format_args!(
-        "reset reason={}",
-        ResetReason::FatalCall.name()
-    ));
+    let shared = core::ptr::with_exposed_provenance::<u8>(start as usize);
+    let mut block = [0; qemu_virt::BERT_LEN as usize];
+    // A private copy: what is checked is what is kept, and where there is no RAM the access
+    // faults here, before the boot error record is touched.
+    for (index, byte) in block.iter_mut().enumerate().take(length as usize) {
+        // SAFETY: the address is inside of what `boot.S` maps as the normal world's RAM; no Rust
+        // reference covers it.
+        *byte = unsafe { shared.wrapping_add(index).read_volatile() };
+    }
+    let reason = ResetReason::FatalCall.name();
+    log::line(format_args!("reset reason={reason}"));
+    let block = block.get(..length as usize).unwrap_or(&block);
     bert::reset_with_block(block, &bert::place(Some((frame.elr, 2))))
 }
 
