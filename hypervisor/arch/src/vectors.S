@@ -15,17 +15,20 @@
 //          frame stays whole until ERET, and the SEI path sends an interrupted exit back to
 //          its start, where the look is taken again.
 
-// Saves the guest's context. Leaves x0 = PeBlock, SP_EL0 = EL2's stack, SPSel = 0.
+// Saves the guest's context; an interrupt has no syndrome and no fault address, so `syndrome` 0
+// leaves those of the frame as they are. Leaves x0 = PeBlock, SP_EL0 = EL2's stack, SPSel = 0.
 // Who can arrive: a guest (EL1/EL0); SP = PeBlock; PSTATE.{{D,A,I,F}} = 1.
-    .macro save_guest stack
+    .macro save_guest stack, syndrome
     stp     x0, x1, [sp, #{X0}]
     mrs     x0, elr_el2
     mrs     x1, spsr_el2
     stp     x0, x1, [sp, #{ELR}]
+    .if     \syndrome
     mrs     x0, esr_el2
     mrs     x1, far_el2
     stp     x0, x1, [sp, #{ESR}]
     mrs     x0, hpfar_el2
+    .endif
     stp     x2, x3, [sp, #{X0} + 16]
     stp     x4, x5, [sp, #{X0} + 32]
     stp     x6, x7, [sp, #{X0} + 48]
@@ -40,7 +43,11 @@
     stp     x24, x25, [sp, #{X0} + 192]
     stp     x26, x27, [sp, #{X0} + 208]
     stp     x28, x29, [sp, #{X0} + 224]
+    .if     \syndrome
     stp     x30, x0, [sp, #{X0} + 240]      // x30 and HPFAR_EL2
+    .else
+    str     x30, [sp, #{X0} + 240]
+    .endif
     mrs     x1, sp_el0
     ldr     x2, [sp, #\stack]
     str     x1, [sp, #{SP_EL0}]
@@ -99,7 +106,7 @@ firebreak_vectors:
     .global firebreak_window_entry_sync_end
     slot guest_sync
 firebreak_window_entry_sync_start:
-    save_guest {EL2_SP}
+    save_guest {EL2_SP}, 1
     msr     daifclr, #4
 firebreak_window_entry_sync_end:
     bl      firebreak_sync          // extern "C" fn(&PeBlock)
@@ -109,7 +116,7 @@ firebreak_window_entry_sync_end:
     .global firebreak_window_entry_irq_end
     slot guest_irq
 firebreak_window_entry_irq_start:
-    save_guest {EL2_SP}
+    save_guest {EL2_SP}, 0
     msr     daifclr, #4
 firebreak_window_entry_irq_end:
     bl      firebreak_irq           // extern "C" fn(&PeBlock)
@@ -124,7 +131,7 @@ firebreak_window_entry_irq_end:
     .global firebreak_window_entry_serror_end
     slot guest_serror
 firebreak_window_entry_serror_start:
-    save_guest {SEI_SP}
+    save_guest {SEI_SP}, 1
     b       sei_from_guest
 
 // --- From a guest whose EL1 is AArch32: cannot be, HCR_EL2.RW = 1 in every guest.

@@ -7,6 +7,7 @@ use crate::{console, deadlines, recovery, system};
 use firebreak_abi::guest_map;
 use firebreak_arch::{gic, timer};
 use firebreak_vdev::IrqLevel;
+use firebreak_vgic::Effects;
 use firebreak_wire::Input;
 
 /// Typed bytes that one interrupt takes at most: the UART's FIFO twice.
@@ -19,40 +20,53 @@ const INPUT_BYTES_AT_ONCE: usize = 64;
 /// Called by `vectors.S` alone, once for each interrupt.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn firebreak_irq(pe: &'static PeBlock) {
-    // SAFETY: a vector of task context, on the PE that owns the block.
-    let mut task = unsafe { Task::enter(pe) };
-    handle_one(&mut task);
+    take(pe, gic::acknowledge());
 }
 
-/// Takes one physical interrupt; says whether there was one.
-#[inline]
-pub(crate) fn handle_one(task: &mut Task) -> bool {
+/// Takes one physical interrupt while no guest runs; says whether there was one.
+pub(crate) fn take_pending(pe: &'static PeBlock) -> bool {
     let intid = gic::acknowledge();
+    take(pe, intid);
+    intid < gic::SPURIOUS_FIRST
+}
+
+#[inline]
+fn take(pe: &'static PeBlock, intid: u32) {
     match intid {
-        guest_map::VTIMER_INTID | guest_map::PTIMER_INTID => {
-            gic::drop_priority(intid);
-            // Active until the guest's own end of interrupt: the list register has HW = 1.
-            if let Some(vcpu) = &mut task.local.vcpu {
-                let effects = vcpu.vgic.inject_hw(&mut Lrs, intid, intid);
-                if !effects.is_none() {
-                    virq::carry_out(task, effects);
-                }
-            } else {
-                gic::deactivate(intid);
-            }
-        }
-        gic::SPURIOUS_FIRST.. => return false,
-        _ => own(task, intid),
+        guest_map::VTIMER_INTID | guest_map::PTIMER_INTID => guest_timer(pe, intid),
+        gic::SPURIOUS_FIRST.. => {}
+        _ => own(pe, intid),
     }
-    if task.local.injection.is_some() {
-        recovery::watch_injection(task);
+}
+
+/// Hands a timer interrupt on. It stays active until the guest's own end of interrupt, because
+/// the list register has HW = 1.
+#[inline]
+fn guest_timer(pe: &'static PeBlock, intid: u32) {
+    gic::drop_priority(intid);
+    // SAFETY: the tail of a vector of task context, or of the idle loop, whose `Task` is not
+    // used meanwhile.
+    let task = unsafe { Task::enter(pe) };
+    let Some(vcpu) = &mut task.local.vcpu else { return gic::deactivate(intid) };
+    let effects = vcpu.vgic.inject_hw(&mut Lrs, intid, intid);
+    if !effects.is_none() {
+        rest(pe, effects);
     }
-    true
+}
+
+#[cold]
+#[inline(never)]
+fn rest(pe: &'static PeBlock, effects: Effects) {
+    // SAFETY: the tail of `guest_timer`, which uses its own `Task` no more.
+    let mut task = unsafe { Task::enter(pe) };
+    virq::carry_out(&mut task, effects);
 }
 
 /// Handles what is EL2's own.
 #[inline(never)]
-fn own(task: &mut Task, intid: u32) {
+fn own(pe: &'static PeBlock, intid: u32) {
+    // SAFETY: as in `guest_timer`.
+    let task = &mut unsafe { Task::enter(pe) };
     gic::drop_priority(intid);
     match intid {
         timer::INTID => deadlines::expire(task),
@@ -69,6 +83,7 @@ fn own(task: &mut Task, intid: u32) {
         }
     }
     gic::deactivate(intid);
+    recovery::watch_injection(task);
 }
 
 fn maintenance(task: &mut Task) {

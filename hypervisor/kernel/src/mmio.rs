@@ -28,22 +28,24 @@ fn is_emulated(abort: DataAbort) -> bool {
     abort.is_translation() && abort.is_described() && !abort.on_stage1_walk()
 }
 
-/// Answers a load of a guest from what stage 2 does not map.
+/// Answers a load of a guest from what stage 2 does not map: finds the device, and lets it
+/// answer in tail position.
 #[inline(never)]
 pub(crate) fn data_read(pe: &'static PeBlock) {
     // SAFETY: the tail of `firebreak_sync`, which made no `Task`.
-    let mut task = unsafe { Task::enter(pe) };
-    let abort = DataAbort::new(task.frame.esr);
-    if !is_emulated(abort) {
-        return not_emulated(&mut task);
+    let task = unsafe { Task::enter(pe) };
+    if !is_emulated(DataAbort::new(task.frame.esr)) {
+        return rare(pe);
     }
     let ipa = fault_ipa(&task);
-    match read(&mut task, ipa, abort.size().bytes()) {
-        Some(value) => {
-            task.frame.write_gpr(abort.register(), abort.extend(value));
-            task.frame.elr = task.frame.elr.wrapping_add(INSTRUCTION_BYTES);
-        }
-        None => hole(&mut task, ipa, false),
+    if inside(ipa, guest_map::GICD, guest_map::GICD_LEN).is_some() {
+        gicd_read(pe);
+    } else if inside(ipa, guest_map::UART, 0x1000).is_some() {
+        uart_read(pe);
+    } else if inside(ipa, guest_map::GICR, gicr_len(&task)).is_some() {
+        gicr_read(pe);
+    } else {
+        other_read(pe);
     }
 }
 
@@ -51,18 +53,153 @@ pub(crate) fn data_read(pe: &'static PeBlock) {
 #[inline(never)]
 pub(crate) fn data_write(pe: &'static PeBlock) {
     // SAFETY: the tail of `firebreak_sync`, which made no `Task`.
-    let mut task = unsafe { Task::enter(pe) };
-    let abort = DataAbort::new(task.frame.esr);
-    if !is_emulated(abort) {
-        return not_emulated(&mut task);
+    let task = unsafe { Task::enter(pe) };
+    if !is_emulated(DataAbort::new(task.frame.esr)) {
+        return rare(pe);
     }
     let ipa = fault_ipa(&task);
-    let value = task.frame.read_gpr(abort.register()) & abort.size().mask();
-    if write(&mut task, ipa, abort.size().bytes(), value) {
-        task.frame.elr = task.frame.elr.wrapping_add(INSTRUCTION_BYTES);
+    if inside(ipa, guest_map::GICR, gicr_len(&task)).is_some() {
+        gicr_write(pe);
+    } else if inside(ipa, guest_map::GICD, guest_map::GICD_LEN).is_some() {
+        gicd_write(pe);
+    } else {
+        other_write(pe);
+    }
+}
+
+/// Puts the value of a load where the instruction wants it, and goes on behind it.
+#[inline]
+fn give(task: &mut Task, value: u64) {
+    let abort = DataAbort::new(task.frame.esr);
+    task.frame.write_gpr(abort.register(), abort.extend(value));
+    skip(task);
+}
+
+#[inline]
+fn skip(task: &mut Task) {
+    task.frame.elr = task.frame.elr.wrapping_add(INSTRUCTION_BYTES);
+}
+
+/// Takes the value of a store.
+#[inline]
+fn stored(task: &Task) -> u64 {
+    let abort = DataAbort::new(task.frame.esr);
+    task.frame.read_gpr(abort.register()) & abort.size().mask()
+}
+
+#[inline]
+fn width(task: &Task) -> usize {
+    DataAbort::new(task.frame.esr).size().bytes() as usize
+}
+
+#[inline(never)]
+fn gicd_read(pe: &'static PeBlock) {
+    // SAFETY: the tail of `data_read`, which uses its own `Task` no more.
+    let mut task = unsafe { Task::enter(pe) };
+    let offset = fault_ipa(&task).get().wrapping_sub(guest_map::GICD.get()) as u32;
+    let width = width(&task);
+    let Some(vcpu) = &task.local.vcpu else { return };
+    let value = vcpu.vgic.gicd_read(&Lrs, offset, width);
+    give(&mut task, value);
+}
+
+#[inline(never)]
+fn gicr_read(pe: &'static PeBlock) {
+    // SAFETY: the tail of `data_read`, which uses its own `Task` no more.
+    let mut task = unsafe { Task::enter(pe) };
+    let offset = fault_ipa(&task).get().wrapping_sub(guest_map::GICR.get());
+    let target = (offset / guest_map::GICR_STRIDE) as u8;
+    let offset = (offset % guest_map::GICR_STRIDE) as u32;
+    let width = width(&task);
+    let Some(vcpu) = &task.local.vcpu else { return };
+    let value = vcpu.vgic.gicr_read(&Lrs, target, offset, width);
+    give(&mut task, value);
+}
+
+#[inline(never)]
+fn gicr_write(pe: &'static PeBlock) {
+    // SAFETY: the tail of `data_write`, which uses its own `Task` no more.
+    let mut task = unsafe { Task::enter(pe) };
+    let offset = fault_ipa(&task).get().wrapping_sub(guest_map::GICR.get());
+    let target = (offset / guest_map::GICR_STRIDE) as u8;
+    let offset = (offset % guest_map::GICR_STRIDE) as u32;
+    let (width, value) = (width(&task), stored(&task));
+    skip(&mut task);
+    let Some(vcpu) = &mut task.local.vcpu else { return };
+    let effects = vcpu.vgic.gicr_write(&mut Lrs, target, offset, width, value);
+    if !effects.is_none() {
+        rest(pe, effects);
+    }
+}
+
+#[inline(never)]
+fn gicd_write(pe: &'static PeBlock) {
+    // SAFETY: the tail of `data_write`, which uses its own `Task` no more.
+    let mut task = unsafe { Task::enter(pe) };
+    let offset = fault_ipa(&task).get().wrapping_sub(guest_map::GICD.get()) as u32;
+    let (width, value) = (width(&task), stored(&task));
+    skip(&mut task);
+    let Some(vcpu) = &mut task.local.vcpu else { return };
+    let effects = vcpu.vgic.gicd_write(&mut Lrs, offset, width, value);
+    if !effects.is_none() {
+        rest(pe, effects);
+    }
+}
+
+#[inline(never)]
+fn rest(pe: &'static PeBlock, effects: firebreak_vgic::Effects) {
+    // SAFETY: the tail of a write, which uses its own `Task` no more.
+    let mut task = unsafe { Task::enter(pe) };
+    virq::carry_out(&mut task, effects);
+}
+
+#[inline(never)]
+fn uart_read(pe: &'static PeBlock) {
+    // SAFETY: the tail of `data_read`, which uses its own `Task` no more.
+    let mut task = unsafe { Task::enter(pe) };
+    let ipa = fault_ipa(&task);
+    let width = width(&task) as u8;
+    let Some((partition, _)) = task.vcpu() else { return };
+    if !partition.config.console {
+        return hole(&mut task, ipa, false);
+    }
+    let Read { value, irq } = partition.devices.lock(&task.ctx).uart.read(ipa.page_offset(), width);
+    give(&mut task, value);
+    if irq.is_some() {
+        set_line(&mut task, guest_map::UART_INTID, irq);
+    }
+}
+
+#[inline(never)]
+fn other_read(pe: &'static PeBlock) {
+    // SAFETY: the tail of `data_read`, which uses its own `Task` no more.
+    let mut task = unsafe { Task::enter(pe) };
+    let ipa = fault_ipa(&task);
+    let width = width(&task) as u64;
+    match read_other(&mut task, ipa, width) {
+        Some(value) => give(&mut task, value),
+        None => hole(&mut task, ipa, false),
+    }
+}
+
+#[inline(never)]
+fn other_write(pe: &'static PeBlock) {
+    // SAFETY: the tail of `data_write`, which uses its own `Task` no more.
+    let mut task = unsafe { Task::enter(pe) };
+    let ipa = fault_ipa(&task);
+    let (width, value) = (width(&task) as u64, stored(&task));
+    if write_other(&mut task, ipa, width, value) {
+        skip(&mut task);
     } else {
         hole(&mut task, ipa, true);
     }
+}
+
+#[cold]
+#[inline(never)]
+fn rare(pe: &'static PeBlock) {
+    // SAFETY: the tail of `data_read` or `data_write`, which use their own `Task` no more.
+    not_emulated(&mut unsafe { Task::enter(pe) });
 }
 
 #[inline]
@@ -78,36 +215,6 @@ fn gicr_len(task: &Task) -> u64 {
     })
 }
 
-#[inline]
-fn read(task: &mut Task, ipa: Ipa, width: u64) -> Option<u64> {
-    if let Some(offset) = inside(ipa, guest_map::GICD, guest_map::GICD_LEN) {
-        let vcpu = task.local.vcpu.as_mut()?;
-        return Some(vcpu.vgic.gicd_read(&Lrs, offset as u32, width as usize));
-    }
-    if let Some(offset) = inside(ipa, guest_map::UART, 0x1000) {
-        return read_uart(task, offset, width);
-    }
-    if let Some(offset) = inside(ipa, guest_map::GICR, gicr_len(task)) {
-        let target = (offset / guest_map::GICR_STRIDE) as u8;
-        let vcpu = task.local.vcpu.as_mut()?;
-        let offset = offset % guest_map::GICR_STRIDE;
-        return Some(vcpu.vgic.gicr_read(&Lrs, target, offset as u32, width as usize));
-    }
-    read_other(task, ipa, width)
-}
-
-fn read_uart(task: &mut Task, offset: u64, width: u64) -> Option<u64> {
-    let (partition, _) = task.vcpu()?;
-    if !partition.config.console {
-        return None;
-    }
-    let Read { value, irq } =
-        partition.devices.lock(&task.ctx).uart.read(offset, width as u8);
-    set_line(task, guest_map::UART_INTID, irq);
-    Some(value)
-}
-
-#[inline(never)]
 fn read_other(task: &mut Task, ipa: Ipa, width: u64) -> Option<u64> {
     let (partition, _) = task.vcpu()?;
     if let Some(offset) = inside(ipa, guest_map::RTC, 0x1000) {
@@ -125,30 +232,6 @@ fn read_other(task: &mut Task, ipa: Ipa, width: u64) -> Option<u64> {
         .map(|_| ErasedFlash.read(width as u8))
 }
 
-#[inline]
-fn write(task: &mut Task, ipa: Ipa, width: u64, value: u64) -> bool {
-    if let Some(offset) = inside(ipa, guest_map::GICR, gicr_len(task)) {
-        let target = (offset / guest_map::GICR_STRIDE) as u8;
-        let offset = offset % guest_map::GICR_STRIDE;
-        let Some(vcpu) = &mut task.local.vcpu else { return false };
-        let effects = vcpu.vgic.gicr_write(&mut Lrs, target, offset as u32, width as usize, value);
-        if !effects.is_none() {
-            virq::carry_out(task, effects);
-        }
-        return true;
-    }
-    if let Some(offset) = inside(ipa, guest_map::GICD, guest_map::GICD_LEN) {
-        let Some(vcpu) = &mut task.local.vcpu else { return false };
-        let effects = vcpu.vgic.gicd_write(&mut Lrs, offset as u32, width as usize, value);
-        if !effects.is_none() {
-            virq::carry_out(task, effects);
-        }
-        return true;
-    }
-    write_other(task, ipa, width, value)
-}
-
-#[inline(never)]
 fn write_other(task: &mut Task, ipa: Ipa, width: u64, value: u64) -> bool {
     let Some((partition, _)) = task.vcpu() else { return false };
     let width = width as u8;

@@ -41,6 +41,8 @@ pub(crate) struct PeBlock {
     pub(crate) id: PeId,
     /// Affinity.
     pub(crate) mpidr: Mpidr,
+    // Before the queue: what every exit touches stays in reach of one load's offset.
+    local: UnsafeCell<PeLocal>,
     /// Errors that the SEI path took and task context has to work off.
     pub(crate) queue: Ring<PendingError, QUEUE_SLOTS>,
     /// SEIs that arrived on this PE.
@@ -50,7 +52,6 @@ pub(crate) struct PeBlock {
     resident: AtomicU32,
     /// A virtual SError that another PE wants for this PE's vCPU.
     requested_vserror: AtomicU32,
-    local: UnsafeCell<PeLocal>,
 }
 
 // SAFETY: `local` is reached through `Task::enter` alone, on the PE that owns the block and in

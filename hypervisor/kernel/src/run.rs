@@ -45,15 +45,16 @@ fn start_interrupts(task: &mut Task, system: &system::System) {
 /// Called by `vectors.S` alone, on the way to a guest.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn firebreak_resolve(pe: &'static PeBlock) {
-    // SAFETY: a path of task context, on the PE that owns the block.
-    let mut task = unsafe { Task::enter(pe) };
     loop {
+        // SAFETY: a path of task context, on the PE that owns the block; the interrupts below
+        // are handled when this `Task` is gone.
+        let mut task = unsafe { Task::enter(pe) };
         work(&mut task);
         if task.local.running {
             return;
         }
         cpu::idle(&pe.head);
-        while irq::handle_one(&mut task) {}
+        while irq::take_pending(pe) {}
     }
 }
 
