@@ -230,10 +230,10 @@ fn a_lost_consumer_elsewhere_is_done_reading_before_the_slot_is_used_again() {
                     unsafe { queue.release_claims(PeId(1)) };
                 })
             };
-            let other = consumer(&queue, 2, 1);
+            let theirs = consumer(&queue, 2, 1).join().unwrap();
             let taken_in = queue.publish(3, 1, 3).is_ok();
             crashed.join().unwrap();
-            let mut all = [other.join().unwrap(), drain(&queue)].concat();
+            let mut all = [theirs, drain(&queue)].concat();
             all.sort_unstable();
             assert_eq!(all, if taken_in { vec![1, 2, 3] } else { vec![1, 2] });
         });
@@ -257,9 +257,10 @@ fn the_crash_path_may_look_while_others_consume_and_produce() {
                 });
             })
         };
+        let theirs = other.join().unwrap();
         let taken_in = queue.publish(3, 1, 3).is_ok();
         peeker.join().unwrap();
-        let all = [other.join().unwrap(), drain(&queue)].concat();
+        let all = [theirs, drain(&queue)].concat();
         assert_eq!(all, if taken_in { vec![1, 2, 3] } else { vec![1, 2] });
     });
 }
@@ -280,14 +281,21 @@ fn a_fatal_record_does_not_overtake_those_that_are_just_being_published() {
 
 #[test]
 fn the_emergency_slot_is_used_again_only_when_its_reader_is_done() {
-    explore(2, || {
+    explore(3, || {
         let queue = Arc::new(Queue::new());
         assert!((1..=3).all(|n| queue.publish_fatal(n, 1, n).is_ok()));
-        let other = consumer(&queue, 1, 3);
-        let taken_in: Vec<u64> = (4..=6)
-            .filter(|n| queue.publish_fatal(*n, 1, *n).is_ok())
-            .collect();
-        let all = [other.join().unwrap(), drain(&queue)].concat();
-        assert_eq!(all, [vec![1, 2, 3], taken_in].concat());
+        assert!((1..=2).all(|n| queue.take(OWNER).is_some_and(|entry| entry.value == n)));
+        assert!((4..=5).all(|n| queue.publish(n, 1, n).is_ok()));
+        // The ring is full, and the emergency slot is next.
+        let producer = {
+            let queue = Arc::clone(&queue);
+            thread::spawn(move || queue.publish_fatal(6, 1, 6).is_ok())
+        };
+        assert_eq!(queue.take(PeId(1)).map(|entry| entry.value), Some(3));
+        let taken_in = producer.join().unwrap();
+        assert_eq!(
+            drain(&queue),
+            if taken_in { vec![4, 5, 6] } else { vec![4, 5] }
+        );
     });
 }
