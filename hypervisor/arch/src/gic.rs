@@ -281,7 +281,9 @@ pub fn list_register_count() -> usize {
 macro_rules! list_registers {
     ($($index:literal $name:literal)*) => {
         /// Reads ICH_LR<n>_EL2; a number that does not exist reads as 0.
-        #[inline]
+        ///
+        /// Out of line, like the write: sixteen cases are too much to repeat at each use.
+        #[inline(never)]
         pub fn read_list_register(index: usize) -> u64 {
             let value: u64;
             match index {
@@ -300,7 +302,7 @@ macro_rules! list_registers {
         }
 
         /// Writes ICH_LR<n>_EL2; a number that does not exist is ignored.
-        #[inline]
+        #[inline(never)]
         pub fn write_list_register(index: usize, value: u64) {
             match index {
                 $($index => {
