@@ -103,7 +103,7 @@ impl From<TreeFault> for DtError<'_> {
 }
 
 /// The last names on the way to a node, for messages.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub struct NodePath<'a> {
     names: [&'a [u8]; 3],
     /// Depth of the node; the root is 0.
@@ -162,6 +162,12 @@ fn print(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
         f.write_str("...")
     } else {
         Ok(())
+    }
+}
+
+impl fmt::Debug for NodePath<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "NodePath({self})")
     }
 }
 
