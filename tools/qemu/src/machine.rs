@@ -94,6 +94,7 @@ pub type Tap = Box<dyn FnMut(&Item) + Send>;
 pub struct Machine {
     image: PathBuf,
     firmware: Option<PathBuf>,
+    machine: Option<String>,
     cpu: String,
     smp: u32,
     memory_mib: u32,
@@ -110,6 +111,7 @@ impl Machine {
         Self {
             image: image.into(),
             firmware: None,
+            machine: None,
             cpu: "neoverse-n1".to_owned(),
             smp: 4,
             memory_mib: 1024,
@@ -125,6 +127,13 @@ impl Machine {
     #[must_use]
     pub fn firmware(mut self, firmware: impl Into<PathBuf>) -> Self {
         self.firmware = Some(firmware.into());
+        self
+    }
+
+    /// Replaces what stands behind `-M`: another machine than the one that is meant.
+    #[must_use]
+    pub fn machine(mut self, machine: &str) -> Self {
+        self.machine = Some(machine.to_owned());
         self
     }
 
@@ -192,6 +201,7 @@ impl Machine {
         } else {
             ""
         };
+        let machine = format!("virt,{secure}virtualization=on,gic-version=3");
         let clock = if self.icount {
             ",cntfrq=1000000000"
         } else {
@@ -199,7 +209,7 @@ impl Machine {
         };
         let mut args: Vec<OsString> = [
             "-M".to_owned(),
-            format!("virt,{secure}virtualization=on,gic-version=3"),
+            self.machine.clone().unwrap_or(machine),
             "-cpu".to_owned(),
             format!("{}{clock}", self.cpu),
             "-smp".to_owned(),

@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the cases share: images made once, machines described in a word, and waits in a line.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use firebreak_image::Options;
+use firebreak_qemu::{Event, Machine, Mark, Raise, Record, Running};
+use libtest_mimic::{Failed, Trial};
+
+/// What a case returns.
+pub(crate) type Outcome = Result<(), Failed>;
+
+/// How long a case waits for one thing, in seconds of an idle host.
+const PATIENCE_S: u64 = 90;
+
+/// Makes a trial.
+pub(crate) fn trial(
+    name: impl Into<String>,
+    run: impl FnOnce() -> Outcome + Send + 'static,
+) -> Trial {
+    Trial::test(name, run)
+}
+
+/// Makes a failure out of anything that can be shown.
+pub(crate) fn failed(error: impl std::fmt::Display) -> Failed {
+    Failed::from(error.to_string())
+}
+
+fn workspace() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors().nth(2).unwrap_or(here).to_path_buf()
+}
+
+/// Returns where `cargo xtask build` put everything.
+pub(crate) fn out() -> PathBuf {
+    workspace().join("target/firebreak")
+}
+
+/// Returns the image of a system, `tests/qemu/systems/<name>.toml` (or the demo's), and makes it
+/// the first time.
+pub(crate) fn image(system: &str) -> Result<PathBuf, Failed> {
+    static MADE: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
+    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(path) = made.get(system) {
+        return Ok(path.clone());
+    }
+    let file = match system {
+        "demo" => workspace().join("guest-images/demo/firebreak.toml"),
+        _ => workspace()
+            .join("tests/qemu/systems")
+            .join(format!("{system}.toml")),
+    };
+    let options = Options {
+        payloads: Some(out()),
+        hypervisor: Some(out().join("hypervisor.bin")),
+    };
+    let built = firebreak_image::build(&file, &options)
+        .map_err(|error| Failed::from(format!("{error:?}")))?;
+    let dir = out().join("systems");
+    fs::create_dir_all(&dir).map_err(failed)?;
+    let path = dir.join(format!("{system}.img"));
+    fs::write(&path, built.bytes).map_err(failed)?;
+    made.insert(system.to_owned(), path.clone());
+    Ok(path)
+}
+
+/// Describes a machine without firmware.
+pub(crate) fn bare(system: &str) -> Result<Machine, Failed> {
+    Ok(Machine::new(image(system)?))
+}
+
+/// Describes a machine with the reference firmware.
+pub(crate) fn with_firmware(system: &str) -> Result<Machine, Failed> {
+    Ok(bare(system)?.firmware(out().join("firmware.bin")))
+}
+
+/// A machine in a case.
+pub(crate) struct Case {
+    /// The machine.
+    pub(crate) machine: Running,
+    mark: Mark,
+}
+
+impl Case {
+    /// Starts a machine.
+    pub(crate) fn start(machine: Machine) -> Result<Self, Failed> {
+        Ok(Self {
+            machine: machine.start().map_err(failed)?,
+            mark: Mark::START,
+        })
+    }
+
+    /// From here on only what comes next counts.
+    pub(crate) fn forget(&mut self) {
+        self.mark = self.machine.mark();
+    }
+
+    /// Returns all that counts.
+    pub(crate) fn records(&self) -> Vec<Record> {
+        self.machine.since(self.mark)
+    }
+
+    fn patience() -> Duration {
+        firebreak_qemu::deadline(PATIENCE_S)
+    }
+
+    /// Waits for a record.
+    pub(crate) fn wait(
+        &self,
+        what: &str,
+        wanted: impl FnMut(&Record) -> bool,
+    ) -> Result<Record, Failed> {
+        self.machine
+            .wait_for(what, self.mark, Self::patience(), wanted)
+            .map_err(failed)
+    }
+
+    /// Waits for an event that fits.
+    pub(crate) fn event(
+        &self,
+        name: &str,
+        mut fits: impl FnMut(&Event) -> bool,
+    ) -> Result<Event, Failed> {
+        let what = format!("a fitting event `{name}`");
+        let record = self.wait(&what, |record| record.event(name).is_some_and(&mut fits))?;
+        record.event(name).cloned().ok_or_else(|| failed(what))
+    }
+
+    /// Waits for a partition's event of that name.
+    pub(crate) fn event_of(&self, name: &str, partition: &str) -> Result<Event, Failed> {
+        self.event(name, |event| event.text("name") == Some(partition))
+    }
+
+    /// Waits for a line of a partition that starts so.
+    pub(crate) fn line(&self, partition: &str, start: &str) -> Result<String, Failed> {
+        self.lines(partition, start, 1)
+            .map(|mut lines| lines.pop().unwrap_or_default())
+    }
+
+    /// Waits for so many lines of a partition that start so, and returns them.
+    pub(crate) fn lines(
+        &self,
+        partition: &str,
+        start: &str,
+        count: usize,
+    ) -> Result<Vec<String>, Failed> {
+        let what = format!("{count} lines `{start}...` of {partition}");
+        let found = self
+            .machine
+            .wait_until(&what, self.mark, Self::patience(), |records| {
+                let lines: Vec<String> = records
+                    .iter()
+                    .filter_map(|record| record.line(partition))
+                    .filter(|line| line.starts_with(start))
+                    .map(str::to_owned)
+                    .collect();
+                (lines.len() >= count).then_some(lines)
+            });
+        found.map_err(failed)
+    }
+
+    /// Waits for a line of the hypervisor, or noise, that contains `part`.
+    pub(crate) fn plain(&self, part: &str) -> Result<String, Failed> {
+        let what = format!("a line of the hypervisor with `{part}`");
+        let record = self.wait(&what, |record| match record {
+            Record::Plain(text) => text.contains(part),
+            _ => false,
+        })?;
+        Ok(record.to_string())
+    }
+
+    /// Waits for the firmware to say something of an error.
+    pub(crate) fn firmware(&self, verb: &str, id: u64) -> Outcome {
+        let what = format!("`fw: {verb} id={id}`");
+        self.wait(&what, |record| {
+            record
+                .firmware(verb)
+                .is_some_and(|line| line.num("id") == Some(id))
+        })
+        .map(drop)
+    }
+
+    /// Raises an error, and waits until the firmware has done so.
+    pub(crate) fn raise(&mut self, raise: &Raise) -> Outcome {
+        self.machine.send_raise(raise).map_err(failed)?;
+        self.firmware("raised", raise.id)
+    }
+
+    /// Holds that there was no event of that name, of anybody.
+    pub(crate) fn never(&self, name: &str) -> Outcome {
+        match self.records().iter().find_map(|record| record.event(name)) {
+            None => Ok(()),
+            Some(event) => Err(failed(self.machine.explain(
+                &format!("no event `{name}`"),
+                &format!("there was {}", event.value()),
+            ))),
+        }
+    }
+
+    /// Holds something that is seen in what was said so far.
+    pub(crate) fn hold(&self, holds: bool, what: &str) -> Outcome {
+        if holds {
+            Ok(())
+        } else {
+            Err(failed(self.machine.explain(what, "it is not so")))
+        }
+    }
+
+    /// Waits until the hypervisor runs, and returns the partitions' numbers, PEs and memory.
+    pub(crate) fn partitions(&self, count: usize) -> Result<Vec<Event>, Failed> {
+        let what = format!("{count} partitions");
+        let found = self
+            .machine
+            .wait_until(&what, self.mark, Self::patience(), |records| {
+                let events: Vec<Event> = records
+                    .iter()
+                    .filter_map(|record| record.event("partition"))
+                    .cloned()
+                    .collect();
+                (events.len() >= count).then_some(events)
+            });
+        found.map_err(failed)
+    }
+
+    /// Returns where in the machine's memory a partition's address is.
+    pub(crate) fn pa_of(&self, partition: &str, ipa: u64) -> Result<u64, Failed> {
+        let event = self.event_of("partition", partition)?;
+        let hex = |piece: &serde_json::Value, key: &str| {
+            u64::from_str_radix(piece.get(key)?.as_str()?.strip_prefix("0x")?, 16).ok()
+        };
+        let pieces = event.value().get("ram").and_then(|ram| ram.as_array());
+        pieces
+            .into_iter()
+            .flatten()
+            .find_map(|piece| {
+                let (start, len) = (hex(piece, "ipa")?, hex(piece, "len")?);
+                let offset = ipa.checked_sub(start).filter(|offset| *offset < len)?;
+                Some(hex(piece, "pa")? + offset)
+            })
+            .ok_or_else(|| failed(format!("{partition} has no memory at {ipa:#x}")))
+    }
+}
+
+/// Returns the number behind `key=` in a guest's line.
+pub(crate) fn field(line: &str, key: &str) -> Option<u64> {
+    let value = line
+        .split_whitespace()
+        .find_map(|word| word.strip_prefix(key)?.strip_prefix('='))?;
+    match value.strip_prefix("0x") {
+        Some(hex) => u64::from_str_radix(hex, 16).ok(),
+        None => value.parse().ok(),
+    }
+}

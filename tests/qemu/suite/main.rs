@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Boots the whole system in QEMU, one machine for each case.
+//!
+//! An outcome is decided by what firmware, hypervisor and guests say, decoded; never by sleeping
+//! or by how long something took. Deadlines are generous, and only say that it is over.
+//! Run it with `cargo xtask test qemu`, which builds what is booted here.
+#![forbid(unsafe_code)]
+
+mod boot;
+mod demo;
+mod errors;
+mod guests;
+mod harness;
+mod refusals;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Trial};
+
+/// Machines that run side by side; each keeps up to four host threads busy.
+const MACHINES_AT_ONCE: usize = 2;
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(MACHINES_AT_ONCE);
+    let mut trials: Vec<Trial> = Vec::new();
+    boot::add(&mut trials);
+    refusals::add(&mut trials);
+    guests::add(&mut trials);
+    errors::add(&mut trials);
+    demo::add(&mut trials);
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
