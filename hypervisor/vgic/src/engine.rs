@@ -72,7 +72,7 @@ impl VcpuGic<'_> {
         (free >> slot & 1 == 0 && self.intid_in(slot) == intid).then_some(slot)
     }
 
-    /// Takes posted work; returns the vCPUs to kick.
+    /// Takes posted work, ended interrupts, and what waits; returns the vCPUs to kick.
     pub(crate) fn drain<B: LrBank>(&mut self, bank: &mut B) -> u8 {
         let own = 1 << (self.index & 7);
         let mut kick = self.reap(bank);
@@ -89,9 +89,10 @@ impl VcpuGic<'_> {
                     kick |= self.flush(bank, index);
                 }
             }
-            if self.overflow {
-                kick |= self.refill(bank);
-            }
+        }
+        // Behind the requests: what waits is not to be taken for older than they are.
+        if self.overflow {
+            kick |= self.refill(bank);
         }
         self.update_control(bank);
         let rest = if self.me.attention.load(Ordering::Relaxed) == 0 {
@@ -161,7 +162,7 @@ impl VcpuGic<'_> {
         let mask = bit(intid);
         let hw = word.hw.load(Ordering::Relaxed) & mask != 0;
         let level = !hw && word.edge.load(Ordering::Relaxed) & mask == 0;
-        let latched = word.pending.fetch_and(!mask, Ordering::AcqRel) & mask != 0;
+        let latched = self.take_latch(intid);
         let line = level && word.line.load(Ordering::Acquire) & mask != 0;
         if !latched && !line {
             return;
@@ -176,6 +177,28 @@ impl VcpuGic<'_> {
         self.set_latched(slot, level && latched);
         self.set_slot(slot, intid);
         bank.set_lr(slot, lr.0);
+    }
+
+    /// Takes a latch for a list register; returns whether there was one.
+    ///
+    /// Who clears pending on another PE clears the latch first and asks for the list register then,
+    /// so a latch that stands while such a request waits is younger than the request, which must
+    /// not hit it. (Where the request comes in right now, the interrupt is delivered once more,
+    /// which a guest that clears it while it is being delivered has to expect; none is lost.) The
+    /// latch of a private hardware interrupt is left to the request, and set only after a drain.
+    fn take_latch(&self, intid: u32) -> bool {
+        let index = (intid >> 5) as usize;
+        let mask = bit(intid);
+        let word = self.word(index);
+        let taken = word.pending.fetch_and(!mask, Ordering::AcqRel) & mask != 0;
+        if index == 0 && word.hw.load(Ordering::Relaxed) & mask != 0 {
+            return taken;
+        }
+        let requests = dist::at(&self.me.clear_pending, index);
+        if taken && requests.load(Ordering::Acquire) & mask != 0 {
+            requests.fetch_and(!mask, Ordering::AcqRel);
+        }
+        taken
     }
 
     fn set_slot(&mut self, slot: usize, intid: u32) {
@@ -214,12 +237,12 @@ impl VcpuGic<'_> {
         let mask = bit(intid);
         let edge = word.edge.load(Ordering::Relaxed) & mask != 0;
         if edge && (!lr.is_active() || lr.has_rank(word.rank(intid))) {
-            if word.pending.fetch_and(!mask, Ordering::AcqRel) & mask != 0 {
+            if self.take_latch(intid) {
                 bank.set_lr(slot, lr.with(ListRegister::PENDING).0);
             }
         } else if lr.is_active() {
             bank.set_lr(slot, lr.with(ListRegister::EOI).0);
-        } else if word.pending.fetch_and(!mask, Ordering::AcqRel) & mask != 0 {
+        } else if self.take_latch(intid) {
             self.set_latched(slot, true);
         }
     }

@@ -143,12 +143,7 @@ impl<'d> VcpuGic<'d> {
     /// Handles the maintenance interrupt: ended level-sensitive interrupts are looked at again,
     /// waiting ones move up.
     pub fn maintenance<B: LrBank>(&mut self, bank: &mut B) -> Effects {
-        let mut kick = self.reap(bank);
-        if self.overflow {
-            kick |= self.refill(bank);
-        }
-        self.update_control(bank);
-        self.settle(bank, kick)
+        Effects::kicks(self.drain(bank))
     }
 
     /// Carries out a guest's trapped `ICC_DIR_EL1` write (see [`HcrControl::trap_dir`]).
@@ -173,7 +168,7 @@ impl<'d> VcpuGic<'d> {
     ///
     /// Active interrupts stay active, as the distributor keeps them when a PE powers down.
     pub fn park<B: LrBank>(&mut self, bank: &mut B) -> Effects {
-        let mut kick = self.reap(bank);
+        let mut kick = self.drain(bank);
         for slot in self.occupied(bank) {
             let lr = ListRegister(bank.lr(slot));
             if lr.is_active() {
@@ -202,10 +197,9 @@ impl<'d> VcpuGic<'d> {
                     .fold(0, |kept, intid| kept | bit(intid));
             }
         }
-        let kick = self.refill(bank);
         bank.set_hcr(self.hcr);
-        let posted = kick | self.drain(bank);
-        self.settle(bank, posted)
+        self.overflow = true;
+        Effects::kicks(self.drain(bank))
     }
 
     /// Empties the list registers and forgets everything, physical active states included.

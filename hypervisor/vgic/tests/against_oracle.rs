@@ -299,7 +299,15 @@ impl Pair {
             None => self.machine.gicd(by, bits.offset(word), 4, value.into()),
         }
         self.oracle.write(target.unwrap_or(by), bits, word, value);
-        if matches!(bits, Bits::ClearActive | Bits::SetActive | Bits::SetPending) {
+        let hw = HW_INTIDS
+            .iter()
+            .any(|hw| hw.0 >> 5 == word && value >> (hw.0 & 31) & 1 == 1);
+        let racy = match bits {
+            Bits::ClearActive | Bits::SetActive | Bits::SetPending => true,
+            Bits::ClearPending => hw,
+            _ => false,
+        };
+        if racy {
             // Where the other vCPU acknowledges in between, either order is right: have none.
             self.run(&Op::Kicks);
         }
