@@ -1,0 +1,511 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Partitions as a devicetree describes them, and as none may describe them.
+
+mod support;
+
+use firebreak_abi::{Mpidr, Pa, PaRange};
+use firebreak_guestdt::FdtWriter;
+use firebreak_manifest::{Policy, RestartPolicy, read_config};
+use firebreak_triage::{Iss, Reaction};
+use support::Blob;
+
+const BASE: Pa = Pa::new(0x4020_0000);
+
+/// A partition with everything that must be there. `add` may add to it.
+fn partition(chosen: &mut FdtWriter<'_>, name: &str, add: impl FnOnce(&mut FdtWriter<'_>)) {
+    chosen.node(name, |node| {
+        node.prop_str("compatible", "firebreak,domain");
+        node.prop_u32("#address-cells", 2);
+        node.prop_u32("#size-cells", 2);
+        node.prop_u32("cpus", 1);
+        node.prop_u64("memory", 0x4000);
+        add(node);
+        module(node, "kernel", &[0x1_0000, 0x1000]);
+    });
+}
+
+fn module(node: &mut FdtWriter<'_>, kind: &str, reg: &[u64]) {
+    node.node(kind, |module| {
+        let what = format!("multiboot,{kind}");
+        module.prop_str_list("compatible", &[&what, "multiboot,module"]);
+        module.prop_u64_list("reg", reg);
+    });
+}
+
+fn config(inside: impl FnOnce(&mut FdtWriter<'_>)) -> Blob {
+    Blob::tree(|root| root.node("chosen", inside))
+}
+
+#[test]
+fn every_property_finds_its_field() {
+    let blob = config(|chosen| {
+        chosen.node("linux", |node| {
+            node.prop_str_list("compatible", &["firebreak,domain", "xen,domain"]);
+            node.prop_u32("#address-cells", 2);
+            node.prop_u32("#size-cells", 2);
+            node.prop_u32("cpus", 2);
+            node.prop_u64("memory", 0x4_0000);
+            node.prop_empty("vpl011");
+            node.prop_u64_list("firebreak,mpidr", &[1, 0x100]);
+            node.prop_empty("firebreak,image-relative");
+            node.prop_u32("firebreak,ras-visible", 0);
+            node.prop_u32("firebreak,watchdog", 0);
+            node.prop_u32("firebreak,restart-on-reset", 0);
+            node.prop_u32("firebreak,restart-on-silence", 0);
+            node.prop_u32("firebreak,restart-on-kill", 1);
+            node.prop_u32("firebreak,restart-limit", 7);
+            node.prop_u32("firebreak,corrected-limit", 3);
+            node.prop_str("firebreak,on-corrected", "inject:0x1811");
+            node.prop_str("firebreak,on-ueo", "inject:0x811");
+            node.prop_str("firebreak,on-uer", "retire:0xc11");
+            node.prop_str("firebreak,on-ueu", "restart");
+            node.prop_str("firebreak,on-impdef", "inject:0x1000000");
+            node.prop_str("firebreak,on-uncategorized", "log");
+            node.node("kernel", |module| {
+                module.prop_str_list("compatible", &["multiboot,kernel", "multiboot,module"]);
+                module.prop_u64_list("reg", &[0x1_0000, 0x2000]);
+                module.prop_str("bootargs", "console=ttyAMA0 panic=1");
+            });
+            module(node, "ramdisk", &[0x2_0000, 0x3000]);
+        });
+    });
+    let config = read_config(blob.bytes(), BASE).unwrap();
+    let [linux] = config.partitions.as_slice() else {
+        panic!("{config:?}")
+    };
+    assert_eq!((linux.name.as_str(), linux.vcpus), ("linux", 2));
+    assert_eq!(linux.pes, [1, 0x100].map(Mpidr::from_raw));
+    assert_eq!(linux.memory_bytes, 256 << 20);
+    assert_eq!(linux.kernel, PaRange::new(0x4021_0000, 0x2000));
+    assert_eq!(linux.ramdisk, Some(PaRange::new(0x4022_0000, 0x3000)));
+    assert_eq!(linux.bootargs, "console=ttyAMA0 panic=1");
+    assert_eq!(
+        (linux.console, linux.ras_visible, linux.watchdog),
+        (true, false, false)
+    );
+    let restart = RestartPolicy {
+        limit: 7,
+        on_reset: false,
+        on_silence: false,
+        on_kill: true,
+    };
+    assert_eq!(linux.restart, restart);
+    let policy = Policy {
+        corrected: Reaction::Inject(Some(Iss::CE)),
+        ueo: Reaction::Inject(Some(Iss::UEO)),
+        uer: Reaction::Retire(Some(Iss::UER)),
+        ueu: Reaction::Restart,
+        impdef: Reaction::Inject(Some(Iss::IMPDEF)),
+        uncategorized: Reaction::Log,
+        corrected_limit: 3,
+    };
+    assert_eq!(linux.policy, policy);
+}
+
+#[test]
+fn a_plain_dom0less_domain_gets_the_defaults_and_absolute_addresses() {
+    let blob = config(|chosen| {
+        chosen.prop_str("stdout-path", "/uart");
+        chosen.prop_str("bootargs", "of the board");
+        chosen.node("framebuffer@0", |node| {
+            node.prop_str("compatible", "simple-framebuffer")
+        });
+        chosen.node("domU1", |_| ());
+        chosen.node("dom-u1", |node| {
+            node.prop_str("compatible", "xen,domain");
+            node.prop_u32("#address-cells", 1);
+            node.prop_u32("#size-cells", 1);
+            node.prop_u64("memory", 0x2_0000);
+            node.prop_u32("cpus", 1);
+            node.node("module@48000000", |module| {
+                module.prop_str_list("compatible", &["multiboot,kernel", "multiboot,module"]);
+                module.prop_cells("reg", &[0x4800_0000, 0x10_0000]);
+            });
+        });
+    });
+    let config = read_config(blob.bytes(), BASE).unwrap();
+    let [domain] = config.partitions.as_slice() else {
+        panic!("{config:?}")
+    };
+    assert_eq!(domain.kernel, PaRange::new(0x4800_0000, 0x10_0000));
+    assert_eq!(
+        (domain.console, domain.ras_visible, domain.watchdog),
+        (false, true, true)
+    );
+    assert_eq!(
+        (domain.restart, domain.policy),
+        (RestartPolicy::default(), Policy::default())
+    );
+    assert!(domain.pes.is_empty() && domain.ramdisk.is_none() && domain.bootargs.is_empty());
+}
+
+#[test]
+fn a_guest_that_does_not_see_ras_is_told_of_a_lost_page_as_it_can_understand() {
+    let blob = config(|chosen| {
+        partition(chosen, "a", |node| {
+            node.prop_u32("firebreak,ras-visible", 0)
+        });
+    });
+    let config = read_config(blob.bytes(), BASE).unwrap();
+    assert_eq!(
+        config.partitions[0].policy.uer,
+        Reaction::Retire(Some(Iss::IMPDEF))
+    );
+}
+
+#[test]
+fn a_tree_without_partitions_is_no_error() {
+    assert!(
+        read_config(Blob::tree(|_| ()).bytes(), BASE)
+            .unwrap()
+            .partitions
+            .is_empty()
+    );
+}
+
+/// Adds something wrong to an otherwise complete partition `a`.
+type Mistake = fn(&mut FdtWriter<'_>);
+
+#[test]
+fn a_mistake_in_a_partitions_properties_is_told_with_node_and_property() {
+    let mistakes: [(&str, Mistake); 24] = [
+        (
+            "nr_spis: is not understood; remove it, nothing is ignored in a partition",
+            |node| {
+                node.prop_u32("nr_spis", 8);
+            },
+        ),
+        (
+            "firebreak,on-uoe: is not understood; remove it, nothing is ignored in a partition",
+            |node| {
+                node.prop_str("firebreak,on-uoe", "log");
+            },
+        ),
+        (
+            "firebreak,on-: is not understood; remove it, nothing is ignored in a partition",
+            |node| {
+                node.prop_str("firebreak,on-", "log");
+            },
+        ),
+        ("cpus: is there twice; remove one", |node| {
+            node.prop_u32("cpus", 1)
+        }),
+        ("memory: is there twice; remove one", |node| {
+            node.prop_u64("memory", 1)
+        }),
+        (
+            "firebreak,mpidr: has the wrong form; give two cells for each vCPU: the PE's affinity",
+            |node| {
+                node.prop_cells("firebreak,mpidr", &[0, 1, 2]);
+            },
+        ),
+        (
+            "firebreak,mpidr: has the wrong form; give two cells for each vCPU: the PE's affinity",
+            |node| {
+                node.prop_bytes("firebreak,mpidr", &[0; 7]);
+            },
+        ),
+        (
+            "firebreak,mpidr: has bits outside of MPIDR_EL1's affinity; clear them",
+            |node| {
+                node.prop_u64("firebreak,mpidr", 0x8000_0000);
+            },
+        ),
+        (
+            "firebreak,mpidr: names a PE twice; each vCPU needs one of its own",
+            |node| {
+                node.prop_u64_list("firebreak,mpidr", &[1, 1]);
+            },
+        ),
+        (
+            "firebreak,mpidr: too many PEs; at most 8 are supported",
+            |node| {
+                node.prop_u64_list("firebreak,mpidr", &[0, 1, 2, 3, 4, 5, 6, 7, 8]);
+            },
+        ),
+        (
+            "firebreak,mpidr: names not as many PEs as there are vCPUs; \
+             each vCPU needs one of its own",
+            |node| node.prop_u64_list("firebreak,mpidr", &[1, 2]),
+        ),
+        (
+            "firebreak,mpidr: names not as many PEs as there are vCPUs; \
+             each vCPU needs one of its own",
+            |node| node.prop_empty("firebreak,mpidr"),
+        ),
+        (
+            "firebreak,ras-visible: has the wrong form; give one cell, 0 or 1",
+            |node| {
+                node.prop_u32("firebreak,ras-visible", 2);
+            },
+        ),
+        (
+            "firebreak,watchdog: has the wrong form; give one cell, 0 or 1",
+            |node| {
+                node.prop_empty("firebreak,watchdog");
+            },
+        ),
+        (
+            "firebreak,restart-limit: has the wrong form; give one cell, 0 to 1000",
+            |node| {
+                node.prop_u32("firebreak,restart-limit", 1001);
+            },
+        ),
+        (
+            "firebreak,corrected-limit: has the wrong form; give one cell, 0 to 65535",
+            |node| {
+                node.prop_u32("firebreak,corrected-limit", 65_536);
+            },
+        ),
+        (
+            "firebreak,on-uer: has the wrong form; give a policy word",
+            |node| {
+                node.prop_bytes("firebreak,on-uer", b"log");
+            },
+        ),
+        (
+            "firebreak,on-uer: has the wrong form; give a policy word",
+            |node| {
+                node.prop_str_list("firebreak,on-uer", &["kill", "kill"]);
+            },
+        ),
+        (
+            "firebreak,on-uer: unknown reaction: write log, inject, inject:0x<syndrome>, retire, \
+             retire:0x<syndrome>, kill or restart",
+            |node| node.prop_str("firebreak,on-uer", "panic"),
+        ),
+        (
+            "firebreak,on-ueo: a syndrome has 25 bits: write at most 0x1ffffff",
+            |node| node.prop_str("firebreak,on-ueo", "inject:0x2000000"),
+        ),
+        (
+            "firebreak,on-ueu: this error destroys what the guest was doing: \
+             write kill or restart instead",
+            |node| node.prop_str("firebreak,on-ueu", "log"),
+        ),
+        (
+            "#size-cells: has the wrong form; give one cell, 1 or 2",
+            |node| {
+                node.prop_u32("#size-cells", 0);
+            },
+        ),
+        (
+            "passthrough: is not understood; remove it, nothing is ignored in a partition",
+            |node| {
+                node.prop_empty("passthrough");
+            },
+        ),
+        (
+            "xen,static-mem: is not understood; remove it, nothing is ignored in a partition",
+            |node| {
+                node.prop_u64_list("xen,static-mem", &[0x3000_0000, 0x1000]);
+            },
+        ),
+    ];
+    for (words, mistake) in mistakes {
+        let blob = config(|chosen| partition(chosen, "a", mistake));
+        let error = read_config(blob.bytes(), BASE).unwrap_err().to_string();
+        assert_eq!(error, format!("/chosen/a: {words}"));
+    }
+}
+
+#[test]
+fn a_mistake_in_the_shape_of_a_partition_is_told_with_its_node() {
+    let whole = |chosen: &mut FdtWriter<'_>, leave_out: &str, add: Mistake| {
+        chosen.node("a", |node| {
+            node.prop_str("compatible", "firebreak,domain");
+            node.prop_u32("#address-cells", 2);
+            node.prop_u32("#size-cells", 2);
+            if leave_out != "cpus" {
+                node.prop_u32("cpus", 1);
+            }
+            if leave_out != "memory" {
+                node.prop_u64("memory", 0x4000);
+            }
+            add(node);
+            if leave_out != "kernel" {
+                module(node, "kernel", &[0x1_0000, 0x1000]);
+            }
+        });
+    };
+    let mistakes: [(&str, &str, Mistake); 18] = [
+        (
+            "/chosen/a: cpus: is missing; say how many vCPUs",
+            "cpus",
+            |_| (),
+        ),
+        (
+            "/chosen/a: cpus: has the wrong form; give one cell, 1 to 8 vCPUs",
+            "cpus",
+            |node| {
+                node.prop_u32("cpus", 9);
+            },
+        ),
+        (
+            "/chosen/a: cpus: has the wrong form; give one cell, 1 to 8 vCPUs",
+            "cpus",
+            |node| {
+                node.prop_u32("cpus", 0x101);
+            },
+        ),
+        (
+            "/chosen/a: memory: is missing; say how many KiB of RAM",
+            "memory",
+            |_| (),
+        ),
+        (
+            "/chosen/a: memory: has the wrong form; give KiB as two cells",
+            "memory",
+            |node| {
+                node.prop_u32("memory", 0x4000);
+            },
+        ),
+        (
+            "/chosen/a: memory: has the wrong form; \
+             give a number of KiB that is neither 0 nor beyond 64 bits",
+            "memory",
+            |node| node.prop_u64("memory", u64::MAX),
+        ),
+        (
+            "/chosen/a: has no kernel; add a module \"multiboot,kernel\"",
+            "kernel",
+            |_| (),
+        ),
+        (
+            "/chosen/a/kernel: is a second kernel; remove one",
+            "",
+            |node| {
+                module(node, "kernel", &[0, 1]);
+            },
+        ),
+        (
+            "/chosen/a/ramdisk: is a second ramdisk; remove one",
+            "",
+            |node| {
+                module(node, "ramdisk", &[0, 1]);
+                module(node, "ramdisk", &[0, 1]);
+            },
+        ),
+        (
+            "/chosen/a/device-tree: compatible: is no module that is supported; \
+             use \"multiboot,kernel\" or \"multiboot,ramdisk\"",
+            "",
+            |node| module(node, "device-tree", &[0, 1]),
+        ),
+        (
+            "/chosen/a/x: compatible: is missing; \
+             say \"multiboot,kernel\" or \"multiboot,ramdisk\"",
+            "",
+            |node| node.node("x", |_| ()),
+        ),
+        (
+            "/chosen/a/kernel: reg: is missing; say where the module stands",
+            "kernel",
+            |node| {
+                node.node("kernel", |module| {
+                    module.prop_str("compatible", "multiboot,kernel")
+                });
+            },
+        ),
+        (
+            "/chosen/a/kernel: reg: has the wrong form; \
+             give one address and length, by the partition's cell counts",
+            "kernel",
+            |node| module(node, "kernel", &[0, 1, 2, 3]),
+        ),
+        (
+            "/chosen/a/kernel: reg: has length 0; give the module's length",
+            "kernel",
+            |node| {
+                module(node, "kernel", &[0x1000, 0]);
+            },
+        ),
+        (
+            "/chosen/a/kernel: reg: ends behind the address space; correct it",
+            "kernel",
+            |node| {
+                module(node, "kernel", &[u64::MAX, 2]);
+            },
+        ),
+        (
+            "/chosen/a/kernel: entry: is not understood; \
+             remove it, nothing is ignored in a partition",
+            "kernel",
+            |node| node.node("kernel", |module| module.prop_u32("entry", 0)),
+        ),
+        (
+            "/chosen/a/ramdisk: bootargs: belongs to the kernel's module; move it there",
+            "",
+            |node| {
+                node.node("ramdisk", |module| {
+                    module.prop_str("compatible", "multiboot,ramdisk");
+                    module.prop_u64_list("reg", &[0, 1]);
+                    module.prop_str("bootargs", "quiet");
+                });
+            },
+        ),
+        (
+            "/.../a/kernel/x: is not understood; remove it, nothing is ignored in a partition",
+            "kernel",
+            |node| {
+                node.node("kernel", |module| {
+                    module.prop_str("compatible", "multiboot,kernel");
+                    module.node("x", |_| ());
+                });
+            },
+        ),
+    ];
+    for (words, leave_out, add) in mistakes {
+        let blob = config(|chosen| whole(chosen, leave_out, add));
+        assert_eq!(
+            read_config(blob.bytes(), BASE).unwrap_err().to_string(),
+            words
+        );
+    }
+}
+
+#[test]
+fn names_are_checked_and_must_differ() {
+    const NAME: &str = "is no name for a partition; use up to 15 of a-z, 0-9 and -, a letter first";
+    for name in ["Linux", "9p", "a_b", "averylongname-xx", "-a", "a|b"] {
+        let blob = config(|chosen| partition(chosen, name, |_| ()));
+        let error = read_config(blob.bytes(), BASE).unwrap_err().to_string();
+        assert_eq!(error, format!("/chosen/{name}: {NAME}"));
+    }
+    let blob = config(|chosen| {
+        partition(chosen, "a@0", |_| ());
+        partition(chosen, "a@1", |_| ());
+    });
+    let error = read_config(blob.bytes(), BASE).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "/chosen/a@1: has the name of another partition; rename one"
+    );
+}
+
+#[test]
+fn what_speaks_of_partitions_without_being_one_is_not_ignored() {
+    let blob = config(|chosen| {
+        chosen.node("module@0", |node| {
+            node.prop_str_list("compatible", &["multiboot,kernel", "multiboot,module"]);
+        });
+    });
+    let error = read_config(blob.bytes(), BASE).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "/chosen/module@0: compatible: \"multiboot,kernel\" is not known; \
+         use \"firebreak,domain\" or \"xen,domain\" below /chosen"
+    );
+}
+
+#[test]
+fn more_partitions_than_this_build_runs_are_refused() {
+    let blob = config(|chosen| {
+        (0..9).for_each(|index| partition(chosen, &format!("p{index}"), |_| ()));
+    });
+    let error = read_config(blob.bytes(), BASE).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "/chosen/p8: too many partitions; at most 8 are supported"
+    );
+}
