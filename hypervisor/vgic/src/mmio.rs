@@ -50,7 +50,7 @@ impl VcpuGic<'_> {
     /// Pending and active bits in another vCPU's list registers read as 0.
     #[inline]
     pub fn gicr_read<B: LrBank>(&self, bank: &B, target: u8, offset: u32, width: usize) -> u64 {
-        if self.dist.present() >> (target & 31) & 1 == 0 {
+        if !self.dist.exists(target) {
             return 0;
         }
         if width == 4 && offset & 3 == 0 {
@@ -75,7 +75,7 @@ impl VcpuGic<'_> {
         width: usize,
         value: u64,
     ) -> Effects {
-        if self.dist.present() >> (target & 31) & 1 == 0 {
+        if !self.dist.exists(target) {
             return Effects::NONE;
         }
         let Some(banked) = offset.checked_sub(decode::SGI_FRAME) else {

@@ -8,7 +8,7 @@ use firebreak_vgic::{Distributor, Effects, HwOp, SgiRegister, VcpuGic};
 use super::cpu::Cpu;
 
 /// Guest's INTIDs that hardware stands behind: two PPIs and two SPIs (with other physical INTIDs).
-pub const HW_INTIDS: [(u32, u32); 4] = [(27, 27), (30, 30), (40, 77), (41, 300)];
+pub(crate) const HW_INTIDS: [(u32, u32); 4] = [(27, 27), (30, 30), (40, 77), (41, 300)];
 
 /// A physical interrupt in the physical distributor.
 #[derive(Default, Clone, Copy, Debug)]
@@ -18,22 +18,22 @@ struct Physical {
     active: bool,
 }
 
-pub struct Machine {
-    pub dist: &'static Distributor,
-    pub gics: Vec<VcpuGic<'static>>,
-    pub cpus: Vec<Cpu>,
+pub(crate) struct Machine {
+    pub(crate) dist: &'static Distributor,
+    pub(crate) gics: Vec<VcpuGic<'static>>,
+    pub(crate) cpus: Vec<Cpu>,
     /// By PE (0 for SPIs) and physical INTID.
     physical: BTreeMap<(usize, u32), Physical>,
     /// Kicks that were not carried out, when they are held back.
-    pub kicks: u8,
+    pub(crate) kicks: u8,
     /// Kicks are carried out at once.
-    pub eager: bool,
+    pub(crate) eager: bool,
 }
 
-pub const GICR_SGI: u32 = 0x1_0000;
+pub(crate) const GICR_SGI: u32 = 0x1_0000;
 
 impl Machine {
-    pub fn new(vcpus: usize, lrs: usize) -> Self {
+    pub(crate) fn new(vcpus: usize, lrs: usize) -> Self {
         let dist: &'static Distributor = Box::leak(Box::new(Distributor::new()));
         dist.configure(vcpus);
         for (vintid, pintid) in HW_INTIDS {
@@ -58,64 +58,77 @@ impl Machine {
     }
 
     /// A write of `vcpu` to the distributor.
-    pub fn gicd(&mut self, vcpu: usize, offset: u32, width: usize, value: u64) {
+    pub(crate) fn gicd(&mut self, vcpu: usize, offset: u32, width: usize, value: u64) {
         let effects = self.gics[vcpu].gicd_write(&mut self.cpus[vcpu], offset, width, value);
         self.after(vcpu, effects);
     }
 
     /// A write of `vcpu` to the redistributor of `target`.
-    pub fn gicr(&mut self, vcpu: usize, target: usize, offset: u32, width: usize, value: u64) {
+    pub(crate) fn gicr(
+        &mut self,
+        vcpu: usize,
+        target: usize,
+        offset: u32,
+        width: usize,
+        value: u64,
+    ) {
         let cpu = &mut self.cpus[vcpu];
         let effects = self.gics[vcpu].gicr_write(cpu, target as u8, offset, width, value);
         self.after(vcpu, effects);
     }
 
-    pub fn gicd_read(&mut self, vcpu: usize, offset: u32, width: usize) -> u64 {
+    pub(crate) fn gicd_read(&mut self, vcpu: usize, offset: u32, width: usize) -> u64 {
         self.publish_pending(vcpu);
         self.gics[vcpu].gicd_read(&self.cpus[vcpu], offset, width)
     }
 
-    pub fn gicr_read(&mut self, vcpu: usize, target: usize, offset: u32, width: usize) -> u64 {
+    pub(crate) fn gicr_read(
+        &mut self,
+        vcpu: usize,
+        target: usize,
+        offset: u32,
+        width: usize,
+    ) -> u64 {
         self.publish_pending(vcpu);
         self.gics[vcpu].gicr_read(&self.cpus[vcpu], target as u8, offset, width)
     }
 
-    pub fn edge(&mut self, vcpu: usize, intid: u32) {
+    pub(crate) fn edge(&mut self, vcpu: usize, intid: u32) {
         let effects = self.gics[vcpu].inject(&mut self.cpus[vcpu], intid);
         self.after(vcpu, effects);
     }
 
-    pub fn level(&mut self, vcpu: usize, intid: u32, high: bool) {
+    pub(crate) fn level(&mut self, vcpu: usize, intid: u32, high: bool) {
         let effects = self.gics[vcpu].set_level(&mut self.cpus[vcpu], intid, high);
         self.after(vcpu, effects);
     }
 
-    pub fn sgi(&mut self, vcpu: usize, value: u64) {
+    pub(crate) fn sgi(&mut self, vcpu: usize, value: u64) {
         let cpu = &mut self.cpus[vcpu];
         let effects = self.gics[vcpu].send_sgi(cpu, SgiRegister::Sgi1, value);
         self.after(vcpu, effects);
     }
 
     /// A device asserts the physical interrupt behind a guest's INTID.
-    pub fn fire(&mut self, vcpu: usize, vintid: u32) {
+    pub(crate) fn fire(&mut self, vcpu: usize, vintid: u32) {
         let (pe, pintid) = self.physical_of(vcpu, vintid);
         self.physical.entry((pe, pintid)).or_default().pending = true;
         self.settle();
     }
 
-    pub fn ack(&mut self, vcpu: usize) -> Option<u32> {
+    pub(crate) fn ack(&mut self, vcpu: usize) -> Option<u32> {
         let intid = self.cpus[vcpu].ack();
         self.settle();
         intid
     }
 
-    pub fn eoi(&mut self, vcpu: usize, intid: u32) {
+    pub(crate) fn eoi(&mut self, vcpu: usize, intid: u32) {
         self.cpus[vcpu].eoi(intid);
         self.settle();
     }
 
     /// `ICC_DIR_EL1`, trapped or not.
-    pub fn dir(&mut self, vcpu: usize, intid: u32) {
+    pub(crate) fn dir(&mut self, vcpu: usize, intid: u32) {
         if self.cpus[vcpu].hcr.trap_dir {
             let effects = self.gics[vcpu].deactivate(&mut self.cpus[vcpu], intid);
             self.after(vcpu, effects);
@@ -125,18 +138,18 @@ impl Machine {
         }
     }
 
-    pub fn park(&mut self, vcpu: usize) {
+    pub(crate) fn park(&mut self, vcpu: usize) {
         let effects = self.gics[vcpu].park(&mut self.cpus[vcpu]);
         self.after(vcpu, effects);
     }
 
-    pub fn resume(&mut self, vcpu: usize) {
+    pub(crate) fn resume(&mut self, vcpu: usize) {
         let effects = self.gics[vcpu].resume(&mut self.cpus[vcpu]);
         self.after(vcpu, effects);
     }
 
     /// Carries out the kicks that were held back.
-    pub fn run_kicks(&mut self) {
+    pub(crate) fn run_kicks(&mut self) {
         while self.kicks != 0 {
             let vcpu = self.kicks.trailing_zeros() as usize;
             self.kicks &= self.kicks - 1;
@@ -147,7 +160,7 @@ impl Machine {
     }
 
     /// The kernel's duties after a call for `vcpu`.
-    pub fn after(&mut self, vcpu: usize, effects: Effects) {
+    pub(crate) fn after(&mut self, vcpu: usize, effects: Effects) {
         self.apply(vcpu, effects);
         self.settle();
     }
@@ -177,7 +190,7 @@ impl Machine {
     }
 
     /// Runs everything that hardware would do at once: physical interrupts, maintenance, kicks.
-    pub fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         for round in 0.. {
             assert!(round < 1000, "the machine does not come to rest");
             let mut busy = self.settle_physical();
@@ -243,7 +256,7 @@ impl Machine {
     }
 
     /// SPIs of a word that stand in list registers of other vCPUs.
-    pub fn held_elsewhere(&self, vcpu: usize, word: u32) -> u32 {
+    pub(crate) fn held_elsewhere(&self, vcpu: usize, word: u32) -> u32 {
         let others = self
             .cpus
             .iter()
@@ -256,7 +269,7 @@ impl Machine {
     }
 
     /// Checks what must hold at rest.
-    pub fn check(&self) {
+    pub(crate) fn check(&self) {
         for word in 1..5 {
             let mut seen = 0;
             for cpu in &self.cpus {

@@ -6,24 +6,24 @@ use std::collections::BTreeSet;
 use firebreak_vgic::{HcrControl, ListRegister, LrBank};
 
 /// One PE's list registers and virtual CPU interface.
-pub struct Cpu {
+pub(crate) struct Cpu {
     lrs: Vec<u64>,
-    pub hcr: HcrControl,
-    pub eoi_count: u32,
+    pub(crate) hcr: HcrControl,
+    pub(crate) eoi_count: u32,
     /// Priorities of acknowledged interrupts whose priority was not dropped yet.
-    pub running: Vec<u8>,
+    pub(crate) running: Vec<u8>,
     /// `ICC_CTLR_EL1.EOImode`.
-    pub split_eoi: bool,
+    pub(crate) split_eoi: bool,
     /// Physical interrupts that were deactivated and not looked at yet.
-    pub deactivated: Vec<u32>,
+    pub(crate) deactivated: Vec<u32>,
     /// Physical interrupts that are pending, for reads of pending registers.
-    pub hw_pending: BTreeSet<u32>,
+    pub(crate) hw_pending: BTreeSet<u32>,
     /// How often `set_lr` was called.
-    pub lr_writes: usize,
+    pub(crate) lr_writes: usize,
 }
 
 impl Cpu {
-    pub fn new(count: usize) -> Self {
+    pub(crate) fn new(count: usize) -> Self {
         Self {
             lrs: vec![0; count],
             hcr: HcrControl::default(),
@@ -37,7 +37,7 @@ impl Cpu {
     }
 
     /// List registers whose state is not idle.
-    pub fn live(&self) -> impl Iterator<Item = ListRegister> + '_ {
+    pub(crate) fn live(&self) -> impl Iterator<Item = ListRegister> + '_ {
         self.lrs
             .iter()
             .map(|&lr| ListRegister(lr))
@@ -49,7 +49,7 @@ impl Cpu {
     }
 
     /// `ICC_IAR`: the pending list register of highest priority, when it may preempt.
-    pub fn ack(&mut self) -> Option<u32> {
+    pub(crate) fn ack(&mut self) -> Option<u32> {
         let slot = (0..self.lrs.len())
             .filter(|&slot| {
                 let lr = ListRegister(self.lrs[slot]);
@@ -66,7 +66,7 @@ impl Cpu {
     }
 
     /// `ICC_EOIR`: drops the priority, and with EOImode 0 deactivates.
-    pub fn eoi(&mut self, intid: u32) {
+    pub(crate) fn eoi(&mut self, intid: u32) {
         let best = self
             .running
             .iter()
@@ -81,7 +81,7 @@ impl Cpu {
     }
 
     /// `ICC_DIR` that was not trapped, or the second half of `ICC_EOIR`.
-    pub fn deactivate_virtual(&mut self, intid: u32) {
+    pub(crate) fn deactivate_virtual(&mut self, intid: u32) {
         let slot = (0..self.lrs.len()).find(|&slot| {
             let lr = ListRegister(self.lrs[slot]);
             lr.is_active() && lr.vintid() == intid
@@ -98,7 +98,7 @@ impl Cpu {
     }
 
     /// Whether the maintenance interrupt is asserted.
-    pub fn maintenance(&self) -> bool {
+    pub(crate) fn maintenance(&self) -> bool {
         let pending = |lr: &u64| {
             let lr = ListRegister(*lr);
             lr.is_pending() && !lr.is_active()

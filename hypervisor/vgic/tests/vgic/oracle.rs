@@ -3,29 +3,29 @@
 
 /// One interrupt.
 #[derive(Clone, Copy, Debug)]
-pub struct Irq {
-    pub enabled: bool,
-    pub pending: bool,
-    pub line: bool,
-    pub active: bool,
-    pub edge: bool,
-    pub group1: bool,
-    pub priority: u8,
-    pub route: Option<usize>,
+pub(crate) struct Irq {
+    pub(crate) enabled: bool,
+    pub(crate) pending: bool,
+    pub(crate) line: bool,
+    pub(crate) active: bool,
+    pub(crate) edge: bool,
+    pub(crate) group1: bool,
+    pub(crate) priority: u8,
+    pub(crate) route: Option<usize>,
 }
 
-pub struct Oracle {
+pub(crate) struct Oracle {
     /// Private interrupts of each vCPU, then the SPIs.
     private: Vec<[Irq; 32]>,
     spi: Vec<Irq>,
-    pub ctlr: u32,
+    pub(crate) ctlr: u32,
     /// Priorities that are running on each vCPU.
-    pub running: Vec<Vec<u8>>,
+    pub(crate) running: Vec<Vec<u8>>,
 }
 
 /// Registers with one bit for each interrupt, in the order of their offsets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Bits {
+pub(crate) enum Bits {
     Group,
     SetEnable,
     ClearEnable,
@@ -36,7 +36,7 @@ pub enum Bits {
 }
 
 impl Bits {
-    pub const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Group,
         Self::SetEnable,
         Self::ClearEnable,
@@ -46,7 +46,7 @@ impl Bits {
         Self::ClearActive,
     ];
 
-    pub fn offset(self, word: u32) -> u32 {
+    pub(crate) fn offset(self, word: u32) -> u32 {
         let index = Self::ALL
             .iter()
             .position(|bits| *bits == self)
@@ -56,7 +56,7 @@ impl Bits {
 }
 
 impl Oracle {
-    pub fn new(vcpus: usize) -> Self {
+    pub(crate) fn new(vcpus: usize) -> Self {
         let reset = Irq {
             enabled: false,
             pending: false,
@@ -79,7 +79,7 @@ impl Oracle {
         }
     }
 
-    pub fn irq(&mut self, vcpu: usize, intid: u32) -> &mut Irq {
+    pub(crate) fn irq(&mut self, vcpu: usize, intid: u32) -> &mut Irq {
         if intid < 32 {
             &mut self.private[vcpu][intid as usize]
         } else {
@@ -87,7 +87,7 @@ impl Oracle {
         }
     }
 
-    pub fn write(&mut self, vcpu: usize, bits: Bits, word: u32, value: u32) {
+    pub(crate) fn write(&mut self, vcpu: usize, bits: Bits, word: u32, value: u32) {
         for lane in 0..32 {
             let set = value >> lane & 1 == 1;
             let irq = self.irq(vcpu, word * 32 + lane);
@@ -104,7 +104,7 @@ impl Oracle {
         }
     }
 
-    pub fn read(&mut self, vcpu: usize, bits: Bits, word: u32) -> u32 {
+    pub(crate) fn read(&mut self, vcpu: usize, bits: Bits, word: u32) -> u32 {
         (0..32).fold(0, |value, lane| {
             let irq = self.irq(vcpu, word * 32 + lane);
             let set = match bits {
@@ -117,14 +117,14 @@ impl Oracle {
         })
     }
 
-    pub fn level(&mut self, vcpu: usize, intid: u32, high: bool) {
+    pub(crate) fn level(&mut self, vcpu: usize, intid: u32, high: bool) {
         let irq = self.irq(vcpu, intid);
         irq.pending |= irq.edge && high && !irq.line;
         irq.line = high;
     }
 
     /// Priorities of all that may be delivered to a vCPU, by INTID.
-    pub fn deliverable(&mut self, vcpu: usize) -> Vec<(u32, u8)> {
+    pub(crate) fn deliverable(&mut self, vcpu: usize) -> Vec<(u32, u8)> {
         let ctlr = self.ctlr;
         (0..160)
             .filter_map(|intid| {
@@ -143,7 +143,7 @@ impl Oracle {
     }
 
     /// Priority of the best deliverable interrupt that may preempt, if any.
-    pub fn best(&mut self, vcpu: usize) -> Option<u8> {
+    pub(crate) fn best(&mut self, vcpu: usize) -> Option<u8> {
         let running = self.running[vcpu]
             .iter()
             .copied()
@@ -158,7 +158,7 @@ impl Oracle {
     }
 
     /// The guest acknowledged `intid`: it must have been the best.
-    pub fn ack(&mut self, vcpu: usize, intid: Option<u32>) {
+    pub(crate) fn ack(&mut self, vcpu: usize, intid: Option<u32>) {
         let best = self.best(vcpu);
         let Some(intid) = intid else {
             assert_eq!(
@@ -181,7 +181,7 @@ impl Oracle {
     }
 
     /// The guest acknowledged `intid` at `priority`, whatever the order.
-    pub fn force_ack(&mut self, vcpu: usize, intid: u32, priority: u8) {
+    pub(crate) fn force_ack(&mut self, vcpu: usize, intid: u32, priority: u8) {
         let irq = self.irq(vcpu, intid);
         irq.active = true;
         irq.pending = false;
@@ -189,7 +189,7 @@ impl Oracle {
     }
 
     /// Drops the running priority.
-    pub fn drop_priority(&mut self, vcpu: usize) {
+    pub(crate) fn drop_priority(&mut self, vcpu: usize) {
         let running = &mut self.running[vcpu];
         let best = running
             .iter()

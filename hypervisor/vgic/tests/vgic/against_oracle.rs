@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Random sequences of guest accesses, device events, acknowledges and ends, against the oracle.
 
-mod common;
-
-use common::machine::{GICR_SGI, HW_INTIDS, Machine};
-use common::oracle::{Bits, Oracle};
+use super::machine::{GICR_SGI, HW_INTIDS, Machine};
+use super::oracle::{Bits, Oracle};
 use proptest::prelude::*;
 
 #[derive(Clone, Debug)]
