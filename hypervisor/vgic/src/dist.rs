@@ -255,6 +255,12 @@ impl Distributor {
             })
     }
 
+    /// Returns whether a vCPU exists.
+    #[inline]
+    pub(crate) fn exists(&self, vcpu: u8) -> bool {
+        self.present().checked_shr(vcpu.into()).unwrap_or(0) & 1 == 1
+    }
+
     /// Bits of the vCPUs that exist.
     #[inline]
     pub(crate) fn present(&self) -> u32 {
