@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The command as a user or a script meets it.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn firebreak(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_firebreak"))
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/corpus/manifest-bad"))
+        .env_remove("FIREBREAK_HYPERVISOR")
+        .args(args)
+        .output()
+        .unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+fn json(output: &Output) -> serde_json::Value {
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// A partition file that is right, with its payload beside the corpus.
+fn good_file(dir: &Path) -> String {
+    let file = dir.join("good.toml");
+    let text = "[[partition]]\nname = \"a\"\nvcpus = 1\npes = [0]\nmemory = \"16 MiB\"\nimage = \"raw.bin\"\n";
+    std::fs::write(&file, text).unwrap();
+    file.display().to_string()
+}
+
+#[test]
+fn a_mistake_is_shown_on_standard_error_without_colors_and_gives_1() {
+    let output = firebreak(&["check", "unknown-key.toml", "--payloads", "payloads"]);
+    assert_eq!(output.status.code(), Some(1));
+    let expected = std::fs::read_to_string(
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../../tests/corpus/manifest-bad/unknown-key.stderr"),
+    );
+    assert_eq!(text(&output.stderr), expected.unwrap());
+    assert!(output.stdout.is_empty());
+    assert!(!text(&output.stderr).contains('\x1b'));
+}
+
+#[test]
+fn a_mistake_is_shown_as_json_with_its_place() {
+    let output = firebreak(&[
+        "check",
+        "unknown-key.toml",
+        "--payloads",
+        "payloads",
+        "--json",
+    ]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(output.stderr.is_empty());
+    let json = json(&output);
+    assert_eq!(json["ok"], false);
+    let problem = &json["problems"][0];
+    assert_eq!(problem["level"], "error");
+    assert_eq!(problem["file"], "unknown-key.toml");
+    assert_eq!(
+        (&problem["line"], &problem["column"]),
+        (&8.into(), &1.into())
+    );
+    assert_eq!(problem["remedy"], "did you mean `memory`?");
+}
+
+#[test]
+fn a_good_file_gives_0_and_its_map() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = good_file(dir.path());
+    let output = firebreak(&["check", &file, "--payloads", "payloads"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("no problems found"));
+    let json = json(&firebreak(&[
+        "check",
+        &file,
+        "--payloads",
+        "payloads",
+        "--json",
+    ]));
+    assert_eq!(json["ok"], true);
+    assert_eq!(json["report"]["partitions"][0]["ram_bytes"], 16 << 20);
+    assert_eq!(json["report"]["sha256"], serde_json::Value::Null);
+}
+
+#[test]
+fn build_without_a_hypervisor_says_how_to_name_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = good_file(dir.path());
+    let image = dir.path().join("out.img").display().to_string();
+    let output = firebreak(&["build", &file, "--payloads", "payloads", "-o", &image]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("FIREBREAK_HYPERVISOR"));
+    assert!(!Path::new(&image).exists());
+}
+
+#[test]
+fn decode_tells_a_syndrome_in_words_and_in_json() {
+    let output = firebreak(&["decode", "0xbe000c11"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(
+        text(&output.stdout).contains("severity  UER"),
+        "{}",
+        text(&output.stdout)
+    );
+    let json = json(&firebreak(&["decode", "811", "--json"]));
+    assert_eq!(
+        (&json["severity"], &json["iss"]),
+        (&"UEO".into(), &"0x811".into())
+    );
+    assert_eq!(firebreak(&["decode", "twelve"]).status.code(), Some(1));
+}
+
+#[test]
+fn a_wrong_command_line_gives_2_and_help_gives_examples() {
+    for wrong in [
+        &["chek"][..],
+        &["check"],
+        &["build", "x.toml"],
+        &["check", "a", "--jsn"],
+        &[],
+    ] {
+        assert_eq!(firebreak(wrong).status.code(), Some(2), "{wrong:?}");
+    }
+    for command in ["--help", "check", "build", "decode"] {
+        let args = if command == "--help" {
+            vec![command]
+        } else {
+            vec![command, "--help"]
+        };
+        let output = firebreak(&args);
+        assert_eq!(output.status.code(), Some(0));
+        assert!(text(&output.stdout).contains("Examples:"), "{command}");
+    }
+}

@@ -1,0 +1,305 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The image that is built, taken apart again.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use firebreak_abi::image::{IMAGE_INFO_LEN, IMAGE_INFO_OFFSET, ImageInfo};
+use firebreak_image::{Level, Options, build, check};
+use tempfile::TempDir;
+
+/// File, partition file and hypervisor of a system that can be built.
+struct Bench {
+    dir: TempDir,
+    options: Options,
+}
+
+const HYPERVISOR_BYTES: u64 = 0x2_0000;
+
+/// A hypervisor as far as the builder looks at it; its last page is BSS.
+fn hypervisor() -> Vec<u8> {
+    let mut bytes: Vec<u8> = (0..HYPERVISOR_BYTES - 0x1000).map(|at| at as u8).collect();
+    bytes[16..24].copy_from_slice(&HYPERVISOR_BYTES.to_le_bytes());
+    bytes[56..60].copy_from_slice(b"ARM\x64");
+    let info = ImageInfo {
+        hypervisor_len: HYPERVISOR_BYTES,
+        image_len: HYPERVISOR_BYTES,
+        ..ImageInfo::default()
+    };
+    bytes[IMAGE_INFO_OFFSET..IMAGE_INFO_OFFSET + IMAGE_INFO_LEN].copy_from_slice(&info.to_bytes());
+    bytes
+}
+
+/// An arm64 `Image` of this many bytes.
+fn linux(len: usize) -> Vec<u8> {
+    let mut bytes: Vec<u8> = (0..len).map(|at| (at / 7) as u8).collect();
+    bytes[..32].fill(0);
+    bytes[16..24].copy_from_slice(&(len as u64 + 0x1_0000).to_le_bytes());
+    bytes[56..60].copy_from_slice(b"ARM\x64");
+    bytes
+}
+
+impl Bench {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let bench = Self {
+            options: Options {
+                payloads: Some(dir.path().to_owned()),
+                hypervisor: Some(dir.path().join("hypervisor.bin")),
+            },
+            dir,
+        };
+        bench.put("hypervisor.bin", &hypervisor());
+        bench.put("kernel/Image", &linux(300_000));
+        bench.put("initramfs.cpio", &[0x30; 10_000]);
+        bench.put("guests/control.bin", &[1; 5000]);
+        bench.put("guests/victim.bin", &[2; 5000]);
+        bench
+    }
+
+    fn put(&self, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.dir.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, bytes).unwrap();
+        path
+    }
+}
+
+fn demo() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../guest-images/demo/firebreak.toml")
+}
+
+fn word(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
+}
+
+#[test]
+fn the_demo_is_one_image_with_everything_where_its_header_says() {
+    let bench = Bench::new();
+    let built = build(&demo(), &bench.options).unwrap();
+    let image = &built.bytes;
+    assert_eq!(
+        word(image, 16),
+        image.len() as u64,
+        "image_size of the arm64 header"
+    );
+    let info = image[IMAGE_INFO_OFFSET..][..IMAGE_INFO_LEN]
+        .try_into()
+        .unwrap();
+    let info = ImageInfo::from_bytes(&info).unwrap();
+    assert_eq!(
+        (info.hypervisor_len, info.image_len),
+        (HYPERVISOR_BYTES, image.len() as u64)
+    );
+    assert_eq!(info.config_offset, HYPERVISOR_BYTES);
+
+    let bare = hypervisor();
+    assert_eq!(
+        image[128..bare.len()],
+        bare[128..],
+        "the hypervisor's own bytes"
+    );
+    assert!(
+        image[bare.len()..HYPERVISOR_BYTES as usize]
+            .iter()
+            .all(|byte| *byte == 0),
+        "its BSS"
+    );
+
+    let config = &image[info.config_offset as usize..][..info.config_len as usize];
+    assert_eq!(config, built.system.config);
+    let piece = |what: &str| {
+        let piece = built
+            .report
+            .pieces
+            .iter()
+            .find(|piece| piece.what == what)
+            .unwrap();
+        &image[piece.offset as usize..][..piece.bytes as usize]
+    };
+    assert_eq!(piece("linux: image"), linux(300_000));
+    assert_eq!(piece("linux: initramfs"), [0x30; 10_000]);
+    assert_eq!(piece("control: image"), [1; 5000]);
+    assert_eq!(piece("victim: image"), [2; 5000]);
+    for piece in &built.report.pieces {
+        let align = if piece.what.ends_with(": image") {
+            0x1_0000
+        } else {
+            0x1000
+        };
+        assert_eq!(piece.offset % align, 0, "{}", piece.what);
+    }
+}
+
+#[test]
+fn the_hypervisor_reads_of_the_demo_what_the_file_says() {
+    let bench = Bench::new();
+    let built = build(&demo(), &bench.options).unwrap();
+    let words: Vec<u64> = built
+        .system
+        .config
+        .chunks(8)
+        .map(|chunk| {
+            let mut whole = [0; 8];
+            whole[..chunk.len()].copy_from_slice(chunk);
+            u64::from_ne_bytes(whole)
+        })
+        .collect();
+    let base = firebreak_abi::Pa::new(0x4020_0000);
+    let config =
+        firebreak_manifest::read_config(zerocopy::IntoBytes::as_bytes(words.as_slice()), base)
+            .unwrap();
+    let [linux, control, victim] = config.partitions.as_slice() else {
+        panic!("{config:?}")
+    };
+    assert_eq!(
+        (linux.name.as_str(), linux.vcpus, linux.memory_bytes),
+        ("linux", 2, 256 << 20)
+    );
+    for (read, written) in config.partitions.iter().zip(&built.system.guests) {
+        // On this board, the number of a PE is its affinity.
+        let read: Vec<u64> = read.pes.iter().map(|pe| pe.get()).collect();
+        let written: Vec<u64> = written
+            .partition
+            .pes
+            .value
+            .iter()
+            .map(|pe| pe.value)
+            .collect();
+        assert_eq!(read, written);
+    }
+    assert!(
+        linux.bootargs.contains("console=ttyAMA0") && linux.ramdisk.is_some() && linux.watchdog
+    );
+    assert_eq!(linux.policy.ueo.to_string(), "inject:0x811");
+    assert_eq!(linux.policy.impdef.to_string(), "inject:0x1000000");
+    assert_eq!(
+        (
+            control.name.as_str(),
+            control.pes[0].get(),
+            control.watchdog
+        ),
+        ("control", 2, false)
+    );
+    assert_eq!(victim.policy.uer.to_string(), "retire:0xc11");
+    assert_eq!(victim.policy.ueu.to_string(), "kill");
+    let kernel = built
+        .report
+        .pieces
+        .iter()
+        .find(|piece| piece.what == "victim: image")
+        .unwrap();
+    assert_eq!(victim.kernel.start.get(), 0x4020_0000 + kernel.offset);
+}
+
+#[test]
+fn the_same_inputs_give_the_same_bytes() {
+    let (one, other) = (Bench::new(), Bench::new());
+    let first = build(&demo(), &one.options).unwrap();
+    let second = build(&demo(), &other.options).unwrap();
+    assert!(first.bytes == second.bytes);
+    assert_eq!(first.report.sha256, second.report.sha256);
+}
+
+#[test]
+fn a_packed_kernel_is_unpacked() {
+    let bench = Bench::new();
+    let plain = build(&demo(), &bench.options).unwrap();
+    let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packer.write_all(&linux(300_000)).unwrap();
+    bench.put("kernel/Image", &packer.finish().unwrap());
+    let packed = build(&demo(), &bench.options).unwrap();
+    assert!(packed.system.guests[0].kernel.was_packed);
+    assert!(plain.bytes == packed.bytes);
+}
+
+#[test]
+fn the_same_kernel_is_stored_once() {
+    let bench = Bench::new();
+    let different = build(&demo(), &bench.options).unwrap();
+    bench.put("guests/victim.bin", &[1; 5000]);
+    let same = build(&demo(), &bench.options).unwrap();
+    assert_eq!(different.bytes.len() - same.bytes.len(), 0x1_0000);
+}
+
+#[test]
+fn what_is_no_bare_hypervisor_is_refused() {
+    let bench = Bench::new();
+    let refused = |bytes: &[u8]| {
+        bench.put("hypervisor.bin", bytes);
+        build(&demo(), &bench.options).unwrap_err().to_string()
+    };
+    let image = build(&demo(), &bench.options).unwrap().bytes;
+    let mut longer = hypervisor();
+    longer.resize(HYPERVISOR_BYTES as usize + 1, 0);
+    for (what, bytes) in [
+        ("empty", &[][..]),
+        ("short", &[0; 100]),
+        ("an image that is built already", &image),
+        ("longer than it says", &longer),
+        ("a kernel", &linux(4096)),
+    ] {
+        let words = refused(bytes);
+        assert!(
+            words.contains("is not a bare Firebreak hypervisor"),
+            "{what}: {words}"
+        );
+        assert!(
+            words.contains("name the raw binary hypervisor.bin"),
+            "{what}: {words}"
+        );
+    }
+    let options = Options {
+        hypervisor: Some("/nowhere/hypervisor.bin".into()),
+        ..bench.options.clone()
+    };
+    let words = build(&demo(), &options).unwrap_err().to_string();
+    assert!(
+        words.contains("/nowhere/hypervisor.bin cannot be read"),
+        "{words}"
+    );
+    let none = Options {
+        hypervisor: None,
+        ..bench.options.clone()
+    };
+    assert!(
+        build(&demo(), &none)
+            .unwrap_err()
+            .to_string()
+            .contains("--hypervisor")
+    );
+    assert!(check(&demo(), &none).is_ok(), "a check does without");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let bench = Bench::new();
+    let missing = check(&bench.dir.path().join("none.toml"), &bench.options).unwrap_err();
+    assert!(
+        missing.to_string().contains("none.toml cannot be read"),
+        "{missing}"
+    );
+    let binary = bench.put("binary.toml", &[0xff, 0xfe, 0]);
+    let binary = check(&binary, &bench.options).unwrap_err();
+    assert!(
+        binary.to_string().contains("binary.toml is not UTF-8 text"),
+        "{binary}"
+    );
+}
+
+#[test]
+fn a_console_that_nobody_sees_is_warned_of() {
+    let bench = Bench::new();
+    let file = bench.put(
+        "quiet.toml",
+        b"[[partition]]\nname = \"a\"\nvcpus = 1\npes = [0]\nmemory = \"16 MiB\"\n\
+          image = \"guests/control.bin\"\nconsole = \"none\"\ncmdline = \"console=ttyAMA0\"\n",
+    );
+    let system = check(&file, &bench.options).unwrap();
+    let [warning] = system.warnings.problems.as_slice() else {
+        panic!("{:?}", system.warnings)
+    };
+    assert_eq!(warning.level, Level::Warning);
+    assert!(!system.warnings.has_errors());
+}
