@@ -34,7 +34,10 @@ pub(crate) fn add(trials: &mut Vec<Trial>) {
 
 fn not_at_el2() -> Outcome {
     let case = Case::start(bare("one")?.machine("virt,gic-version=3").smp(1))?;
-    case.plain("EL2").map(drop)
+    case.event("halt", |event| {
+        event.text("text").is_some_and(|text| text.contains("EL2"))
+    })
+    .map(drop)
 }
 
 fn gicv2() -> Outcome {

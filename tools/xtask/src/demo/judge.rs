@@ -379,12 +379,14 @@ impl<'a> Judge<'a> {
                 .is_some_and(|event| event.num("vm") == self.vm())
         });
         self.need(killed.is_some(), "hypervisor: victim was not killed");
-        let says_why = behind.iter().any(|record| match record {
-            Record::Line { name, text } => name == "victim" && text.contains("killed"),
-            Record::Plain(text) => text.contains("victim") && text.contains("killed"),
+        let (_, _, severity) = self.case.kind();
+        let says_why = self.records.iter().any(|record| match record {
+            Record::Plain(text) => {
+                text.starts_with("firebreak: victim: ") && text.contains(severity)
+            }
             _ => false,
         });
-        self.need(says_why, "victim: its console does not say why it died");
+        self.need(says_why, "hypervisor: does not say why victim died");
         let after = behind
             .get(killed.map_or(behind.len(), |at| at + 1)..)
             .unwrap_or(&[]);
