@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use firebreak_qemu::{Machine, Mark, deadline};
-use object::{Object, ObjectSection, SectionKind};
+use object::{Object, ObjectSection};
 use serde::Serialize;
 use serde_json::json;
 
@@ -212,15 +212,10 @@ fn figure(line: &str) -> Option<Figure> {
 fn image_bytes(elf: &Path) -> Result<Figure> {
     let bytes = fs::read(elf).with_context(|| elf.display().to_string())?;
     let file = object::File::parse(&*bytes).with_context(|| elf.display().to_string())?;
-    let is_counted = |kind| {
-        matches!(
-            kind,
-            SectionKind::Text | SectionKind::ReadOnlyData | SectionKind::ReadOnlyString
-        )
-    };
+    let is_counted = |name: &str| name.starts_with(".text") || name.starts_with(".rodata");
     let sum: u64 = file
         .sections()
-        .filter(|section| is_counted(section.kind()))
+        .filter(|section| section.name().is_ok_and(is_counted))
         .map(|section| section.size())
         .sum();
     let operation = "image_bytes".to_owned();
