@@ -93,7 +93,10 @@ pub struct PaRange {
 impl PaRange {
     /// Makes a range from raw numbers.
     pub const fn new(start: u64, len_bytes: u64) -> Self {
-        Self { start: Pa::new(start), len_bytes }
+        Self {
+            start: Pa::new(start),
+            len_bytes,
+        }
     }
 
     /// Returns the first address behind the range, saturating at the end of the address space.

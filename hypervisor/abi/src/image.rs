@@ -81,9 +81,15 @@ mod tests {
             image_len: 0x10_0000,
         };
         assert_eq!(ImageInfo::from_bytes(&info.to_bytes()), Some(info));
-        let outside = ImageInfo { config_offset: 0x10_0000, ..info };
+        let outside = ImageInfo {
+            config_offset: 0x10_0000,
+            ..info
+        };
         assert_eq!(ImageInfo::from_bytes(&outside.to_bytes()), None);
-        let inside_hypervisor = ImageInfo { config_offset: 0x1_0000, ..info };
+        let inside_hypervisor = ImageInfo {
+            config_offset: 0x1_0000,
+            ..info
+        };
         assert_eq!(ImageInfo::from_bytes(&inside_hypervisor.to_bytes()), None);
         assert_eq!(ImageInfo::from_bytes(&[0; IMAGE_INFO_LEN]), None);
     }

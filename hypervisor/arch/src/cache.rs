@@ -24,8 +24,16 @@ macro_rules! for_each_line {
     };
 }
 
-for_each_line!(dc_civac, "dc civac", "Cleans and invalidates a line to the point of coherency.");
-for_each_line!(dc_cvac, "dc cvac", "Cleans a line to the point of coherency.");
+for_each_line!(
+    dc_civac,
+    "dc civac",
+    "Cleans and invalidates a line to the point of coherency."
+);
+for_each_line!(
+    dc_cvac,
+    "dc cvac",
+    "Cleans a line to the point of coherency."
+);
 
 /// Cleans and invalidates a range to the point of coherency.
 ///

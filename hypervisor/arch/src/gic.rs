@@ -119,7 +119,10 @@ impl Gic {
         let bit = 1 << (intid % 32);
         if enable {
             write8(self.gicd + gicd::IPRIORITYR + u64::from(intid), PRIORITY);
-            write64(self.gicd + gicd::IROUTER + 8 * u64::from(intid), target.get());
+            write64(
+                self.gicd + gicd::IROUTER + 8 * u64::from(intid),
+                target.get(),
+            );
             write32(self.gicd + gicd::ISENABLER + word, bit);
         } else {
             write32(self.gicd + gicd::ICENABLER + word, bit);
@@ -163,7 +166,11 @@ impl Redistributor {
             if typer & gicr::TYPER_LAST != 0 {
                 break;
             }
-            offset += if typer & gicr::TYPER_VLPIS != 0 { 0x4_0000 } else { 0x2_0000 };
+            offset += if typer & gicr::TYPER_VLPIS != 0 {
+                0x4_0000
+            } else {
+                0x2_0000
+            };
         }
         Err(GicError::NoRedistributor(mpidr))
     }
@@ -175,7 +182,10 @@ impl Redistributor {
     /// [`GicError::Timeout`] when it does not wake.
     pub fn start(&self) -> Result<(), GicError> {
         let waker = read32(self.base + gicr::WAKER);
-        write32(self.base + gicr::WAKER, waker & !gicr::WAKER_PROCESSOR_SLEEP);
+        write32(
+            self.base + gicr::WAKER,
+            waker & !gicr::WAKER_PROCESSOR_SLEEP,
+        );
         let mut awake = false;
         for _ in 0..POLL_LIMIT {
             awake = read32(self.base + gicr::WAKER) & gicr::WAKER_CHILDREN_ASLEEP == 0;
@@ -190,7 +200,10 @@ impl Redistributor {
         write32(sgi + gicd::IGROUPR, u32::MAX);
         write32(sgi + gicd::ICENABLER, u32::MAX);
         for word in 0..8 {
-            write32(sgi + gicd::IPRIORITYR + 4 * word, u32::from_ne_bytes([PRIORITY; 4]));
+            write32(
+                sgi + gicd::IPRIORITYR + 4 * word,
+                u32::from_ne_bytes([PRIORITY; 4]),
+            );
         }
         self.clear_private();
         self.set_private(KICK_INTID, true);
@@ -199,7 +212,11 @@ impl Redistributor {
 
     /// Enables or disables an SGI or PPI of this PE.
     pub fn set_private(&self, intid: u32, enable: bool) {
-        let register = if enable { gicd::ISENABLER } else { gicd::ICENABLER };
+        let register = if enable {
+            gicd::ISENABLER
+        } else {
+            gicd::ICENABLER
+        };
         write32(self.base + gicr::SGI_BASE + register, 1 << (intid & 31));
     }
 

@@ -24,7 +24,11 @@ pub fn configure_traps(features: &Features) {
     sysreg::write_cnthctl_el2(hcr::CNTHCTL);
     sysreg::write_cntvoff_el2(0);
     // Debug registers are the vCPU's own, since the PE is; so are all PMU counters (HPMN = N).
-    let counters = if features.pmu { sysreg::pmcr_el0() >> 11 & 0x1f } else { 0 };
+    let counters = if features.pmu {
+        sysreg::pmcr_el0() >> 11 & 0x1f
+    } else {
+        0
+    };
     sysreg::write_mdcr_el2(counters);
     if features.hcrx {
         sysreg::write_hcrx_el2(if features.mops { hcr::HCRX_MSCEN } else { 0 });
@@ -153,7 +157,11 @@ pub fn virtual_serror(features: &Features) -> VirtualSerror {
         return VirtualSerror::Pending;
     }
     let vdisr = if features.ras { sysreg::vdisr_el2() } else { 0 };
-    if vdisr >> 31 & 1 == 1 { VirtualSerror::Deferred(vdisr) } else { VirtualSerror::Taken }
+    if vdisr >> 31 & 1 == 1 {
+        VirtualSerror::Deferred(vdisr)
+    } else {
+        VirtualSerror::Taken
+    }
 }
 
 /// The syndrome of the virtual SError that is pending, if the PE can say.

@@ -33,8 +33,12 @@ struct Shared(UnsafeCell<MmuRegisters>);
 unsafe impl Sync for Shared {}
 
 #[unsafe(no_mangle)]
-static firebreak_mmu_registers: Shared =
-    Shared(UnsafeCell::new(MmuRegisters { mair: 0, tcr: 0, ttbr0: 0, sctlr: 0 }));
+static firebreak_mmu_registers: Shared = Shared(UnsafeCell::new(MmuRegisters {
+    mair: 0,
+    tcr: 0,
+    ttbr0: 0,
+    sctlr: 0,
+}));
 
 /// Turns on the MMU and the caches of the primary PE, and keeps the values for the others.
 ///
@@ -53,7 +57,9 @@ pub unsafe fn enable(features: &Features, tables: &Stage1, size: VaSize) {
         ttbr0: tables.root().get(),
         sctlr,
     };
-    let MmuRegisters { mair, tcr, ttbr0, .. } = registers;
+    let MmuRegisters {
+        mair, tcr, ttbr0, ..
+    } = registers;
     let kept = firebreak_mmu_registers.0.get();
     // SAFETY: one PE runs, and it is here.
     unsafe { kept.write(registers) };
@@ -95,7 +101,11 @@ pub unsafe fn carry_out(plan: &Plan, vttbr: u64) {
     sysreg::isb();
     for op in plan.ops() {
         match *op {
-            Op::Write { table, index, descriptor } => {
+            Op::Write {
+                table,
+                index,
+                descriptor,
+            } => {
                 let address = table.get() as usize + 8 * (index & 511);
                 let entry = core::ptr::with_exposed_provenance_mut::<u64>(address);
                 // SAFETY: a descriptor of a table that the caller vouches for.

@@ -30,8 +30,7 @@ use heapless::Vec;
 const EL2_STACK_BYTES: u64 = 0x4000;
 const SEI_STACK_BYTES: u64 = 0x3000;
 /// Bytes of address space that the stacks of one PE take.
-pub(crate) const STACKS_BYTES: u64 =
-    EL2_STACK_BYTES + SEI_STACK_BYTES + 2 * PAGE_SIZE_BYTES;
+pub(crate) const STACKS_BYTES: u64 = EL2_STACK_BYTES + SEI_STACK_BYTES + 2 * PAGE_SIZE_BYTES;
 /// Physical address bits by ID_AA64MMFR0_EL1.PARange.
 const PA_BITS: [u8; 7] = [32, 36, 40, 42, 44, 48, 52];
 
@@ -57,7 +56,15 @@ pub(crate) fn halt(text: fmt::Arguments<'_>) -> ! {
 pub(crate) fn start(found: Found) -> &'static PeBlock {
     // SAFETY: boot code, and this PE takes no SEI before `firebreak_ready`.
     let ctx = unsafe { TaskCtx::new() };
-    let Found { board, config, plan, image, pool, stacks, gic } = found;
+    let Found {
+        board,
+        config,
+        plan,
+        image,
+        pool,
+        stacks,
+        gic,
+    } = found;
     if let Some(uart) = board.uart {
         // SAFETY: the devicetree's console, mapped as Device memory; no guest sees it.
         unsafe { CONSOLE.lock(&ctx).attach(uart.base) };
@@ -70,10 +77,15 @@ pub(crate) fn start(found: Found) -> &'static PeBlock {
     let mut owners = Owners::new();
     let mut own = |range: PaRange, owner: Owner| {
         if owners.insert(range, owner).is_err() {
-            halt(format_args!("the devicetree's memory ranges overlap or are too many: {range:?}"));
+            halt(format_args!(
+                "the devicetree's memory ranges overlap or are too many: {range:?}"
+            ));
         }
     };
-    own(PaRange::new(image.start.get(), pool.end().get() - image.start.get()), Owner::Hypervisor);
+    own(
+        PaRange::new(image.start.get(), pool.end().get() - image.start.get()),
+        Owner::Hypervisor,
+    );
     own(gic.gicd, Owner::Device);
     if let Some(sei) = &board.sei {
         own(sei.region, Owner::Firmware);
@@ -82,9 +94,18 @@ pub(crate) fn start(found: Found) -> &'static PeBlock {
     let mut pes = PeTable::new();
     for (index, mpidr) in board.cpus.iter().enumerate() {
         let used = *mpidr == cpu::mpidr()
-            || plan.placements.iter().any(|placement| placement.pes.contains(mpidr));
+            || plan
+                .placements
+                .iter()
+                .any(|placement| placement.pes.contains(mpidr));
         if used {
-            let pe = pe_block(&ctx, index, *mpidr, stacks, sources[index % MAX_PES].as_ref());
+            let pe = pe_block(
+                &ctx,
+                index,
+                *mpidr,
+                stacks,
+                sources[index % MAX_PES].as_ref(),
+            );
             // As many as PEs, which fit.
             let _ = pes.push(pe);
         }
@@ -92,9 +113,17 @@ pub(crate) fn start(found: Found) -> &'static PeBlock {
     let mut partitions = Vec::new();
     let mut policies = Vec::new();
     for (index, config) in config.partitions.into_iter().enumerate() {
-        let Some(placement) = plan.placements.get(index) else { break };
+        let Some(placement) = plan.placements.get(index) else {
+            break;
+        };
         let vm = VmId(index as u8);
-        own(placement.ram, Owner::Partition { vm, ipa: guest_map::RAM });
+        own(
+            placement.ram,
+            Owner::Partition {
+                vm,
+                ipa: guest_map::RAM,
+            },
+        );
         let _ = policies.push(config.policy);
         let partition = build(&ctx, vm, config, placement, &features, &pes);
         let _ = partitions.push(partition);
@@ -117,7 +146,9 @@ pub(crate) fn start(found: Found) -> &'static PeBlock {
     crash::prepare(system);
     configure_virtual_gics(system);
     if let Err(error) = system.gic.start_distributor() {
-        halt(format_args!("the GIC's distributor does not answer ({error:?})"));
+        halt(format_args!(
+            "the GIC's distributor does not answer ({error:?})"
+        ));
     }
     introduce(&ctx, system, board.model.as_str());
     set_off(&ctx, system)
@@ -134,7 +165,9 @@ fn require(features: &Features) {
 
 fn sources(board: &firebreak_manifest::Board) -> [Option<firebreak_manifest::Source>; MAX_PES] {
     let mut sources = [None; MAX_PES];
-    let Some(sei) = &board.sei else { return sources };
+    let Some(sei) = &board.sei else {
+        return sources;
+    };
     for (slot, mpidr) in sources.iter_mut().zip(&board.cpus) {
         *slot = sei
             .sources
@@ -147,7 +180,9 @@ fn sources(board: &firebreak_manifest::Board) -> [Option<firebreak_manifest::Sou
                     source.pending,
                     source.syndrome,
                 ];
-                words.iter().all(|word| word.is_aligned(8) && sei.region.contains(*word))
+                words
+                    .iter()
+                    .all(|word| word.is_aligned(8) && sei.region.contains(*word))
             })
             .copied();
     }
@@ -163,7 +198,9 @@ fn pe_block(
 ) -> &'static PeBlock {
     let pages = size_of::<PeBlock>().div_ceil(PAGE_SIZE_BYTES as usize);
     let Some(place) = POOL.lock(ctx).pages(pages) else {
-        halt(format_args!("the hypervisor's pool is too small for {pages} pages of PE state"));
+        halt(format_args!(
+            "the hypervisor's pool is too small for {pages} pages of PE state"
+        ));
     };
     let base = stacks.start.get() + index as u64 * STACKS_BYTES;
     let el2_sp = base + PAGE_SIZE_BYTES + EL2_STACK_BYTES;
@@ -199,12 +236,21 @@ fn build(
     let ram = placement.ram;
     let mut pool = POOL.lock(ctx);
     let end = firebreak_abi::Ipa::new(guest_map::RAM.get() + ram.len_bytes);
-    let pa_bits = PA_BITS.get(features.pa_range as usize).copied().unwrap_or(48);
+    let pa_bits = PA_BITS
+        .get(features.pa_range as usize)
+        .copied()
+        .unwrap_or(48);
     let stage2 = Geometry::new(end, pa_bits)
         .and_then(|geometry| Stage2::new(&mut *pool, geometry))
         .and_then(|stage2| {
             let attributes = Attributes::NormalRwx;
-            stage2.map(&mut *pool, guest_map::RAM, ram.start, ram.len_bytes, attributes)?;
+            stage2.map(
+                &mut *pool,
+                guest_map::RAM,
+                ram.start,
+                ram.len_bytes,
+                attributes,
+            )?;
             Ok(stage2)
         });
     let stage2 = match stage2 {
@@ -219,7 +265,9 @@ fn build(
     }
     let pages = size_of::<Partition>().div_ceil(PAGE_SIZE_BYTES as usize);
     let Some(place) = pool.pages(pages) else {
-        halt(format_args!("the hypervisor's pool is too small for partition {name}"));
+        halt(format_args!(
+            "the hypervisor's pool is too small for partition {name}"
+        ));
     };
     let slot = core::ptr::with_exposed_provenance_mut::<Partition>(place.get() as usize);
     // SAFETY: pages that the pool handed out for this, aligned to 4 KiB and never given back.
@@ -230,7 +278,9 @@ fn build(
 
 fn configure_virtual_gics(system: &'static System) {
     for partition in system.partitions.iter().copied() {
-        partition.distributor.configure(usize::from(partition.config.vcpus));
+        partition
+            .distributor
+            .configure(usize::from(partition.config.vcpus));
         virq::map_timers(&partition.distributor);
     }
 }
@@ -283,9 +333,13 @@ fn introduce(ctx: &TaskCtx, system: &System, board: &str) {
 }
 
 fn tell_boot_error_record(ctx: &TaskCtx, system: &System) {
-    let Some(summary) = sei::take_boot_error_record(system) else { return };
+    let Some(summary) = sei::take_boot_error_record(system) else {
+        return;
+    };
     let iss = summary.iss.and_then(Iss::new);
-    let cper = summary.severity.map(|severity| CperSeverity::from_raw(severity.raw()));
+    let cper = summary
+        .severity
+        .map(|severity| CperSeverity::from_raw(severity.raw()));
     let severity = Severity::of(iss, cper);
     let info = summary.info;
     let event = Event::BootErrorRecord {
@@ -307,7 +361,9 @@ fn tell_boot_error_record(ctx: &TaskCtx, system: &System) {
 fn set_off(ctx: &TaskCtx, system: &'static System) -> &'static PeBlock {
     let own = cpu::mpidr();
     let Some(boot) = system::pe(own) else {
-        halt(format_args!("the boot PE {own:?} is not in the devicetree's /cpus"));
+        halt(format_args!(
+            "the boot PE {own:?} is not in the devicetree's /cpus"
+        ));
     };
     // SAFETY: boot code on this PE; the `Task` of `firebreak_ready` comes after this one's end.
     let mut task = unsafe { Task::enter(boot) };
@@ -324,7 +380,9 @@ fn set_off(ctx: &TaskCtx, system: &'static System) -> &'static PeBlock {
         }
     }
     if let Some(intid) = system.uart_intid {
-        console::CONSOLE.lock(ctx).listen(system.partitions.len() as u8);
+        console::CONSOLE
+            .lock(ctx)
+            .listen(system.partitions.len() as u8);
         system.gic.set_spi(intid, own, true);
     }
     boot

@@ -7,6 +7,7 @@ use firebreak_abi::Pa;
 use firebreak_arch::{TaskCtx, sysreg};
 use firebreak_drivers::pl011::Pl011;
 use firebreak_wire::{ConsoleEncoder, Event, Input, InputDecoder, OutputBudget, write_event};
+use heapless::HistoryBuf;
 use spin::MutexGuard;
 
 /// Console bytes that a guest may print each second, and how many at once.
@@ -14,7 +15,10 @@ const GUEST_BYTES_PER_SECOND: u64 = 128 * 1024;
 const GUEST_BURST_BYTES: u64 = 256 * 1024;
 
 /// The physical console.
-pub(crate) static CONSOLE: Lock<Console> = Lock::new(Console { uart: None, input: None });
+pub(crate) static CONSOLE: Lock<Console> = Lock::new(Console {
+    uart: None,
+    input: None,
+});
 
 /// The physical UART and what decodes its input.
 pub(crate) struct Console {
@@ -67,8 +71,24 @@ impl Write for Console {
     }
 }
 
+/// Events that are remembered for the dump of a dying partition.
+const REMEMBERED: usize = 8;
+
+/// The last events: when, and which.
+static HISTORY: Lock<HistoryBuf<(u64, &'static str), REMEMBERED>> = Lock::new(HistoryBuf::new());
+
+/// Calls `tell` with the time and the name of each of the last events, oldest first.
+pub(crate) fn last_events(ctx: &TaskCtx, mut tell: impl FnMut(u64, &'static str)) {
+    for (ticks, name) in HISTORY.lock(ctx).oldest_ordered() {
+        tell(*ticks, name);
+    }
+}
+
 /// Reports an event.
 pub(crate) fn emit(ctx: &TaskCtx, event: &Event<'_>) {
+    HISTORY
+        .lock(ctx)
+        .write((sysreg::cntpct_el0(), event.name()));
     let mut console = CONSOLE.lock(ctx);
     // The UART does not fail.
     let _ = write_event(&mut *console, sysreg::cntpct_el0(), event);
@@ -91,7 +111,9 @@ struct LazyConsole<'a> {
 impl Write for LazyConsole<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let ctx = self.ctx;
-        self.guard.get_or_insert_with(|| CONSOLE.lock(ctx)).write_str(text)
+        self.guard
+            .get_or_insert_with(|| CONSOLE.lock(ctx))
+            .write_str(text)
     }
 }
 

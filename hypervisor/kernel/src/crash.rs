@@ -4,15 +4,16 @@
 //! A crash page of fixed layout is written before anything is printed: it is there even when the
 //! UART is not. Then comes the console, without waiting for its lock, and a boot error record.
 
-use crate::console::CONSOLE;
+use crate::console::{CONSOLE, Console};
 use crate::pe::PeBlock;
 use crate::recovery::PendingError;
 use crate::system::{self, System};
-use core::fmt::Write as _;
+use core::fmt::{self, Write as _};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use firebreak_abi::{Pa, PeId};
 use firebreak_arch::{NmiCtx, cache, cpu, psci, sysreg};
 use firebreak_cper::{FirebreakInfo, Record, Severity, Source, write_record};
+use firebreak_ring::Peeked;
 use firebreak_syndrome::Iss;
 use firebreak_triage::Interrupted;
 use firebreak_wire::{Event, write_event};
@@ -106,7 +107,14 @@ pub(crate) fn reset_from_nmi(ctx: &NmiCtx, iss: u32, pe: PeId) {
         el: Some(2),
         ticks: Some(sysreg::cntpct_el0()),
     };
-    reset_with(ctx, &Record { iss, info: Some(info), ..Record::new(Severity::Fatal) });
+    reset_with(
+        ctx,
+        &Record {
+            iss,
+            info: Some(info),
+            ..Record::new(Severity::Fatal)
+        },
+    );
 }
 
 fn reset_with(_: &NmiCtx, record: &Record) -> ! {
@@ -151,14 +159,15 @@ pub(crate) fn die(pe: PeId, text: &str, pc: u64) -> ! {
     if FAILING.swap(true, Ordering::AcqRel) {
         cpu::park();
     }
-    // Whoever holds the lock will not give it back; a line may be torn.
-    match CONSOLE.try_lock() {
-        Some(mut console) => {
-            let event = Event::Panic { pe: pe.0, text };
-            let _ = console.write_str("\n");
-            let _ = write_event(&mut *console, sysreg::cntpct_el0(), &event);
-        }
-        None => write_crash_page(pe, 0, pc, 0),
+    write_crash_page(pe, sysreg::esr_el2(), pc, sysreg::far_el2());
+    // Whoever holds the lock will not give it back: then the crash page has to do.
+    if let Some(mut console) = CONSOLE.try_lock() {
+        let event = Event::Panic { pe: pe.0, text };
+        // The UART does not fail.
+        let _ = console.write_str("\n");
+        let _ = write_event(&mut *console, sysreg::cntpct_el0(), &event);
+        let _ = print_registers(&mut console, pe);
+        let _ = print_records(&mut console, pe);
     }
     let info = FirebreakInfo {
         source: Source::Hypervisor,
@@ -170,9 +179,65 @@ pub(crate) fn die(pe: PeId, text: &str, pc: u64) -> ! {
         el: Some(2),
         ticks: Some(sysreg::cntpct_el0()),
     };
-    let record = Record { info: Some(info), ..Record::new(Severity::Fatal) };
+    let record = Record {
+        info: Some(info),
+        ..Record::new(Severity::Fatal)
+    };
     leave_record(&record);
     cpu::park()
+}
+
+fn print_registers(console: &mut Console, pe: PeId) -> fmt::Result {
+    writeln!(
+        console,
+        "firebreak: pe{} esr_el2 {:#x} elr_el2 {:#x} far_el2 {:#x} hcr_el2 {:#x} vttbr_el2 {:#x}",
+        pe.0,
+        sysreg::esr_el2(),
+        sysreg::elr_el2(),
+        sysreg::far_el2(),
+        sysreg::hcr_el2(),
+        sysreg::vttbr_el2()
+    )
+}
+
+/// Prints the error records that wait in the queues, and leaves them there.
+fn print_records(console: &mut Console, own: PeId) -> fmt::Result {
+    let Some(system) = system::get() else {
+        return Ok(());
+    };
+    for pe in &system.pes {
+        let mut result = Ok(());
+        pe.queue.peek_all(own, |record| {
+            let written = match record {
+                Peeked::Ready(entry) => writeln!(
+                    console,
+                    "firebreak: pe{} waiting record at {}: {} by rule {}, pc {:#x}",
+                    pe.id.0,
+                    entry.stamp_ticks,
+                    entry.value.decision.severity.name(),
+                    entry.value.decision.rule.name(),
+                    entry.value.pc
+                ),
+                Peeked::InHands {
+                    stamp_ticks,
+                    holder,
+                    ..
+                } => writeln!(
+                    console,
+                    "firebreak: pe{} record at {stamp_ticks} is in the hands of pe{}",
+                    pe.id.0, holder.0
+                ),
+                Peeked::Unpublished { nesting, .. } => writeln!(
+                    console,
+                    "firebreak: pe{} a record was being written, nesting {nesting}",
+                    pe.id.0
+                ),
+            };
+            result = result.and(written);
+        });
+        result?;
+    }
+    Ok(())
 }
 
 /// Returns this PE's number as far as it can be found out.

@@ -2,10 +2,10 @@
 //! What a PE has promised to do later: one timer, few deadlines.
 
 use crate::pe::Task;
-use crate::{recovery, virq};
+use crate::{mmio, recovery, virq};
 use firebreak_abi::guest_map;
 use firebreak_arch::{sysreg, timer};
-use firebreak_vdev::Signal;
+use firebreak_vdev::{IrqLevel, Signal};
 use firebreak_vm::StopCause;
 use firebreak_wire::Event;
 
@@ -13,7 +13,12 @@ use firebreak_wire::Event;
 pub(crate) fn rearm(task: &Task) {
     let local = &task.local;
     let injection = local.injection.map(|injection| injection.poll_deadline);
-    let all = [local.console_deadline, local.watchdog_deadline, injection];
+    let all = [
+        local.console_deadline,
+        local.watchdog_deadline,
+        local.alarm_deadline,
+        injection,
+    ];
     match all.into_iter().flatten().min() {
         Some(deadline) => timer::arm(deadline),
         None => timer::disarm(),
@@ -27,18 +32,58 @@ pub(crate) fn expire(task: &mut Task) {
     if due(task.local.console_deadline) {
         task.local.console_deadline = None;
         if let Some((partition, _)) = task.vcpu() {
-            partition.console.lock(&task.ctx).flush(&task.ctx, partition.name());
+            partition
+                .console
+                .lock(&task.ctx)
+                .flush(&task.ctx, partition.name());
         }
     }
     if due(task.local.watchdog_deadline) {
         watchdog(task, now);
     }
+    if due(task.local.alarm_deadline) {
+        alarm(task);
+    }
     recovery::watch_injection(task);
     rearm(task);
 }
 
+fn alarm(task: &mut Task) {
+    let Some((partition, _)) = task.vcpu() else {
+        return;
+    };
+    task.local.alarm_deadline = None;
+    let change = partition
+        .devices
+        .lock(&task.ctx)
+        .rtc
+        .advance(mmio::seconds());
+    if let Some(level) = change {
+        virq::set_level(task, guest_map::RTC_INTID, level == IrqLevel::Raised);
+    }
+}
+
+/// Takes over the deadlines of the partition's devices: the vCPU that wrote them last went off.
+pub(crate) fn adopt(task: &mut Task) {
+    let Some((partition, _)) = task.vcpu() else {
+        return;
+    };
+    let (watchdog, alarm_s) = {
+        let devices = partition.devices.lock(&task.ctx);
+        (
+            devices.watchdog.next_deadline_ticks(),
+            devices.rtc.next_alarm_s(),
+        )
+    };
+    task.local.watchdog_deadline = watchdog;
+    task.local.alarm_deadline = alarm_s.map(|at_s| at_s.saturating_mul(sysreg::cntfrq_el0()));
+    rearm(task);
+}
+
 fn watchdog(task: &mut Task, now: u64) {
-    let Some((partition, _)) = task.vcpu() else { return };
+    let Some((partition, _)) = task.vcpu() else {
+        return;
+    };
     let (signal, deadline) = {
         let mut devices = partition.devices.lock(&task.ctx);
         let signal = devices.watchdog.expired(now);
@@ -49,7 +94,10 @@ fn watchdog(task: &mut Task, now: u64) {
         Signal::None => {}
         Signal::Ws0 => virq::set_level(task, guest_map::WDT_INTID, true),
         Signal::Ws1 => {
-            let event = Event::Watchdog { vm: partition.id.0, name: partition.name() };
+            let event = Event::Watchdog {
+                vm: partition.id.0,
+                name: partition.name(),
+            };
             crate::console::emit(&task.ctx, &event);
             partition.request_stop(task, StopCause::Silence);
         }

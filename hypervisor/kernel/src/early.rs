@@ -82,10 +82,18 @@ pub(crate) unsafe fn find(dtb: Pa, image: Pa, current_el: u64) -> Found {
         );
     };
     // SAFETY: the image's own bytes behind its header.
-    let info = unsafe { bytes(image.get() + IMAGE_INFO_OFFSET as u64, IMAGE_INFO_LEN as u64) };
+    let info = unsafe {
+        bytes(
+            image.get() + IMAGE_INFO_OFFSET as u64,
+            IMAGE_INFO_LEN as u64,
+        )
+    };
     let info = info.first_chunk().and_then(ImageInfo::from_bytes);
     let Some(info) = info else {
-        halt(uart, format_args!("the image's own header is damaged; build it again"));
+        halt(
+            uart,
+            format_args!("the image's own header is damaged; build it again"),
+        );
     };
     let config = read_partitions(uart, &board, dtb_bytes, image, &info);
     let image_range = PaRange::new(image.get(), info.image_len);
@@ -95,8 +103,14 @@ pub(crate) unsafe fn find(dtb: Pa, image: Pa, current_el: u64) -> Found {
     let pool_at = stacks_at + stacks_len;
     let hypervisor = PaRange::new(image.get(), pool_at + POOL_BYTES - image.get());
     let mut board = board;
-    if board.reserve(PaRange::new(dtb.get(), dtb_bytes.len() as u64)).is_err() {
-        halt(uart, format_args!("the devicetree has too many reserved ranges; remove some"));
+    if board
+        .reserve(PaRange::new(dtb.get(), dtb_bytes.len() as u64))
+        .is_err()
+    {
+        halt(
+            uart,
+            format_args!("the devicetree has too many reserved ranges; remove some"),
+        );
     }
     let plan = match validate(&board, &config, hypervisor) {
         Ok(plan) => plan,
@@ -159,7 +173,10 @@ fn read_partitions(
 /// `dtb` is where the bootloader put a devicetree, if it put one anywhere.
 unsafe fn devicetree(dtb: Pa) -> &'static [u8] {
     if dtb.get() == 0 || !dtb.is_aligned(8) {
-        halt(None, format_args!("x0 is {dtb:#x}, not the address of a devicetree"));
+        halt(
+            None,
+            format_args!("x0 is {dtb:#x}, not the address of a devicetree"),
+        );
     }
     // SAFETY: the caller's promise; a header is as long as this.
     let header = unsafe { bytes(dtb.get(), HEADER_LEN as u64) };
@@ -184,17 +201,16 @@ unsafe fn bytes(start: u64, len_bytes: u64) -> &'static [u8] {
 fn highest(found: &Found) -> Va {
     let memory = found.board.memory.iter().map(|range| range.end().get());
     let gicr = found.gic.gicr.iter().map(|range| range.end().get());
-    let uart = found.board.uart.map(|uart| uart.base.get() + PAGE_SIZE_BYTES);
+    let uart = found
+        .board
+        .uart
+        .map(|uart| uart.base.get() + PAGE_SIZE_BYTES);
     let sei = found.board.sei.as_ref().map(|sei| sei.region.end().get());
     let last = memory.chain(gicr).chain(uart).chain(sei).max();
     Va::new(last.unwrap_or(0).max(found.gic.gicd.end().get()))
 }
 
-fn map_all(
-    tables: &Stage1,
-    frames: &mut EarlyFrames,
-    found: &Found,
-) -> Result<(), PagingError> {
+fn map_all(tables: &Stage1, frames: &mut EarlyFrames, found: &Found) -> Result<(), PagingError> {
     let mut map = |start: u64, end: u64, attr: El2Attr| {
         let start = start & !(PAGE_SIZE_BYTES - 1);
         let len = end.next_multiple_of(PAGE_SIZE_BYTES) - start;
@@ -210,18 +226,34 @@ fn map_all(
     map(text_end, rodata_end, El2Attr::RoData)?;
     map(rodata_end, data_end, El2Attr::Data)?;
     map(data_end, found.image.end().get(), El2Attr::RoData)?;
-    map(found.image.end().get().next_multiple_of(PAGE_SIZE_BYTES), found.stacks.start.get(), El2Attr::Data)?;
+    map(
+        found.image.end().get().next_multiple_of(PAGE_SIZE_BYTES),
+        found.stacks.start.get(),
+        El2Attr::Data,
+    )?;
     for index in 0..found.board.cpus.len() as u64 {
         for stack in stack_ranges(found.stacks, index) {
             map(stack.start.get(), stack.end().get(), El2Attr::Data)?;
         }
     }
-    map(found.pool.start.get(), found.pool.end().get(), El2Attr::Data)?;
+    map(
+        found.pool.start.get(),
+        found.pool.end().get(),
+        El2Attr::Data,
+    )?;
     for placement in &found.plan.placements {
-        map(placement.ram.start.get(), placement.ram.end().get(), El2Attr::Data)?;
+        map(
+            placement.ram.start.get(),
+            placement.ram.end().get(),
+            El2Attr::Data,
+        )?;
     }
     if let Some(uart) = found.board.uart {
-        map(uart.base.get(), uart.base.get() + PAGE_SIZE_BYTES, El2Attr::Device)?;
+        map(
+            uart.base.get(),
+            uart.base.get() + PAGE_SIZE_BYTES,
+            El2Attr::Device,
+        )?;
     }
     let gicd = found.gic.gicd.start.get();
     map(gicd, gicd + GICD_BYTES, El2Attr::Device)?;
@@ -230,7 +262,11 @@ fn map_all(
     }
     if let Some(sei) = &found.board.sei {
         // The firmware writes it with its MMU off: Device on both sides, so that they agree.
-        map(sei.region.start.get(), sei.region.end().get(), El2Attr::Device)?;
+        map(
+            sei.region.start.get(),
+            sei.region.end().get(),
+            El2Attr::Device,
+        )?;
     }
     Ok(())
 }

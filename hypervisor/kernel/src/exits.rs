@@ -54,7 +54,12 @@ pub(crate) fn unknown(task: &mut Task) {
     let (pc, esr) = (task.frame.elr, task.frame.esr);
     if let Some(vcpu) = &task.local.vcpu {
         let (partition, index) = (vcpu.partition, vcpu.index);
-        let event = Event::Undef { vm: partition.id.0, vcpu: index, pc, esr };
+        let event = Event::Undef {
+            vm: partition.id.0,
+            vcpu: index,
+            pc,
+            esr,
+        };
         partition.report(&task.ctx, &event);
     }
     inject::undefined(task);
@@ -94,7 +99,9 @@ fn answer(pe: &'static PeBlock) {
 
 #[inline(never)]
 fn act(task: &mut Task, outcome: Outcome) {
-    let Some((partition, own)) = task.vcpu() else { return };
+    let Some((partition, own)) = task.vcpu() else {
+        return;
+    };
     match outcome {
         Outcome::Return(value) => task.frame.x[0] = value.cast_unsigned(),
         Outcome::Suspend => {
@@ -103,11 +110,17 @@ fn act(task: &mut Task, outcome: Outcome) {
         }
         Outcome::CpuOff => {
             if let Some(shared) = partition.vcpus.get(usize::from(own)) {
-                shared.power.store(VcpuPower::Off.to_raw(), Ordering::Release);
+                shared
+                    .power
+                    .store(VcpuPower::Off.to_raw(), Ordering::Release);
             }
             task.pe.request(task, attention::STATE);
         }
-        Outcome::CpuOn { index, entry_ipa, context } => {
+        Outcome::CpuOn {
+            index,
+            entry_ipa,
+            context,
+        } => {
             let result = cpu_on(task, index, entry_ipa, context);
             task.frame.x[0] = result.cast_unsigned();
         }
@@ -117,14 +130,19 @@ fn act(task: &mut Task, outcome: Outcome) {
 }
 
 fn cpu_on(task: &Task, index: u8, entry: Ipa, context: u64) -> i64 {
-    let Some((partition, _)) = task.vcpu() else { return SUCCESS };
+    let Some((partition, _)) = task.vcpu() else {
+        return SUCCESS;
+    };
     let number = usize::from(index);
     let (Some(shared), Some(pe)) = (partition.vcpus.get(number), partition.pes.get(number)) else {
         return firebreak_vm::psci::error::INVALID_PARAMETERS;
     };
     let off = VcpuPower::Off.to_raw();
     let pending = VcpuPower::OnPending.to_raw();
-    match shared.power.compare_exchange(off, pending, Ordering::AcqRel, Ordering::Acquire) {
+    match shared
+        .power
+        .compare_exchange(off, pending, Ordering::AcqRel, Ordering::Acquire)
+    {
         Ok(_) => {
             // The entry is stored last: the vCPU's PE starts nothing before it stands.
             shared.context.store(context, Ordering::Relaxed);
@@ -141,7 +159,9 @@ struct Caller<'a>(&'a Task);
 
 impl Machine for Caller<'_> {
     fn vcpu_count(&self) -> u8 {
-        self.0.vcpu().map_or(0, |(partition, _)| partition.config.vcpus)
+        self.0
+            .vcpu()
+            .map_or(0, |(partition, _)| partition.config.vcpus)
     }
 
     fn power(&self, index: u8) -> VcpuPower {
@@ -156,6 +176,9 @@ impl Machine for Caller<'_> {
     fn is_entry(&self, ipa: Ipa) -> bool {
         ipa.is_aligned(INSTRUCTION_BYTES)
             && ipa >= guest_map::RAM
-            && self.0.vcpu().is_some_and(|(partition, _)| partition.ram_pa(ipa).is_some())
+            && self
+                .0
+                .vcpu()
+                .is_some_and(|(partition, _)| partition.ram_pa(ipa).is_some())
     }
 }

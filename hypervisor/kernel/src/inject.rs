@@ -38,7 +38,11 @@ pub(crate) fn undefined(task: &mut Task) {
 pub(crate) fn data_abort(task: &mut Task) {
     let abort = DataAbort::new(task.frame.esr);
     let given = SyncAbort::from_data_abort(abort, from_el1(task.frame.spsr));
-    let esr = walk_level(external_abort_esr(given).raw(), abort.on_stage1_walk(), abort.fsc_bits());
+    let esr = walk_level(
+        external_abort_esr(given).raw(),
+        abort.on_stage1_walk(),
+        abort.fsc_bits(),
+    );
     take(task, esr, Some(task.frame.far));
 }
 
@@ -46,7 +50,11 @@ pub(crate) fn data_abort(task: &mut Task) {
 pub(crate) fn instruction_abort(task: &mut Task) {
     let abort = InstructionAbort::new(task.frame.esr);
     let given = SyncAbort::from_instruction_abort(abort, from_el1(task.frame.spsr));
-    let esr = walk_level(external_abort_esr(given).raw(), abort.on_stage1_walk(), abort.fsc_bits());
+    let esr = walk_level(
+        external_abort_esr(given).raw(),
+        abort.on_stage1_walk(),
+        abort.fsc_bits(),
+    );
     take(task, esr, Some(task.frame.far));
 }
 
@@ -56,20 +64,33 @@ pub(crate) fn instruction_abort(task: &mut Task) {
 fn walk_level(esr: u64, on_walk: bool, stage2_fsc: u8) -> u64 {
     const FSC_MASK: u64 = 0x3f;
     const FSC_WALK: u64 = 0x14;
-    if on_walk { esr & !FSC_MASK | FSC_WALK | u64::from(stage2_fsc & 3) } else { esr }
+    if on_walk {
+        esr & !FSC_MASK | FSC_WALK | u64::from(stage2_fsc & 3)
+    } else {
+        esr
+    }
 }
 
 /// Makes EL1 take a synchronous exception where the guest stands.
 fn take(task: &mut Task, esr: u64, far: Option<u64>) {
     let spsr = task.frame.spsr;
     let offset = if from_el1(spsr) {
-        if spsr & SPSR_SPSEL == 0 { 0 } else { VECTOR_GROUP }
+        if spsr & SPSR_SPSEL == 0 {
+            0
+        } else {
+            VECTOR_GROUP
+        }
     } else if spsr & SPSR_AARCH32 == 0 {
         2 * VECTOR_GROUP
     } else {
         3 * VECTOR_GROUP
     };
-    let vbar = guest::write_exception(&Injection { esr, far, elr: task.frame.elr, spsr });
+    let vbar = guest::write_exception(&Injection {
+        esr,
+        far,
+        elr: task.frame.elr,
+        spsr,
+    });
     task.frame.elr = vbar.wrapping_add(offset);
     task.frame.spsr = entry_pstate(spsr, sysreg::sctlr_el1());
 }

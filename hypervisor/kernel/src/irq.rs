@@ -47,7 +47,9 @@ fn guest_timer(pe: &'static PeBlock, intid: u32) {
     // SAFETY: the tail of a vector of task context, or of the idle loop, whose `Task` is not
     // used meanwhile.
     let task = unsafe { Task::enter(pe) };
-    let Some(vcpu) = &mut task.local.vcpu else { return gic::deactivate(intid) };
+    let Some(vcpu) = &mut task.local.vcpu else {
+        return gic::deactivate(intid);
+    };
     let effects = vcpu.vgic.inject_hw(&mut Lrs, intid, intid);
     if !effects.is_none() {
         rest(pe, effects);
@@ -97,7 +99,9 @@ fn maintenance(task: &mut Task) {
 fn input(task: &mut Task) {
     console::CONSOLE.lock(&task.ctx).begin_input();
     for _ in 0..INPUT_BYTES_AT_ONCE {
-        let Some(decoded) = console::CONSOLE.lock(&task.ctx).next_input() else { return };
+        let Some(decoded) = console::CONSOLE.lock(&task.ctx).next_input() else {
+            return;
+        };
         match decoded {
             Some(Input::Byte { partition, byte }) => deliver(task, partition, byte),
             Some(Input::Focus(number)) => {
@@ -113,12 +117,23 @@ fn input(task: &mut Task) {
 }
 
 fn deliver(task: &Task, number: u8, byte: u8) {
-    let Some(partition) = system::partition(number) else { return };
+    let Some(partition) = system::partition(number) else {
+        return;
+    };
     if !partition.config.console {
         return;
     }
-    let effects = partition.devices.lock(&task.ctx).uart.receive(byte);
+    let effects = {
+        let mut devices = partition.devices.lock(&task.ctx);
+        // A guest that does not read loses what is typed, as on a real line without handshake.
+        devices.uart.receive(byte)
+    };
     if let Some(level) = effects.irq {
-        virq::set_level_of(task, partition, guest_map::UART_INTID, level == IrqLevel::Raised);
+        virq::set_level_of(
+            task,
+            partition,
+            guest_map::UART_INTID,
+            level == IrqLevel::Raised,
+        );
     }
 }

@@ -24,7 +24,11 @@ pub(crate) fn adopt(task: &mut Task) {
             if pe.id == task.pe.id {
                 let index = index as u8;
                 let vgic = VcpuGic::new(&partition.distributor, index);
-                task.local.vcpu = Some(Vcpu { partition, index, vgic });
+                task.local.vcpu = Some(Vcpu {
+                    partition,
+                    index,
+                    vgic,
+                });
                 task.pe.set_resident(partition.id, index);
             }
         }
@@ -36,7 +40,9 @@ pub(crate) fn start_if_asked(task: &mut Task) -> bool {
     let (Some(system), Some((partition, index))) = (system::get(), task.vcpu()) else {
         return false;
     };
-    let Some(shared) = partition.vcpus.get(usize::from(index)) else { return false };
+    let Some(shared) = partition.vcpus.get(usize::from(index)) else {
+        return false;
+    };
     if shared.power.load(Ordering::Acquire) != VcpuPower::OnPending.to_raw() {
         return false;
     }
@@ -56,7 +62,9 @@ pub(crate) fn start_if_asked(task: &mut Task) -> bool {
         crate::virq::carry_out(task, effects);
     }
     task.local.running = true;
-    shared.power.store(VcpuPower::On.to_raw(), Ordering::Release);
+    shared
+        .power
+        .store(VcpuPower::On.to_raw(), Ordering::Release);
     true
 }
 
@@ -85,12 +93,40 @@ pub(crate) fn park(task: &mut Task, stopping: bool) {
     task.local.running = false;
     task.local.console_deadline = None;
     task.local.watchdog_deadline = None;
+    task.local.alarm_deadline = None;
     deadlines::rearm(task);
+    if !stopping {
+        hand_over(task);
+    }
+}
+
+/// A vCPU turned itself off: another one watches the devices' deadlines; if there is none, the
+/// partition is over.
+fn hand_over(task: &Task) {
+    let Some((partition, own)) = task.vcpu() else {
+        return;
+    };
+    let alive =
+        partition
+            .vcpus
+            .iter()
+            .zip(&partition.pes)
+            .enumerate()
+            .find(|(index, (vcpu, _))| {
+                *index != usize::from(own)
+                    && vcpu.power.load(Ordering::Acquire) != VcpuPower::Off.to_raw()
+            });
+    match alive {
+        Some((_, (_, pe))) => pe.request(task, attention::DEADLINES),
+        None => partition.request_stop(task, StopCause::Off),
+    }
 }
 
 /// Parks for a stop; the last vCPU to come carries it out.
 pub(crate) fn park_for_stop(task: &mut Task) {
-    let Some((partition, index)) = task.vcpu() else { return };
+    let Some((partition, index)) = task.vcpu() else {
+        return;
+    };
     let own = 1u32 << (index & 31);
     if partition.parked.load(Ordering::Acquire) & own != 0 {
         return;
@@ -106,7 +142,10 @@ pub(crate) fn park_for_stop(task: &mut Task) {
 /// Everything that one PE does alone for a partition that has stopped.
 fn finish_stop(task: &mut Task, partition: &'static Partition) {
     let cause = partition.cause();
-    partition.console.lock(&task.ctx).finish(&task.ctx, partition.name());
+    partition
+        .console
+        .lock(&task.ctx)
+        .finish(&task.ctx, partition.name());
     partition.distributor.reset();
     {
         let mut devices = partition.devices.lock(&task.ctx);
@@ -115,12 +154,21 @@ fn finish_stop(task: &mut Task, partition: &'static Partition) {
         let _ = devices.watchdog.reset();
     }
     for shared in &partition.vcpus {
-        shared.power.store(VcpuPower::Off.to_raw(), Ordering::Release);
+        shared
+            .power
+            .store(VcpuPower::Off.to_raw(), Ordering::Release);
         shared.entry.store(NO_ENTRY, Ordering::Release);
     }
     let (vm, name) = (partition.id.0, partition.name());
     if matches!(cause, StopCause::Killed | StopCause::KilledForRestart) {
-        console::emit(&task.ctx, &Event::Killed { vm, name, reason: cause.as_str() });
+        console::emit(
+            &task.ctx,
+            &Event::Killed {
+                vm,
+                name,
+                reason: cause.as_str(),
+            },
+        );
     }
     let count = partition.restarts.load(Ordering::Relaxed);
     match partition.config.restart.decide(cause, count) {
@@ -135,14 +183,26 @@ fn finish_stop(task: &mut Task, partition: &'static Partition) {
 
 fn stop(task: &Task, partition: &Partition, reason: &str) {
     partition.state.store(state::STOPPED, Ordering::Release);
-    let event = Event::Stopped { vm: partition.id.0, name: partition.name(), reason };
+    let event = Event::Stopped {
+        vm: partition.id.0,
+        name: partition.name(),
+        reason,
+    };
     console::emit(&task.ctx, &event);
 }
 
 fn restart(task: &mut Task, partition: &'static Partition, reason: &str, count: u32) {
     let (vm, name) = (partition.id.0, partition.name());
     let count_event = u64::from(count);
-    console::emit(&task.ctx, &Event::Restart { vm, name, reason, count: count_event });
+    console::emit(
+        &task.ctx,
+        &Event::Restart {
+            vm,
+            name,
+            reason,
+            count: count_event,
+        },
+    );
     load::scrub(&task.ctx, partition);
     partition.restarts.store(count, Ordering::Relaxed);
     partition.parked.store(0, Ordering::Release);
@@ -158,8 +218,12 @@ pub(crate) fn start(task: &mut Task, partition: &'static Partition) {
             let restarts = u64::from(partition.restarts.load(Ordering::Relaxed));
             console::emit(&task.ctx, &Event::Started { vm, name, restarts });
             if let (Some(shared), Some(pe)) = (partition.vcpus.first(), partition.pes.first()) {
-                shared.context.store(start.devicetree.get(), Ordering::Relaxed);
-                shared.power.store(VcpuPower::OnPending.to_raw(), Ordering::Release);
+                shared
+                    .context
+                    .store(start.devicetree.get(), Ordering::Relaxed);
+                shared
+                    .power
+                    .store(VcpuPower::OnPending.to_raw(), Ordering::Release);
                 shared.entry.store(start.entry.get(), Ordering::Release);
                 pe.request(task, attention::STATE);
             }

@@ -52,15 +52,23 @@ pub(crate) fn load(ctx: &TaskCtx, partition: &Partition) -> Result<Start, LoadEr
     let config = &partition.config;
     let kind = KernelImage::identify(header(config.kernel)).map_err(|_| LoadError::Payload)?;
     let ramdisk_len = config.ramdisk.map(|range| range.len_bytes);
-    let layout = guest_layout(partition.ram.len_bytes, kind, config.kernel.len_bytes, ramdisk_len)
-        .map_err(|_| LoadError::Payload)?;
+    let layout = guest_layout(
+        partition.ram.len_bytes,
+        kind,
+        config.kernel.len_bytes,
+        ramdisk_len,
+    )
+    .map_err(|_| LoadError::Payload)?;
     let retired = partition.retired.lock(ctx);
     put(partition, &retired, layout.kernel, config.kernel)?;
     if let (Some(ipa), Some(range)) = (layout.ramdisk, config.ramdisk) {
         put(partition, &retired, ipa, range)?;
     }
     write_devicetree(partition, &retired, &layout)?;
-    Ok(Start { entry: layout.kernel, devicetree: layout.devicetree })
+    Ok(Start {
+        entry: layout.kernel,
+        devicetree: layout.devicetree,
+    })
 }
 
 fn header(kernel: PaRange) -> &'static [u8] {
@@ -97,7 +105,11 @@ fn refuse_retired(
         .as_slice()
         .iter()
         .any(|page| page.ipa.get() < end && page.ipa.get() + PAGE_SIZE_BYTES > ipa.get());
-    if hit { Err(LoadError::RetiredPageInTheWay) } else { Ok(()) }
+    if hit {
+        Err(LoadError::RetiredPageInTheWay)
+    } else {
+        Ok(())
+    }
 }
 
 fn write_devicetree(
@@ -119,7 +131,9 @@ fn write_devicetree(
         watchdog: partition.config.watchdog,
         holes: &holes,
     };
-    let to = partition.ram_pa(layout.devicetree).ok_or(LoadError::Devicetree)?;
+    let to = partition
+        .ram_pa(layout.devicetree)
+        .ok_or(LoadError::Devicetree)?;
     let start = core::ptr::with_exposed_provenance_mut::<u8>(to.get() as usize);
     // SAFETY: the last 64 KiB of the partition's RAM, which no vCPU runs in.
     let buffer = unsafe { core::slice::from_raw_parts_mut(start, DT_BYTES as usize) };

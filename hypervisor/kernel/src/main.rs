@@ -36,7 +36,9 @@ use core::fmt::Write as _;
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
     let mut text = heapless::String::<160>::new();
-    let place = info.location().map_or(("?", 0), |location| (location.file(), location.line()));
+    let place = info
+        .location()
+        .map_or(("?", 0), |location| (location.file(), location.line()));
     // Cut at 160 bytes: place first.
     let _ = write!(text, "{}:{}: {}", place.0, place.1, info.message());
     crash::die(crash::this_pe(), &text, 0)

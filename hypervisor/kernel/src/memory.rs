@@ -31,7 +31,8 @@ impl Pool {
     pub(crate) unsafe fn add(&mut self, range: PaRange) {
         // SAFETY: the caller's claim.
         unsafe {
-            self.heap.init(range.start.get() as usize, range.len_bytes as usize);
+            self.heap
+                .init(range.start.get() as usize, range.len_bytes as usize);
         }
     }
 
@@ -73,12 +74,18 @@ impl EarlyFrames {
     ///
     /// The range must be RAM that nobody else uses.
     pub(crate) const unsafe fn new(range: PaRange) -> Self {
-        Self { range, used_bytes: 0 }
+        Self {
+            range,
+            used_bytes: 0,
+        }
     }
 
     /// What has been handed out.
     pub(crate) const fn used(&self) -> PaRange {
-        PaRange { start: self.range.start, len_bytes: self.used_bytes }
+        PaRange {
+            start: self.range.start,
+            len_bytes: self.used_bytes,
+        }
     }
 }
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Accesses to what stage 2 does not map: emulated devices, and holes.
 
+use crate::inject;
 use crate::pe::{PeBlock, Task};
 use crate::virq::{self, Lrs};
-use crate::inject;
 use firebreak_abi::{Ipa, guest_map};
 use firebreak_arch::sysreg;
 use firebreak_syndrome::{AbortFsc, DataAbort, InstructionAbort};
@@ -125,7 +125,9 @@ fn gicr_write(pe: &'static PeBlock) {
     let offset = (offset % guest_map::GICR_STRIDE) as u32;
     let (width, value) = (width(&task), stored(&task));
     skip(&mut task);
-    let Some(vcpu) = &mut task.local.vcpu else { return };
+    let Some(vcpu) = &mut task.local.vcpu else {
+        return;
+    };
     let effects = vcpu.vgic.gicr_write(&mut Lrs, target, offset, width, value);
     if !effects.is_none() {
         rest(pe, effects);
@@ -139,7 +141,9 @@ fn gicd_write(pe: &'static PeBlock) {
     let offset = fault_ipa(&task).get().wrapping_sub(guest_map::GICD.get()) as u32;
     let (width, value) = (width(&task), stored(&task));
     skip(&mut task);
-    let Some(vcpu) = &mut task.local.vcpu else { return };
+    let Some(vcpu) = &mut task.local.vcpu else {
+        return;
+    };
     let effects = vcpu.vgic.gicd_write(&mut Lrs, offset, width, value);
     if !effects.is_none() {
         rest(pe, effects);
@@ -159,11 +163,17 @@ fn uart_read(pe: &'static PeBlock) {
     let mut task = unsafe { Task::enter(pe) };
     let ipa = fault_ipa(&task);
     let width = width(&task) as u8;
-    let Some((partition, _)) = task.vcpu() else { return };
+    let Some((partition, _)) = task.vcpu() else {
+        return;
+    };
     if !partition.config.console {
         return hole(&mut task, ipa, false);
     }
-    let Read { value, irq } = partition.devices.lock(&task.ctx).uart.read(ipa.page_offset(), width);
+    let Read { value, irq } = partition
+        .devices
+        .lock(&task.ctx)
+        .uart
+        .read(ipa.page_offset(), width);
     give(&mut task, value);
     if irq.is_some() {
         set_line(&mut task, guest_map::UART_INTID, irq);
@@ -219,35 +229,56 @@ fn read_other(task: &mut Task, ipa: Ipa, width: u64) -> Option<u64> {
     let (partition, _) = task.vcpu()?;
     if let Some(offset) = inside(ipa, guest_map::RTC, 0x1000) {
         let now_s = seconds();
-        let read = partition.devices.lock(&task.ctx).rtc.read(offset, width as u8, now_s);
+        let read = partition
+            .devices
+            .lock(&task.ctx)
+            .rtc
+            .read(offset, width as u8, now_s);
         set_line(task, guest_map::RTC_INTID, read.irq);
         return Some(read.value);
     }
     if let Some((frame, offset)) = watchdog_frame(task, ipa) {
         return Some(
-            partition.devices.lock(&task.ctx).watchdog.read(frame, offset, width as u8).value,
+            partition
+                .devices
+                .lock(&task.ctx)
+                .watchdog
+                .read(frame, offset, width as u8)
+                .value,
         );
     }
-    inside(ipa, guest_map::FLASH, guest_map::FLASH_LEN)
-        .map(|_| ErasedFlash.read(width as u8))
+    inside(ipa, guest_map::FLASH, guest_map::FLASH_LEN).map(|_| ErasedFlash.read(width as u8))
 }
 
 fn write_other(task: &mut Task, ipa: Ipa, width: u64, value: u64) -> bool {
-    let Some((partition, _)) = task.vcpu() else { return false };
+    let Some((partition, _)) = task.vcpu() else {
+        return false;
+    };
     let width = width as u8;
     if let Some(offset) = inside(ipa, guest_map::UART, 0x1000) {
         if !partition.config.console {
             return false;
         }
-        let effects = partition.devices.lock(&task.ctx).uart.write(offset, width, value);
+        let effects = partition
+            .devices
+            .lock(&task.ctx)
+            .uart
+            .write(offset, width, value);
         console_output(task, effects);
         set_line(task, guest_map::UART_INTID, effects.irq);
         return true;
     }
     if let Some(offset) = inside(ipa, guest_map::RTC, 0x1000) {
         let now_s = seconds();
-        let effects = partition.devices.lock(&task.ctx).rtc.write(offset, width, value, now_s);
+        let (effects, alarm_s) = {
+            let mut devices = partition.devices.lock(&task.ctx);
+            let effects = devices.rtc.write(offset, width, value, now_s);
+            (effects, devices.rtc.next_alarm_s())
+        };
         set_line(task, guest_map::RTC_INTID, effects.irq);
+        let frequency = sysreg::cntfrq_el0();
+        task.local.alarm_deadline = alarm_s.map(|at_s| at_s.saturating_mul(frequency));
+        crate::deadlines::rearm(task);
         return true;
     }
     if let Some((frame, offset)) = watchdog_frame(task, ipa) {
@@ -259,7 +290,9 @@ fn write_other(task: &mut Task, ipa: Ipa, width: u64, value: u64) -> bool {
 }
 
 fn write_watchdog(task: &mut Task, frame: WatchdogFrame, offset: u64, width: u8, value: u64) {
-    let Some((partition, _)) = task.vcpu() else { return };
+    let Some((partition, _)) = task.vcpu() else {
+        return;
+    };
     let now = sysreg::cntpct_el0();
     let (effects, deadline) = {
         let mut devices = partition.devices.lock(&task.ctx);
@@ -291,8 +324,13 @@ fn set_line(task: &mut Task, intid: u32, change: Option<IrqLevel>) {
 }
 
 fn console_output(task: &mut Task, effects: Effects) {
-    let (Some(byte), Some((partition, _))) = (effects.output, task.vcpu()) else { return };
-    let waiting = partition.console.lock(&task.ctx).push(&task.ctx, partition.name(), byte);
+    let (Some(byte), Some((partition, _))) = (effects.output, task.vcpu()) else {
+        return;
+    };
+    let waiting = partition
+        .console
+        .lock(&task.ctx)
+        .push(&task.ctx, partition.name(), byte);
     let wanted = task.local.console_deadline;
     match (waiting, wanted) {
         (false, _) => task.local.console_deadline = None,
@@ -305,7 +343,7 @@ fn console_output(task: &mut Task, effects: Effects) {
     }
 }
 
-fn seconds() -> u64 {
+pub(crate) fn seconds() -> u64 {
     sysreg::cntpct_el0() / sysreg::cntfrq_el0().max(1)
 }
 
@@ -359,7 +397,9 @@ fn hole(task: &mut Task, ipa: Ipa, write: bool) {
 /// Says whether the address is mapped after all: another PE was splitting the block that holds
 /// it. The guest then tries again.
 fn mapped_again(task: &Task, ipa: Ipa) -> bool {
-    let Some((partition, _)) = task.vcpu() else { return false };
+    let Some((partition, _)) = task.vcpu() else {
+        return false;
+    };
     if partition.ram_pa(ipa).is_none() {
         return false;
     }
@@ -369,7 +409,9 @@ fn mapped_again(task: &Task, ipa: Ipa) -> bool {
 }
 
 fn report(task: &Task, ipa: Ipa, write: bool) {
-    let Some((partition, vcpu)) = task.vcpu() else { return };
+    let Some((partition, vcpu)) = task.vcpu() else {
+        return;
+    };
     let retired = partition.retired.lock(&task.ctx).contains_ipa(ipa.page());
     let event = Event::Abort {
         vm: partition.id.0,

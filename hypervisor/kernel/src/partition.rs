@@ -121,7 +121,13 @@ impl Partition {
         let count = budget.take_suppressed();
         drop(budget);
         if count > 0 {
-            console::emit(ctx, &Event::Suppressed { what: self.name(), count });
+            console::emit(
+                ctx,
+                &Event::Suppressed {
+                    what: self.name(),
+                    count,
+                },
+            );
         }
         console::emit(ctx, event);
     }

@@ -21,6 +21,8 @@ pub(crate) mod attention {
     pub(crate) const STATE: u64 = 1 << 2;
     /// Another PE asks for a virtual SError.
     pub(crate) const VSERROR: u64 = 1 << 3;
+    /// The partition's devices may have deadlines that no PE watches any more.
+    pub(crate) const DEADLINES: u64 = 1 << 4;
 }
 
 /// Slots of the recovery queue of one PE.
@@ -72,6 +74,8 @@ pub(crate) struct PeLocal {
     pub(crate) console_deadline: Option<u64>,
     /// When the partition's watchdog wants a look.
     pub(crate) watchdog_deadline: Option<u64>,
+    /// When the partition's real-time clock rings.
+    pub(crate) alarm_deadline: Option<u64>,
 }
 
 /// The vCPU of a PE.
@@ -120,20 +124,25 @@ impl PeBlock {
                 injection: None,
                 console_deadline: None,
                 watchdog_deadline: None,
+                alarm_deadline: None,
             }),
         }
     }
 
     /// Says which vCPU lives here.
     pub(crate) fn set_resident(&self, vm: VmId, vcpu: u8) {
-        self.resident.store(u32::from(vm.0) << 8 | u32::from(vcpu), Ordering::Release);
+        self.resident
+            .store(u32::from(vm.0) << 8 | u32::from(vcpu), Ordering::Release);
     }
 
     /// Returns the vCPU that lives here. From any context.
     pub(crate) fn resident(&self) -> Option<VcpuId> {
         match self.resident.load(Ordering::Acquire) {
             NO_RESIDENT => None,
-            raw => Some(VcpuId { vm: VmId((raw >> 8) as u8), index: raw as u8 }),
+            raw => Some(VcpuId {
+                vm: VmId((raw >> 8) as u8),
+                index: raw as u8,
+            }),
         }
     }
 
@@ -201,7 +210,12 @@ impl Task {
         // SAFETY: as above; the vectors are done with the frame, and the SEI path touches it
         // only when it interrupted the guest, not when it interrupted this code.
         let frame = unsafe { &mut *pe.head.guest.get() };
-        Self { ctx, pe, local, frame }
+        Self {
+            ctx,
+            pe,
+            local,
+            frame,
+        }
     }
 }
 
@@ -212,6 +226,9 @@ impl Task {
     /// Returns the partition of the vCPU that lives here, and the vCPU's number in it.
     #[inline]
     pub(crate) fn vcpu(&self) -> Option<(&'static Partition, u8)> {
-        self.local.vcpu.as_ref().map(|vcpu| (vcpu.partition, vcpu.index))
+        self.local
+            .vcpu
+            .as_ref()
+            .map(|vcpu| (vcpu.partition, vcpu.index))
     }
 }

@@ -45,25 +45,47 @@ pub(crate) fn drain(task: &mut Task) {
         act(task, &error);
     }
     if task.pe.queue.take_overflow() {
-        let event = Event::Suppressed { what: "error records held by the firmware", count: 1 };
+        let event = Event::Suppressed {
+            what: "error records held by the firmware",
+            count: 1,
+        };
         console::emit(&task.ctx, &event);
     }
 }
 
 /// Tells the host.
 fn report(task: &Task, error: &PendingError) {
-    let Evidence { iss, record, interrupted, .. } = error.evidence;
+    let Evidence {
+        iss,
+        record,
+        interrupted,
+        ..
+    } = error.evidence;
     let raw = u64::from(iss.map_or(0, Iss::get));
     if record.is_none() {
-        console::emit(&task.ctx, &Event::Unclaimed { pe: task.pe.id.0, iss: raw });
+        console::emit(
+            &task.ctx,
+            &Event::Unclaimed {
+                pe: task.pe.id.0,
+                iss: raw,
+            },
+        );
     }
     let (vm, from) = match interrupted {
-        Interrupted::Guest { vm, el: GuestEl::El0 } => (Some(vm), Level::El0),
-        Interrupted::Guest { vm, el: GuestEl::El1 } => (Some(vm), Level::El1),
+        Interrupted::Guest {
+            vm,
+            el: GuestEl::El0,
+        } => (Some(vm), Level::El0),
+        Interrupted::Guest {
+            vm,
+            el: GuestEl::El1,
+        } => (Some(vm), Level::El1),
         Interrupted::Hypervisor | Interrupted::Idle => (None, Level::El2),
     };
     let event = ErrorEvent {
-        id: error.id.unwrap_or_else(|| NEXT_ERROR.fetch_add(1, Ordering::Relaxed)),
+        id: error
+            .id
+            .unwrap_or_else(|| NEXT_ERROR.fetch_add(1, Ordering::Relaxed)),
         pe: task.pe.id.0,
         vm: vm.map(|vm| vm.0),
         name: vm.and_then(system::partition_of).map(Partition::name),
@@ -74,7 +96,10 @@ fn report(task: &Task, error: &PendingError) {
         cper: record.map_or("none", |record| record.severity.name()),
         pa: record.and_then(|record| record.pa).map(Pa::get),
         owner: error.owned.map_or("none", |owned| {
-            owned.vm().and_then(system::partition_of).map_or(owned.as_str(), Partition::name)
+            owned
+                .vm()
+                .and_then(system::partition_of)
+                .map_or(owned.as_str(), Partition::name)
         }),
         page_vm: error.owned.and_then(Owned::vm).map(|vm| vm.0),
         verdict: error.decision.verdict_name(),
@@ -95,16 +120,27 @@ fn act(task: &mut Task, error: &PendingError) {
         retire(task, vm, pa);
     }
     for (vm, again) in decision.stops().into_iter().flatten() {
-        let Some(partition) = system::partition_of(vm) else { continue };
+        let Some(partition) = system::partition_of(vm) else {
+            continue;
+        };
         dump(task, partition, error);
-        let cause = if again { StopCause::KilledForRestart } else { StopCause::Killed };
+        let cause = if again {
+            StopCause::KilledForRestart
+        } else {
+            StopCause::Killed
+        };
         partition.request_stop(task, cause);
     }
     if let ContextVerdict::Inject { iss, .. } = decision.context {
         raise_vserror(task, iss.get());
     }
     match decision.page {
-        PageVerdict::Inject { vm, iss } | PageVerdict::Retire { vm, inject: Some(iss), .. } => {
+        PageVerdict::Inject { vm, iss }
+        | PageVerdict::Retire {
+            vm,
+            inject: Some(iss),
+            ..
+        } => {
             raise_vserror_in(task, vm, iss.get());
         }
         // The content is still good, and the guest is using it: taking the page now would turn a
@@ -126,9 +162,13 @@ fn act(task: &mut Task, error: &PendingError) {
 
 /// Takes a page away from its partition, for good.
 fn retire(task: &Task, vm: VmId, pa: Pa) {
-    let Some(partition) = system::partition_of(vm) else { return };
+    let Some(partition) = system::partition_of(vm) else {
+        return;
+    };
     let page = pa.page();
-    let Some(ipa) = partition.ram_ipa(page) else { return };
+    let Some(ipa) = partition.ram_ipa(page) else {
+        return;
+    };
     let recorded = partition.retired.lock(&task.ctx).insert(ipa, page);
     match recorded {
         Ok(true) => {}
@@ -136,7 +176,10 @@ fn retire(task: &Task, vm: VmId, pa: Pa) {
         Err(_) => {
             console::say(
                 &task.ctx,
-                format_args!("{}: too many retired pages; it is stopped", partition.name()),
+                format_args!(
+                    "{}: too many retired pages; it is stopped",
+                    partition.name()
+                ),
             );
             return partition.request_stop(task, StopCause::Killed);
         }
@@ -147,14 +190,21 @@ fn retire(task: &Task, vm: VmId, pa: Pa) {
         Ok(plan) => {
             // SAFETY: made just now for this partition's tables, whose lock is held.
             unsafe { mmu::carry_out(&plan, partition.vttbr) };
-            let event = Event::Retired { vm: vm.0, ipa: ipa.get(), pa: page.get() };
+            let event = Event::Retired {
+                vm: vm.0,
+                ipa: ipa.get(),
+                pa: page.get(),
+            };
             console::emit(&task.ctx, &event);
         }
         Err(error) => {
             drop(stage2);
             console::say(
                 &task.ctx,
-                format_args!("{}: cannot retire a page: {error}; it is stopped", partition.name()),
+                format_args!(
+                    "{}: cannot retire a page: {error}; it is stopped",
+                    partition.name()
+                ),
             );
             partition.request_stop(task, StopCause::Killed);
         }
@@ -163,7 +213,9 @@ fn retire(task: &Task, vm: VmId, pa: Pa) {
 
 /// Leaves a page out of its partition from the next start on.
 fn retire_at_next_start(task: &Task, vm: VmId, pa: Pa) {
-    let Some(partition) = system::partition_of(vm) else { return };
+    let Some(partition) = system::partition_of(vm) else {
+        return;
+    };
     if let Some(ipa) = partition.ram_ipa(pa.page()) {
         // A full set only means that this page, still good, is used again.
         let _ = partition.retired.lock(&task.ctx).insert(ipa, pa.page());
@@ -184,7 +236,9 @@ fn raise_vserror_in(task: &mut Task, vm: VmId, iss: u32) {
 /// Raises a virtual SError in the vCPU of this PE. One that is still pending is merged with it
 /// (Arm ARM D20.4.3, R_JBQSC).
 pub(crate) fn raise_vserror(task: &mut Task, iss: u32) {
-    let (Some(system), Some((partition, vcpu))) = (system::get(), task.vcpu()) else { return };
+    let (Some(system), Some((partition, vcpu))) = (system::get(), task.vcpu()) else {
+        return;
+    };
     if !task.local.running {
         return;
     }
@@ -195,7 +249,11 @@ pub(crate) fn raise_vserror(task: &mut Task, iss: u32) {
     guest::raise_virtual_serror(&system.features, merged.get());
     let id = NEXT_INJECTION.fetch_add(1, Ordering::Relaxed);
     let poll_deadline = next_poll();
-    task.local.injection = Some(Injection { id, iss: merged.get(), poll_deadline });
+    task.local.injection = Some(Injection {
+        id,
+        iss: merged.get(),
+        poll_deadline,
+    });
     deadlines::rearm(task);
     let event = Event::Vserror {
         vm: partition.id.0,
@@ -214,10 +272,15 @@ fn next_poll() -> u64 {
 
 /// Looks what became of the virtual SError that was raised last.
 pub(crate) fn watch_injection(task: &mut Task) {
-    let (Some(system), Some(injection)) = (system::get(), task.local.injection) else { return };
+    let (Some(system), Some(injection)) = (system::get(), task.local.injection) else {
+        return;
+    };
     let (state, elr) = match guest::virtual_serror(&system.features) {
         VirtualSerror::Pending => {
-            task.local.injection = Some(Injection { poll_deadline: next_poll(), ..injection });
+            task.local.injection = Some(Injection {
+                poll_deadline: next_poll(),
+                ..injection
+            });
             return;
         }
         VirtualSerror::Deferred(_) => (VserrorState::Deferred, None),
@@ -238,7 +301,9 @@ pub(crate) fn cancel_injection(task: &mut Task) {
 
 fn end_injection(task: &mut Task, injection: Injection, state: VserrorState, elr: Option<u64>) {
     task.local.injection = None;
-    let Some((partition, vcpu)) = task.vcpu() else { return };
+    let Some((partition, vcpu)) = task.vcpu() else {
+        return;
+    };
     let event = Event::Vserror {
         vm: partition.id.0,
         vcpu,
@@ -281,6 +346,11 @@ fn dump(task: &Task, partition: &Partition, error: &PendingError) {
             error.decision.rule
         ),
     );
+    let mut events = heapless::String::<256>::new();
+    console::last_events(&task.ctx, |ticks, event| {
+        let _ = core::fmt::Write::write_fmt(&mut events, format_args!(" {event}@{ticks}"));
+    });
+    console::say(&task.ctx, format_args!("{name}: last events:{events}"));
     if !task.vcpu().is_some_and(|(own, _)| own.id == partition.id) {
         return;
     }

@@ -4,7 +4,7 @@
 use crate::partition::state;
 use crate::pe::{PeBlock, Task, attention};
 use crate::virq::{self, Lrs};
-use crate::{irq, lifecycle, recovery, sei, system};
+use crate::{deadlines, irq, lifecycle, recovery, sei, system};
 use core::sync::atomic::Ordering;
 use firebreak_arch::{cpu, gic, guest};
 use firebreak_vm::VcpuPower;
@@ -74,19 +74,26 @@ fn work(task: &mut Task) {
     {
         recovery::raise_vserror(task, iss);
     }
+    if bits & attention::DEADLINES != 0 {
+        deadlines::adopt(task);
+    }
     follow_state(task);
 }
 
 /// Brings this PE in line with the state of its partition and its vCPU.
 fn follow_state(task: &mut Task) {
-    let Some((partition, index)) = task.vcpu() else { return };
+    let Some((partition, index)) = task.vcpu() else {
+        return;
+    };
     if partition.state.load(Ordering::Acquire) == state::STOPPING {
         lifecycle::park_for_stop(task);
     }
     let power = partition
         .vcpus
         .get(usize::from(index))
-        .map_or(VcpuPower::Off, |vcpu| VcpuPower::from_raw(vcpu.power.load(Ordering::Acquire)));
+        .map_or(VcpuPower::Off, |vcpu| {
+            VcpuPower::from_raw(vcpu.power.load(Ordering::Acquire))
+        });
     if task.local.running {
         if power == VcpuPower::Off {
             lifecycle::park(task, false);

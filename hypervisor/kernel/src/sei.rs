@@ -6,10 +6,10 @@
 //! queue, and the two words of the firmware's page that are EL2's to write. [`NmiCtx`] keeps the
 //! rest out at compile time.
 
+use crate::crash;
 use crate::pe::{PeBlock, Task, attention};
 use crate::recovery::PendingError;
 use crate::system::{self, System};
-use crate::crash;
 use firebreak_abi::{PAGE_SIZE_BYTES, Pa, VmId, sei};
 use firebreak_arch::{Frame, NmiCtx, sysreg, windows};
 use firebreak_cper as cper;
@@ -82,7 +82,16 @@ unsafe extern "C" fn firebreak_sei_el2(pe: &'static PeBlock, frame: &mut Frame) 
     } else {
         Interrupted::Hypervisor
     };
-    take(&ctx, pe, &Notification { iss: syndrome(frame.esr), pc, interrupted, nesting: 1 });
+    take(
+        &ctx,
+        pe,
+        &Notification {
+            iss: syndrome(frame.esr),
+            pc,
+            interrupted,
+            nesting: 1,
+        },
+    );
 }
 
 fn syndrome(esr: u64) -> Option<Iss> {
@@ -111,7 +120,9 @@ pub(crate) fn pull_deferred(task: &mut Task) {
         return;
     }
     write_word(pending, 0);
-    let Some(source) = source_of(task.pe) else { return };
+    let Some(source) = source_of(task.pe) else {
+        return;
+    };
     if read_word(source.read_ack) == sei::source::ACKED {
         return;
     }
@@ -122,12 +133,24 @@ pub(crate) fn pull_deferred(task: &mut Task) {
     let interrupted = match task.pe.resident() {
         Some(vcpu) if task.local.running => {
             let el1 = crate::inject::from_el1(task.frame.spsr);
-            Interrupted::Guest { vm: vcpu.vm, el: if el1 { GuestEl::El1 } else { GuestEl::El0 } }
+            Interrupted::Guest {
+                vm: vcpu.vm,
+                el: if el1 { GuestEl::El1 } else { GuestEl::El0 },
+            }
         }
         _ => Interrupted::Idle,
     };
     let pc = task.frame.elr;
-    take(&ctx, task.pe, &Notification { iss: syndrome(raw), pc, interrupted, nesting: 0 });
+    take(
+        &ctx,
+        task.pe,
+        &Notification {
+            iss: syndrome(raw),
+            pc,
+            interrupted,
+            nesting: 0,
+        },
+    );
 }
 
 fn source_of(pe: &PeBlock) -> Option<&'static Source> {
@@ -136,7 +159,8 @@ fn source_of(pe: &PeBlock) -> Option<&'static Source> {
 
 /// Takes a record, decides, publishes, acknowledges, acts on what cannot wait.
 fn take(ctx: &NmiCtx, pe: &'static PeBlock, notification: &Notification) {
-    pe.sei_count.fetch_add(1, core::sync::atomic::Ordering::Relaxed);
+    pe.sei_count
+        .fetch_add(1, core::sync::atomic::Ordering::Relaxed);
     let Some(system) = system::get() else {
         return crash::reset_from_nmi(ctx, notification.iss.map_or(0, Iss::get), pe.id);
     };
@@ -168,7 +192,10 @@ fn decide(
 ) -> PendingError {
     let record = summary.and_then(|summary| {
         let severity = CperSeverity::from_raw(summary.severity?.raw());
-        Some(RecordSummary { severity, pa: summary.pa })
+        Some(RecordSummary {
+            severity,
+            pa: summary.pa,
+        })
     });
     let owned = record
         .and_then(|record| record.pa)
@@ -185,7 +212,9 @@ fn decide(
         owned,
         decision: triage(&evidence, &system.policies),
         pc: notification.pc,
-        id: summary.and_then(|summary| summary.info).and_then(|info| info.id),
+        id: summary
+            .and_then(|summary| summary.info)
+            .and_then(|info| info.id),
         vcpu: pe.resident(),
     }
 }
@@ -252,12 +281,16 @@ fn read_word(pa: Pa) -> u64 {
 
 fn write_word(pa: Pa, value: u64) {
     // SAFETY: as in `read_word`; the word is one that the contract lets EL2 write.
-    unsafe { core::ptr::with_exposed_provenance_mut::<u64>(pa.get() as usize).write_volatile(value) }
+    unsafe {
+        core::ptr::with_exposed_provenance_mut::<u64>(pa.get() as usize).write_volatile(value)
+    }
 }
 
 fn write_half_word(pa: Pa, value: u32) {
     // SAFETY: as in `write_word`.
-    unsafe { core::ptr::with_exposed_provenance_mut::<u32>(pa.get() as usize).write_volatile(value) }
+    unsafe {
+        core::ptr::with_exposed_provenance_mut::<u32>(pa.get() as usize).write_volatile(value)
+    }
 }
 
 /// Reads the boot error record that the boot before this one left, and clears it.

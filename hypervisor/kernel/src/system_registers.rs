@@ -4,9 +4,9 @@
 //! Debug and PMU registers are not trapped: the PE is the vCPU's own, so they work. What is not
 //! there for a guest reads as not there in the ID registers and is UNDEF when used.
 
+use crate::exits;
 use crate::pe::{PeBlock, Task};
 use crate::virq::{self, Lrs};
-use crate::exits;
 use firebreak_arch::cpu;
 use firebreak_vgic::SgiRegister;
 
@@ -104,8 +104,9 @@ fn other(task: &mut Task) {
         // only disturb the others.
         (DC_ISW | DC_CSW | DC_CISW, false) => {}
         (_, true) if register & ID_SPACE_MASK == ID_SPACE && (1..=7).contains(&access.crm()) => {
-            let ras_visible =
-                task.vcpu().is_some_and(|(partition, _)| partition.config.ras_visible);
+            let ras_visible = task
+                .vcpu()
+                .is_some_and(|(partition, _)| partition.config.ras_visible);
             let raw = cpu::id_register(access.crm(), access.op2());
             let value = visible(access.crm(), access.op2(), raw, ras_visible);
             task.frame.write_gpr(rt, value);
@@ -137,7 +138,11 @@ fn visible(crm: u64, op2: u64, raw: u64, ras_visible: bool) -> u64 {
         // ID_AA64PFR0_EL1: EL2, EL3, SVE, SEL2, MPAM, AMU, RME; RAS by policy.
         (4, 0) => {
             let value = without(raw, &[8, 12, 32, 36, 40, 44, 52]);
-            if ras_visible { value } else { without(value, &[28]) }
+            if ras_visible {
+                value
+            } else {
+                without(value, &[28])
+            }
         }
         // ID_AA64PFR1_EL1: only BT and SSBS stay; RAS_frac by policy.
         (4, 1) => raw & if ras_visible { 0xf0ff } else { 0x00ff },
@@ -156,4 +161,3 @@ fn visible(crm: u64, op2: u64, raw: u64, ras_visible: bool) -> u64 {
         _ => raw,
     }
 }
-

@@ -54,7 +54,11 @@ impl LrBank for Lrs {
     }
 
     fn set_hcr(&mut self, control: HcrControl) {
-        let trap = if sysreg::ich_vtr_el2() & VTR_TDS != 0 { HCR_TDIR } else { HCR_TC };
+        let trap = if sysreg::ich_vtr_el2() & VTR_TDS != 0 {
+            HCR_TDIR
+        } else {
+            HCR_TC
+        };
         let bit = |on: bool, value: u64| if on { value } else { 0 };
         gic::write_virtual_control(
             HCR_EN
@@ -72,7 +76,9 @@ impl LrBank for Lrs {
 /// Carries out what the virtual GIC left to be done.
 #[inline(never)]
 pub(crate) fn carry_out(task: &mut Task, effects: Effects) {
-    let Some((partition, own)) = task.vcpu() else { return };
+    let Some((partition, own)) = task.vcpu() else {
+        return;
+    };
     kick(task, effects.kick);
     let enable = match effects.op {
         HwOp::Enable => true,
@@ -113,7 +119,9 @@ fn set_private(task: &Task, own: u8, vcpu: u8, pintid: u32, enable: bool) {
 
 /// Makes the PEs of these vCPUs of the own partition look into their inboxes.
 pub(crate) fn kick(task: &mut Task, vcpus: u8) {
-    let Some((partition, _)) = task.vcpu() else { return };
+    let Some((partition, _)) = task.vcpu() else {
+        return;
+    };
     for (index, pe) in partition.pes.iter().enumerate() {
         if vcpus >> index & 1 == 1 {
             pe.request(task, attention::INBOX);
@@ -123,7 +131,9 @@ pub(crate) fn kick(task: &mut Task, vcpus: u8) {
 
 /// Sets the line of an emulated device of this PE's own partition.
 pub(crate) fn set_level(task: &mut Task, intid: u32, high: bool) {
-    let Some(vcpu) = &mut task.local.vcpu else { return };
+    let Some(vcpu) = &mut task.local.vcpu else {
+        return;
+    };
     let effects = vcpu.vgic.set_level(&mut Lrs, intid, high);
     if !effects.is_none() {
         carry_out(task, effects);
