@@ -25,6 +25,11 @@ pub(crate) const fn attention_recheck(word: usize) -> u32 {
     0x100 << (word & 7)
 }
 
+/// Words that an inbox is about, one bit each.
+pub(crate) const fn attention_words(attention: u32) -> u32 {
+    (attention | attention >> 8) & ((1 << WORDS) - 1)
+}
+
 /// What another PE wants done with interrupts that may stand in a vCPU's list registers.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Request {

@@ -9,7 +9,7 @@
 
 use core::sync::atomic::Ordering;
 
-use crate::dist::{attention_flush, attention_recheck, routed};
+use crate::dist::{attention_flush, attention_recheck, attention_words, routed};
 use crate::effects::IntidIter;
 use crate::lr::{HcrControl, ListRegister, LrBank};
 use crate::vcpu::VcpuGic;
@@ -77,17 +77,15 @@ impl VcpuGic<'_> {
         let own = 1 << (self.index & 7);
         let mut kick = self.reap(bank);
         for _ in 0..DRAIN_ROUNDS {
-            let attention = self.me.attention.swap(0, Ordering::AcqRel);
-            if attention == 0 {
+            if self.me.attention.load(Ordering::Relaxed) == 0 {
                 break;
             }
-            for index in 0..WORDS {
+            let attention = self.me.attention.swap(0, Ordering::AcqRel);
+            for index in slots(attention_words(attention)) {
                 if attention & attention_recheck(index) != 0 {
                     kick |= self.revise(bank, index);
                 }
-                if attention & (attention_recheck(index) | attention_flush(index)) != 0 {
-                    kick |= self.flush(bank, index);
-                }
+                kick |= self.flush(bank, index);
             }
         }
         // Behind the requests: what waits is not to be taken for older than they are.

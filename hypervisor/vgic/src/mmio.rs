@@ -75,6 +75,34 @@ impl VcpuGic<'_> {
         width: usize,
         value: u64,
     ) -> Effects {
+        if target == self.index && width == 4 && offset & 3 == 0 {
+            return self.gicr_write_own(bank, offset, (value & 0xffff_ffff) as u32);
+        }
+        self.gicr_write_any(bank, target, offset, width, value)
+    }
+
+    /// A 32-bit write to the vCPU's own redistributor: the registers that guests write all the time
+    /// come first.
+    #[inline]
+    fn gicr_write_own<B: LrBank>(&mut self, bank: &mut B, offset: u32, value: u32) -> Effects {
+        const SET_ENABLE: u32 = decode::SGI_FRAME + 0x100;
+        const CLEAR_ENABLE: u32 = decode::SGI_FRAME + 0x180;
+        match offset {
+            SET_ENABLE => self.set_enable(bank, &self.me.private, self.index, PRIVATE, value),
+            CLEAR_ENABLE => self.clear_enable(bank, &self.me.private, self.index, PRIVATE, value),
+            _ => self.gicr_write_any(bank, self.index, offset, 4, value.into()),
+        }
+    }
+
+    #[inline(never)]
+    fn gicr_write_any<B: LrBank>(
+        &mut self,
+        bank: &mut B,
+        target: u8,
+        offset: u32,
+        width: usize,
+        value: u64,
+    ) -> Effects {
         if !self.dist.exists(target) {
             return Effects::NONE;
         }
@@ -302,9 +330,6 @@ impl VcpuGic<'_> {
         }
     }
 
-    /// Writes a word of bits. The two registers that guests write all the time stand apart, so that
-    /// they pay for nothing else.
-    #[inline]
     fn write_bits<B: LrBank>(
         &mut self,
         bank: &mut B,
@@ -313,51 +338,78 @@ impl VcpuGic<'_> {
         register: BitRegister,
         value: u32,
     ) -> Effects {
+        let word = self.dist.word(self.dist.shared(target), index);
         match register {
-            BitRegister::SetEnable => self.write_set_enable(bank, target, index, value),
-            BitRegister::ClearEnable => self.write_clear_enable(bank, target, index, value),
+            BitRegister::SetEnable => self.set_enable(bank, word, target, index, value),
+            BitRegister::ClearEnable => self.clear_enable(bank, word, target, index, value),
             _ => self.write_state(bank, target, index, register, value),
         }
     }
 
     #[inline]
-    fn write_set_enable<B: LrBank>(
+    fn set_enable<B: LrBank>(
         &mut self,
         bank: &mut B,
+        word: &IrqWord,
         target: u8,
         index: usize,
         value: u32,
     ) -> Effects {
-        let word = self.dist.word(self.dist.shared(target), index);
         let new = value & !word.enable.fetch_or(value, Ordering::AcqRel);
         let hw = new & word.hw.load(Ordering::Relaxed);
         let raised = word.raised() & new;
         self.refresh_direct();
         let effects = Effects::hw(HwOp::Enable, target, (index & 7) as u8, hw);
         if raised == 0 {
-            return effects;
+            effects
+        } else {
+            self.spread(bank, effects, (target, index), raised)
         }
-        let posted = self.dist.announce(target, index, raised);
-        effects.and_kicks(self.settle(bank, posted).kick)
     }
 
     #[inline]
-    fn write_clear_enable<B: LrBank>(
+    fn clear_enable<B: LrBank>(
         &mut self,
         bank: &mut B,
+        word: &IrqWord,
         target: u8,
         index: usize,
         value: u32,
     ) -> Effects {
-        let word = self.dist.word(self.dist.shared(target), index);
         let old = value & word.enable.fetch_and(!value, Ordering::AcqRel);
         let hw = old & word.hw.load(Ordering::Relaxed);
         self.refresh_direct();
         let effects = Effects::hw(HwOp::Disable, target, (index & 7) as u8, hw);
-        let posted = self.dist.request(target, index, old, Request::Recheck);
-        if posted == 0 {
+        self.recall(bank, effects, (target, index), old)
+    }
+
+    /// Hands newly enabled interrupts that wait to those who take them.
+    #[inline(never)]
+    fn spread<B: LrBank>(
+        &mut self,
+        bank: &mut B,
+        effects: Effects,
+        (target, index): (u8, usize),
+        bits: u32,
+    ) -> Effects {
+        let posted = self.dist.announce(target, index, bits);
+        effects.and_kicks(self.settle(bank, posted).kick)
+    }
+
+    /// Has disabled interrupts taken out of the list registers that hold them.
+    #[inline(never)]
+    fn recall<B: LrBank>(
+        &mut self,
+        bank: &mut B,
+        effects: Effects,
+        (target, index): (u8, usize),
+        bits: u32,
+    ) -> Effects {
+        let own = index == PRIVATE && target == self.index && !self.overflow;
+        if own && bits & self.held(bank, PRIVATE, ListRegister::PENDING) == 0 {
             return effects;
         }
+        let posted = self.dist.request(target, index, bits, Request::Recheck);
         effects.and_kicks(self.settle(bank, posted).kick)
     }
 

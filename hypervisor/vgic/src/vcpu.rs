@@ -6,12 +6,15 @@
 
 use core::sync::atomic::Ordering;
 
-use crate::dist::{Distributor, VcpuShared, routed};
+use crate::dist::{Distributor, VcpuShared, attention_flush, routed};
 use crate::effects::{Effects, IntidIter};
 use crate::lr::{HcrControl, ListRegister, LrBank};
 use crate::sgi::{self, SgiRegister};
 use crate::word::{IrqWord, bit};
 use crate::{INTIDS, WORDS};
+
+/// The INTIDs of SGIs.
+const SGIS: u32 = 0xffff;
 
 /// The vGIC state that belongs to the PE of one vCPU.
 ///
@@ -134,7 +137,8 @@ impl<'d> VcpuGic<'d> {
     /// vCPU runs for the first time.
     #[inline]
     pub fn drain_inbox<B: LrBank>(&mut self, bank: &mut B) -> Effects {
-        if self.me.attention.load(Ordering::Relaxed) == 0 {
+        let attention = self.me.attention.load(Ordering::Relaxed);
+        if attention == 0 || attention == attention_flush(0) && self.take_sgi(bank) {
             return Effects::NONE;
         }
         Effects::kicks(self.drain(bank))
@@ -243,21 +247,59 @@ impl<'d> VcpuGic<'d> {
     /// must not hit an interrupt that came later.
     #[inline]
     fn put_direct<B: LrBank>(&mut self, bank: &mut B, intid: u32, lr: ListRegister) -> bool {
-        let slot = self
+        if self.me.attention.load(Ordering::Relaxed) != 0 {
+            return false;
+        }
+        let free = bank.elrsr();
+        let hint = self
             .lr_index
             .get((intid & 31) as usize)
             .copied()
             .unwrap_or(0)
             & 15;
-        let posted = self.me.attention.load(Ordering::Relaxed) != 0;
-        if posted || bank.elrsr() & 1 << slot == 0 {
-            return false;
-        }
+        let slot = if free & 1 << hint != 0 {
+            Some(hint)
+        } else {
+            self.other_slot(free, hint, intid)
+        };
+        let Some(slot) = slot else { return false };
         if let Some(name) = self.lr_intid.get_mut(usize::from(slot)) {
             *name = (intid & 31) as u8;
         }
         bank.set_lr(usize::from(slot), lr.0);
         true
+    }
+
+    /// A free list register for an interrupt that does not stand in the one that it had before.
+    #[cold]
+    fn other_slot(&mut self, free: u32, hint: u8, intid: u32) -> Option<u8> {
+        if free == 0 || self.intid_in(hint.into()) == intid {
+            return None;
+        }
+        let slot = (free.trailing_zeros() & 15) as u8;
+        if let Some(hint) = self.lr_index.get_mut((intid & 31) as usize) {
+            *hint = slot;
+        }
+        Some(slot)
+    }
+
+    /// The short way of an SGI from another vCPU: it is the only thing that waits, and its list
+    /// register is free. Returns whether that was so.
+    fn take_sgi<B: LrBank>(&mut self, bank: &mut B) -> bool {
+        self.me
+            .attention
+            .fetch_and(!attention_flush(0), Ordering::AcqRel);
+        let raised = self.me.private.raised();
+        if raised.is_power_of_two() && raised & self.direct & SGIS != 0 {
+            let intid = raised.trailing_zeros();
+            let lr = ListRegister::pending(intid, self.me.private.rank(intid));
+            if self.put_direct(bank, intid, lr) {
+                self.me.private.pending.fetch_and(!raised, Ordering::AcqRel);
+                return true;
+            }
+        }
+        self.me.post(attention_flush(0));
+        false
     }
 
     #[cold]
