@@ -98,7 +98,7 @@ pub(crate) fn emit(ctx: &TaskCtx, event: &Event<'_>) {
 pub(crate) fn say(ctx: &TaskCtx, arguments: fmt::Arguments<'_>) {
     let mut console = CONSOLE.lock(ctx);
     // The UART does not fail.
-    let _ = write!(console, "firebreak: {arguments}\n");
+    let _ = writeln!(console, "firebreak: {arguments}");
 }
 
 /// Takes the physical console when there is something to write, and keeps it while it lives: a

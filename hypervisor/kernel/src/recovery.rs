@@ -351,7 +351,7 @@ fn dump(task: &Task, partition: &Partition, error: &PendingError) {
         let _ = core::fmt::Write::write_fmt(&mut events, format_args!(" {event}@{ticks}"));
     });
     console::say(&task.ctx, format_args!("{name}: last events:{events}"));
-    if !task.vcpu().is_some_and(|(own, _)| own.id == partition.id) {
+    if task.vcpu().is_none_or(|(own, _)| own.id != partition.id) {
         return;
     }
     let frame = &task.frame;

@@ -48,9 +48,8 @@ struct Notification {
 unsafe extern "C" fn firebreak_sei_guest(pe: &'static PeBlock) {
     // SAFETY: the SEI path.
     let ctx = unsafe { NmiCtx::new() };
-    let frame = pe.head.guest.get();
     // SAFETY: the vectors have just saved the guest there; no task context runs on this PE.
-    let (esr, elr, spsr) = unsafe { ((*frame).esr, (*frame).elr, (*frame).spsr) };
+    let &Frame { esr, elr, spsr, .. } = unsafe { &*pe.head.guest.get() };
     let notification = Notification {
         iss: syndrome(esr),
         pc: elr,
