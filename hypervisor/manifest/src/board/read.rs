@@ -17,7 +17,7 @@ use crate::tree::{Event, MAX_DEPTH, Tree};
 use crate::value::Value;
 
 /// The most UARTs that are considered, and the most aliases that are remembered.
-const MAX_CANDIDATES: usize = 8;
+const MAX_CANDIDATES: usize = 4;
 
 /// Reads a board's devicetree.
 ///
@@ -52,7 +52,8 @@ pub fn read_board(dtb: &[u8]) -> Result<Board, DtError<'_>> {
         }
         found.judge(&mut frames, depth, &properties)?;
     }
-    found.finish()
+    found.resolve()?;
+    Ok(found.board)
 }
 
 /// Puts a node on the stack and returns what it is.
@@ -243,7 +244,7 @@ impl<'a> Found<'a> {
         let intid = node.interrupt(0)?;
         let intid =
             intid.ok_or_else(|| node.missing(Id::Interrupts, "give the UART's interrupt"))?;
-        // One UART too many is never the first, and a console among the first eight is enough.
+        // One UART too many is never the first, and a console among the first four is enough.
         let _ = self.uarts.push((
             node.path(),
             Uart {
@@ -389,7 +390,8 @@ impl<'a> Found<'a> {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<Board, DtError<'a>> {
+    /// Answers what could not be answered before everything was seen.
+    fn resolve(&mut self) -> Result<(), DtError<'a>> {
         for (index, phandle, path) in &self.unresolved {
             let pe = self.phandles.iter().position(|one| *one == Some(*phandle));
             let mpidr = pe.and_then(|pe| self.board.cpus.get(pe)).copied();
@@ -411,7 +413,7 @@ impl<'a> Found<'a> {
         }
         let named = self.stdout_path.and_then(|path| self.find_uart(path));
         self.board.uart = named.or(self.uarts.first().map(|(_, uart)| *uart));
-        Ok(self.board)
+        Ok(())
     }
 
     /// Finds the UART that `stdout-path` names: a path or an alias, options behind a colon.
