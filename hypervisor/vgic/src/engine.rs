@@ -74,6 +74,9 @@ impl VcpuGic<'_> {
 
     /// Takes posted work, ended interrupts, and what waits; returns the vCPUs to kick.
     pub(crate) fn drain<B: LrBank>(&mut self, bank: &mut B) -> u8 {
+        if self.parked {
+            return 0;
+        }
         let own = 1 << (self.index & 7);
         let mut kick = self.reap(bank);
         for _ in 0..DRAIN_ROUNDS {
@@ -468,7 +471,7 @@ impl VcpuGic<'_> {
     /// Recomputes which private interrupts may take the short path.
     #[inline]
     pub(crate) fn refresh_direct(&mut self) {
-        self.direct = if self.overflow {
+        self.direct = if self.overflow || self.parked {
             0
         } else {
             self.me

@@ -23,6 +23,8 @@ pub struct VcpuGic<'d> {
     pub(crate) dist: &'d Distributor,
     pub(crate) me: &'d VcpuShared,
     pub(crate) index: u8,
+    /// The list registers are not this vCPU's: what comes waits in software.
+    pub(crate) parked: bool,
     /// Interrupts wait in software because the list registers are full.
     pub(crate) overflow: bool,
     /// Private INTIDs that may go straight into a free list register: ready, and nothing waits.
@@ -44,11 +46,14 @@ pub struct VcpuGic<'d> {
 
 impl<'d> VcpuGic<'d> {
     /// The vGIC of vCPU `index` (0 to 7) of a partition. Const, so it can stand in a `static`.
+    ///
+    /// It is parked: [`VcpuGic::resume`] comes before the vCPU runs.
     pub const fn new(dist: &'d Distributor, index: u8) -> Self {
         Self {
             dist,
             me: dist.shared(index),
             index: index & 7,
+            parked: true,
             overflow: false,
             direct: 0,
             latched: 0,
@@ -133,8 +138,8 @@ impl<'d> VcpuGic<'d> {
         Effects::kicks(kick)
     }
 
-    /// Takes what other PEs posted into the list registers. Call it after a kick, and before a
-    /// vCPU runs for the first time.
+    /// Takes what other PEs posted into the list registers. Call it after a kick; while the vCPU is
+    /// parked it leaves all as it is.
     #[inline]
     pub fn drain_inbox<B: LrBank>(&mut self, bank: &mut B) -> Effects {
         let attention = self.me.attention.load(Ordering::Relaxed);
@@ -187,12 +192,17 @@ impl<'d> VcpuGic<'d> {
                 kick |= self.dist.release(intid);
             }
         }
+        self.parked = true;
         self.overflow = false;
         self.direct = 0;
+        // No maintenance meanwhile: empty list registers would ask for it for ever.
+        self.hcr = HcrControl::default();
+        bank.set_hcr(self.hcr);
         self.settle_kicks(kick)
     }
 
-    /// Brings a parked vCPU back: fills the list registers from software state.
+    /// Brings a parked vCPU back, or a new one up: fills the list registers, which are empty, from
+    /// software state.
     pub fn resume<B: LrBank>(&mut self, bank: &mut B) -> Effects {
         for index in 1..WORDS {
             if let Some(spilled) = self.spilled.get_mut(index) {
@@ -202,11 +212,13 @@ impl<'d> VcpuGic<'d> {
             }
         }
         bank.set_hcr(self.hcr);
+        self.parked = false;
         self.overflow = true;
         Effects::kicks(self.drain(bank))
     }
 
-    /// Empties the list registers and forgets everything, physical active states included.
+    /// Empties the list registers and forgets everything, physical active states included. The
+    /// vCPU is parked then.
     ///
     /// On the vCPU's own PE, before [`Distributor::reset`].
     pub fn reset<B: LrBank>(&mut self, bank: &mut B) {

@@ -328,7 +328,9 @@ fn a_reset_forgets_everything_and_leaves_no_physical_interrupt_active() {
         machine.cpus[cpu].running.clear();
     }
     machine.dist.reset();
-    machine.settle();
+    for cpu in 0..2 {
+        machine.resume(cpu);
+    }
     for cpu in 0..2 {
         assert_eq!(machine.ack(cpu), None);
         for offset in [0x100, 0x200, 0x300] {
@@ -343,6 +345,45 @@ fn a_reset_forgets_everything_and_leaves_no_physical_interrupt_active() {
         machine.fire(cpu, 27);
         assert_eq!(machine.ack(cpu), Some(27));
     }
+}
+
+#[test]
+fn what_reaches_a_parked_vcpu_waits_for_it_and_its_spis_can_move_on() {
+    let mut machine = linux(2);
+    machine.gicd(0, 0x104, 4, 0b110);
+    machine.gicd(0, 0xc08, 4, 0b1010 << 2);
+    for intid in [33u32, 34] {
+        machine.gicd(0, 0x6000 + 8 * intid, 8, 1);
+        machine.edge(0, intid);
+    }
+    assert_eq!(machine.ack(1), Some(33));
+    machine.park(1);
+    machine.sgi(0, 2 << 24 | 0b10);
+    machine.fire(1, 27);
+    assert_eq!(
+        machine.cpus[1].live().count(),
+        0,
+        "nothing in list registers of a parked vCPU"
+    );
+    assert_eq!(machine.gicd_read(0, 0x304, 4), 0b10, "still active");
+    // The other vCPU takes both over, one of them after it ended the handler for it.
+    for intid in [33u32, 34] {
+        machine.gicd(0, 0x6000 + 8 * intid, 8, 0);
+    }
+    assert_eq!(machine.ack(0), Some(34));
+    machine.eoi(0, 34);
+    machine.edge(0, 33);
+    assert_eq!(machine.ack(0), None);
+    machine.gicd(0, 0x384, 4, 0b10);
+    assert_eq!(machine.ack(0), Some(33));
+    machine.eoi(0, 33);
+    // A power-up starts with a fresh CPU interface.
+    machine.cpus[1].running.clear();
+    machine.resume(1);
+    let mut got = [machine.ack(1), None];
+    machine.eoi(1, got[0].expect("the first"));
+    got[1] = machine.ack(1);
+    assert!(got.contains(&Some(2)) && got.contains(&Some(27)), "{got:?}");
 }
 
 #[test]

@@ -47,14 +47,18 @@ impl Machine {
             .map(|index| VcpuGic::new(dist, index as u8))
             .collect();
         let cpus = (0..vcpus).map(|_| Cpu::new(lrs)).collect();
-        Self {
+        let mut machine = Self {
             dist,
             gics,
             cpus,
             physical: BTreeMap::new(),
             kicks: 0,
             eager: true,
+        };
+        for vcpu in 0..vcpus {
+            machine.resume(vcpu);
         }
+        machine
     }
 
     /// A write of `vcpu` to the distributor.
