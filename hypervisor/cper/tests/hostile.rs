@@ -4,8 +4,8 @@
 use firebreak_abi::{Mpidr, Pa};
 use firebreak_cper::{
     Bert, CperError, CperRecord, FirebreakInfo, HEADER_LEN_BYTES, MAX_BLOCK_LEN_BYTES,
-    MAX_ERROR_INFOS, MAX_SECTIONS, MemoryError, Record, SectionBody, Severity, StatusBlock, Writer,
-    header_len, summary, write_cper, write_record,
+    MAX_ERROR_INFOS, MAX_SECTIONS, MemoryError, ProcessorError, Record, SectionBody, Severity,
+    StatusBlock, Writer, header_len, summary, write_cper, write_record,
 };
 use proptest::prelude::*;
 
@@ -328,4 +328,97 @@ proptest! {
             prop_assert_eq!(StatusBlock::parse(&bytes).map(|block| block.len_bytes()), Ok(len));
         }
     }
+}
+
+#[test]
+fn the_order_of_severities_is_not_that_of_their_numbers() {
+    let order = [
+        Severity::Informational,
+        Severity::Corrected,
+        Severity::Recoverable,
+        Severity::Fatal,
+        Severity::Unknown(4),
+    ];
+    for (low, mild) in order.iter().enumerate() {
+        for bad in &order[low..] {
+            assert_eq!((mild.worse(*bad), bad.worse(*mild)), (*bad, *bad));
+        }
+    }
+    let raw = order.map(Severity::raw);
+    assert_eq!(raw, [3, 2, 0, 1, 4]);
+    assert_eq!(raw.map(Severity::from_raw), order);
+}
+
+#[test]
+fn a_memory_sections_address_comes_before_an_arm_sections_wherever_they_stand() {
+    let mut bytes = [0; 1024];
+    let mut writer = Writer::new(&mut bytes, Severity::Recoverable).unwrap();
+    let processor = ProcessorError {
+        pa: Some(Pa::new(0x9000)),
+        ..ProcessorError::at(Severity::Recoverable, Mpidr::from_raw(1))
+    };
+    writer.processor(&processor).unwrap();
+    writer
+        .memory(&MemoryError::at(
+            Severity::Recoverable,
+            Pa::new(0x4500_1000),
+        ))
+        .unwrap();
+    let len = writer.finish().unwrap();
+    let read = summary(&bytes[..len]);
+    assert_eq!(read.pa, Some(Pa::new(0x4500_1000)));
+    assert!(read.more_addresses);
+}
+
+#[test]
+fn lengths_inside_of_sections_that_lie_are_named() {
+    // Offsets in `block`: the Arm info's length at 285, the Firebreak section at 388.
+    let lies: [(usize, u8, &str); 5] = [
+        (285, 31, "Arm error info: length"),
+        (388, 0, "Firebreak section: version"),
+        (390, 63, "Firebreak section: length"),
+        (390, 65, "Firebreak section: length"),
+        (388 + 44, 2, "Firebreak section: source"),
+    ];
+    for (offset, value, field) in lies {
+        let mut bytes = block();
+        bytes[offset] = value;
+        assert_eq!(
+            summary(&bytes).malformed.map(CperError::field),
+            Some(field),
+            "{value}"
+        );
+    }
+}
+
+#[test]
+fn a_cper_section_may_not_lie_over_the_headers_or_behind_the_record() {
+    let mut whole = vec![0; 700];
+    let len = write_cper(&mut whole, 1, &full_record()).unwrap();
+    whole.truncate(len);
+    let first = |offset: u32, length: u32| {
+        let mut bytes = whole.clone();
+        bytes[128..132].copy_from_slice(&offset.to_le_bytes());
+        bytes[132..136].copy_from_slice(&length.to_le_bytes());
+        let record = CperRecord::parse(&bytes).unwrap();
+        let fields: Vec<_> = record
+            .sections()
+            .map(|read| read.err().map(CperError::field))
+            .collect();
+        assert_eq!(fields.len(), 3, "the sections behind it are still read");
+        fields[0]
+    };
+    assert_eq!(first(128 + 3 * 72, 80), None);
+    assert_eq!(
+        first(128 + 3 * 72 - 1, 80),
+        Some("CPER section descriptor: offset")
+    );
+    assert_eq!(
+        first(len as u32 - 79, 80),
+        Some("CPER section descriptor: length")
+    );
+    assert_eq!(
+        first(u32::MAX, u32::MAX),
+        Some("CPER section descriptor: length")
+    );
 }
