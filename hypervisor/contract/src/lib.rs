@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The SEI contract between EL3 and EL2: routing, deferral and hand-off, pure.
 //!
-//! What the reference firmware does with an error is decided here and nowhere else: [`route`]
-//! says where the hardware would take it, [`overlay`] whether it may be notified at all,
+//! What the reference firmware does with an error is decided here and nowhere else: [`route()`]
+//! says where the hardware would take it, [`overlay()`] whether it may be notified at all,
 //! [`entry_pstate`] and [`esr_for_sei`] what the exception level finds, [`Source`] what happens
 //! while the target cannot take it. The same code writes the tables of `docs/sei-contract.md`.
 //!

@@ -15,7 +15,7 @@
 //! 1. Copy the first [`HEADER_LEN_BYTES`] bytes into private memory, once.
 //! 2. [`header_len`] says how many bytes the block has, or why it cannot be believed.
 //! 3. Copy the rest, up to that many bytes, behind the private header.
-//! 4. [`summary`] or [`StatusBlock::parse`] on the private copy. Every length is checked again
+//! 4. [`summary()`] or [`StatusBlock::parse`] on the private copy. Every length is checked again
 //!    there, against the private bytes.
 //!
 //! Invariants: no byte sequence makes the reader panic or read outside of its slice; every loop

@@ -128,7 +128,7 @@ impl Failure {
     }
 }
 
-/// Colors only for eyes, and not for those who do not want them (https://no-color.org).
+/// Colors only for eyes, and not for those who do not want them (<https://no-color.org>).
 fn colors() -> bool {
     std::io::stderr().is_terminal()
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
