@@ -3,7 +3,7 @@
 
 use crate::partition::Partition;
 use crate::pe::{Injection, Task};
-use crate::{console, deadlines, inject, memory, system};
+use crate::{console, deadlines, inject, memory, sei, system};
 use core::sync::atomic::{AtomicU64, Ordering};
 use firebreak_abi::{Pa, VcpuId, VmId};
 use firebreak_arch::guest::{self, VirtualSerror};
@@ -37,19 +37,27 @@ pub(crate) struct PendingError {
     pub(crate) vcpu: Option<VcpuId>,
 }
 
-/// Works off the queue of this PE.
+/// Works off the queue of this PE. A record leaves it when its verdict has been carried out.
+///
+/// What did not fit was not acknowledged either, so the firmware still holds one record in its
+/// block: it is taken now that there is room. Each round frees at least one slot.
 pub(crate) fn drain(task: &mut Task) {
-    while let Some(entry) = task.pe.queue.take(task.pe.id) {
-        let error = entry.value;
-        report(task, &error);
-        act(task, &error);
-    }
-    if task.pe.queue.take_overflow() {
+    loop {
+        while let Some(entry) = task.pe.queue.claim(task.pe.id) {
+            let error = entry.value;
+            report(task, &error);
+            act(task, &error);
+            task.pe.queue.finish(entry.position, task.pe.id);
+        }
+        if !task.pe.queue.take_overflow() {
+            return;
+        }
         let event = Event::Suppressed {
-            what: "error records held by the firmware",
+            what: "error records that the queue refused",
             count: 1,
         };
         console::emit(&task.ctx, &event);
+        sei::take_unacknowledged(task);
     }
 }
 

@@ -37,6 +37,9 @@ struct Notification {
     interrupted: Interrupted,
     /// Nesting level for the queue.
     nesting: u8,
+    /// No ESR came with it: the record's own syndrome is better than the syndrome word, which is
+    /// that of the last deferred record.
+    pulled: bool,
 }
 
 /// First Rust function of an SEI that interrupted a guest.
@@ -55,6 +58,7 @@ unsafe extern "C" fn firebreak_sei_guest(pe: &'static PeBlock) {
         pc: elr,
         interrupted: guest(pe, spsr),
         nesting: 0,
+        pulled: false,
     };
     take(&ctx, pe, &notification);
 }
@@ -119,6 +123,12 @@ pub(crate) fn pull_deferred(task: &mut Task) {
         return;
     }
     write_word(pending, 0);
+    take_unacknowledged(task);
+}
+
+/// Takes the record that stands in this PE's block, if one does, as the SEI path would: a
+/// deferred one, or one that found the queue full.
+pub(crate) fn take_unacknowledged(task: &mut Task) {
     let Some(source) = source_of(task.pe) else {
         return;
     };
@@ -140,14 +150,16 @@ pub(crate) fn pull_deferred(task: &mut Task) {
         _ => Interrupted::Idle,
     };
     let pc = task.frame.elr;
+    let iss = syndrome(raw);
     take(
         &ctx,
         task.pe,
         &Notification {
-            iss: syndrome(raw),
+            iss,
             pc,
             interrupted,
             nesting: 0,
+            pulled: true,
         },
     );
 }
@@ -199,8 +211,13 @@ fn decide(
     let owned = record
         .and_then(|record| record.pa)
         .map(|pa| system.owners.owner_of(pa));
+    let recorded = summary.and_then(|summary| summary.iss).and_then(Iss::new);
+    let iss = match (notification.iss, recorded) {
+        (Some(_), Some(recorded)) if notification.pulled => Some(recorded),
+        (iss, _) => iss,
+    };
     let evidence = Evidence {
-        iss: notification.iss,
+        iss,
         record,
         interrupted: notification.interrupted,
         owner: owned.map(owner),
