@@ -93,6 +93,7 @@ unsafe extern "C" fn firebreak_sei_el2(pe: &'static PeBlock, frame: &mut Frame) 
             pc,
             interrupted,
             nesting: 1,
+            pulled: false,
         },
     );
 }
