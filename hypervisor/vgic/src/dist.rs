@@ -3,8 +3,12 @@
 //!
 //! Everything is `&self` and atomic. A function that makes work for a vCPU posts its inbox and
 //! returns the vCPU in a mask; a post is always behind the change that it announces.
+//!
+//! Where two PEs each write one thing and then read the other's (a pending bit and the route, an
+//! enable bit and the owner), a sequentially consistent fence stands between the two on both
+//! sides, so that at least one of them sees what the other did and posts.
 
-use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU32, Ordering, fence};
 
 use crate::effects::IntidIter;
 use crate::word::{IrqWord, bit};
@@ -320,6 +324,7 @@ impl Distributor {
             self.shared(vcpu).post(attention_flush(0));
             return 1 << (vcpu & 7);
         }
+        fence(Ordering::SeqCst);
         let mut posted = 0;
         for target in self.each_vcpu() {
             let shared = self.shared(target);
@@ -340,6 +345,7 @@ impl Distributor {
                 self.request_one(vcpu, 0, bits, request)
             };
         }
+        fence(Ordering::SeqCst);
         let mut posted = 0;
         for intid in IntidIter::of(index, bits) {
             if let Some(owner) = self.owner(intid) {
@@ -388,13 +394,17 @@ impl Distributor {
     }
 
     /// Claims an SPI for a vCPU's list registers; otherwise returns who has it.
+    ///
+    /// Whether it may be delivered is to be looked at behind this: who changes that makes the
+    /// change first and looks for an owner then, so one of the two sees the other.
     pub(crate) fn claim(&self, intid: u32, vcpu: u8) -> Result<(), u8> {
         let mine = (vcpu & 7) + 1;
-        match self
-            .owner_cell(intid)
-            .compare_exchange(0, mine, Ordering::AcqRel, Ordering::Acquire)
-        {
-            Ok(_) => Ok(()),
+        let cell = self.owner_cell(intid);
+        match cell.compare_exchange(0, mine, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => {
+                fence(Ordering::SeqCst);
+                Ok(())
+            }
             Err(owner) if owner == mine => Ok(()),
             Err(owner) => Err(owner.wrapping_sub(1) & 7),
         }

@@ -131,12 +131,15 @@ impl VcpuGic<'_> {
         if free == 0 {
             return None;
         }
-        if let Err(owner) = self.claim(intid) {
-            let index = (intid >> 5) as usize;
-            return Some(
-                self.dist
-                    .request_one(owner, index, bit(intid), dist::Request::Recheck),
-            );
+        let index = (intid >> 5) as usize;
+        if dist::is_spi(intid) {
+            if let Err(owner) = self.dist.claim(intid, self.index) {
+                let request = dist::Request::Recheck;
+                return Some(self.dist.request_one(owner, index, bit(intid), request));
+            }
+            if self.candidates(index) & bit(intid) == 0 {
+                return Some(self.dist.release(intid));
+            }
         }
         let hint = usize::from(self.lr_index.get(intid as usize).copied().unwrap_or(0) & 15);
         let slot = if free >> hint & 1 == 1 {
@@ -146,15 +149,6 @@ impl VcpuGic<'_> {
         };
         self.place(bank, slot, intid);
         Some(0)
-    }
-
-    /// Claims an SPI against the other vCPUs; a private interrupt needs none.
-    fn claim(&self, intid: u32) -> Result<(), u8> {
-        if dist::is_spi(intid) {
-            self.dist.claim(intid, self.index)
-        } else {
-            Ok(())
-        }
     }
 
     /// Writes a waiting interrupt into a list register that may be overwritten.

@@ -4,7 +4,7 @@
 //! Every offset and width is answered: what the architecture reserves, what is not implemented, and
 //! what is accessed in a width that a register does not have, reads as zero and ignores writes.
 
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{Ordering, fence};
 
 use crate::decode::{self, Bank, BitRegister};
 use crate::dist::{CTLR_GROUPS, Request, is_spi};
@@ -477,13 +477,17 @@ impl VcpuGic<'_> {
         }
         let mut posted = 0;
         for intid in IntidIter::of(index, bits) {
-            if self.dist.owner(intid).is_some() {
-                posted |= self
-                    .dist
-                    .request(target, index, bit(intid), Request::SetActive);
-            } else {
-                word.active.fetch_or(bit(intid), Ordering::AcqRel);
+            let mask = bit(intid);
+            if self.dist.owner(intid).is_none() {
+                word.active.fetch_or(mask, Ordering::AcqRel);
+                fence(Ordering::SeqCst);
+                if self.dist.owner(intid).is_none() {
+                    continue;
+                }
+                // Somebody took it meanwhile: let that vCPU decide.
+                word.active.fetch_and(!mask, Ordering::AcqRel);
             }
+            posted |= self.dist.request(target, index, mask, Request::SetActive);
         }
         posted
     }

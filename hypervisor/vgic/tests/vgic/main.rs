@@ -8,3 +8,4 @@ mod guests;
 mod machine;
 mod oracle;
 mod registers;
+mod threads;
