@@ -29,6 +29,14 @@ start:
     msr     daifset, #0xf
     mov     x19, x0                 // devicetree
 
+    // E2H = 0 and TGE = 0 before any other EL2 register is given a meaning; only if this is EL2.
+    mrs     x1, CurrentEL
+    cmp     x1, #8
+    b.ne    0f
+    mov     x1, #(1 << 31)          // HCR_EL2.RW
+    msr     hcr_el2, x1
+    isb
+0:
     // Apply the relocations: the image was linked at 0 and runs where it stands. Only
     // R_AARCH64_RELATIVE (1027) occurs in a static position-independent executable.
     adrp    x20, _start
@@ -65,6 +73,9 @@ start:
 firebreak_secondary_start:
     msr     daifset, #0xf
     mov     x19, x0
+    mov     x1, #(1 << 31)          // HCR_EL2.RW: E2H = 0, TGE = 0
+    msr     hcr_el2, x1
+    isb
     adrp    x1, firebreak_mmu_registers
     add     x1, x1, :lo12:firebreak_mmu_registers
     ldp     x2, x3, [x1]            // MAIR_EL2, TCR_EL2

@@ -135,15 +135,18 @@ pub enum VirtualSerror {
     Taken,
 }
 
-/// Makes a virtual SError pending with a syndrome of 25 bits.
+/// Makes a virtual SError pending with a syndrome of 25 bits; returns VDISR_EL2, which is the
+/// guest's to read and clear, and by whose change [`virtual_serror`] knows a deferral.
 ///
 /// Without FEAT_RAS the syndrome cannot be chosen and is ignored.
-pub fn raise_virtual_serror(features: &Features, iss: u32) {
+pub fn raise_virtual_serror(features: &Features, iss: u32) -> u64 {
+    let mut before = 0;
     if features.ras {
+        before = sysreg::vdisr_el2();
         sysreg::write_vsesr_el2(u64::from(iss));
-        sysreg::write_vdisr_el2(0);
     }
     sysreg::write_hcr_el2(sysreg::hcr_el2() | hcr::VSE);
+    before
 }
 
 /// Takes a pending virtual SError back.
@@ -151,13 +154,15 @@ pub fn cancel_virtual_serror() {
     sysreg::write_hcr_el2(sysreg::hcr_el2() & !hcr::VSE);
 }
 
-/// Asks what became of the virtual SError that was raised last.
-pub fn virtual_serror(features: &Features) -> VirtualSerror {
+/// Asks what became of the virtual SError that was raised last, when VDISR_EL2 was `before`.
+///
+/// An equal syndrome that was deferred twice is taken for taken: the register cannot tell.
+pub fn virtual_serror(features: &Features, before: u64) -> VirtualSerror {
     if sysreg::hcr_el2() & hcr::VSE != 0 {
         return VirtualSerror::Pending;
     }
     let vdisr = if features.ras { sysreg::vdisr_el2() } else { 0 };
-    if vdisr >> 31 & 1 == 1 {
+    if vdisr >> 31 & 1 == 1 && vdisr != before {
         VirtualSerror::Deferred(vdisr)
     } else {
         VirtualSerror::Taken

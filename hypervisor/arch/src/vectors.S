@@ -297,8 +297,9 @@ firebreak_window_idle_start:
     orr     x1, x1, x2
     cbnz    x1, 1f
     wfi
-firebreak_window_idle_end:
+    // An SEI that ends the wait finds ELR here, behind WFI: still inside the window.
 1:  ret
+firebreak_window_idle_end:
 
 // Reads an ID register: x0 = (CRm - 1) * 8 + op2 for CRm 1 to 7, op0 = 3, op1 = 0, CRn = 0.
 // The caller has checked the range.

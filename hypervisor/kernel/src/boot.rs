@@ -16,13 +16,13 @@ use core::fmt;
 use core::sync::atomic::Ordering;
 use firebreak_abi::{MAX_PES, Mpidr, PAGE_SIZE_BYTES, Pa, PaRange, PeId, VmId, guest_map};
 use firebreak_arch::cpu::Features;
-use firebreak_arch::gic::Gic;
+use firebreak_arch::gic::{self, Gic};
 use firebreak_arch::{TaskCtx, cpu, psci, sysreg};
 use firebreak_cper::Source as RecordWriter;
 use firebreak_manifest::Placement;
 use firebreak_paging::{Attributes, Geometry, Stage2};
 use firebreak_syndrome::{CperSeverity, Iss, Severity};
-use firebreak_vm::{Owner, StopCause};
+use firebreak_vm::Owner;
 use firebreak_wire::{Event, Ram, RecordSource};
 use heapless::Vec;
 
@@ -61,6 +61,7 @@ pub(crate) fn start(found: Found) -> &'static PeBlock {
         config,
         plan,
         image,
+        dtb: _,
         pool,
         stacks,
         gic,
@@ -150,6 +151,8 @@ pub(crate) fn start(found: Found) -> &'static PeBlock {
             "the GIC's distributor does not answer ({error:?})"
         ));
     }
+    // Kicks to other PEs need the system registers of the interrupt controller.
+    gic::start_cpu_interface();
     introduce(&ctx, system, board.model.as_str());
     set_off(&ctx, system)
 }
@@ -367,16 +370,20 @@ fn set_off(ctx: &TaskCtx, system: &'static System) -> &'static PeBlock {
     };
     // SAFETY: boot code on this PE; the `Task` of `firebreak_ready` comes after this one's end.
     let mut task = unsafe { Task::enter(boot) };
+    let mut dead = Vec::<PeId, MAX_PES>::new();
     for pe in &system.pes {
-        if pe.mpidr != own {
-            start_pe(ctx, pe);
+        if pe.mpidr != own && !start_pe(ctx, pe) {
+            // As many as PEs, which fit.
+            let _ = dead.push(pe.id);
         }
     }
     for partition in system.partitions.iter().copied() {
-        if partition.pes.len() == usize::from(partition.config.vcpus) {
+        let whole = partition.pes.len() == usize::from(partition.config.vcpus)
+            && !partition.pes.iter().any(|pe| dead.contains(&pe.id));
+        if whole {
             lifecycle::start(&mut task, partition);
         } else {
-            partition.request_stop(&task, StopCause::Off);
+            lifecycle::refuse(&task, partition, "a PE of it does not start");
         }
     }
     if let Some(intid) = system.uart_intid {
@@ -388,7 +395,8 @@ fn set_off(ctx: &TaskCtx, system: &'static System) -> &'static PeBlock {
     boot
 }
 
-fn start_pe(ctx: &TaskCtx, pe: &'static PeBlock) {
+/// Starts a PE; says whether the firmware took the order.
+fn start_pe(ctx: &TaskCtx, pe: &'static PeBlock) -> bool {
     unsafe extern "C" {
         static firebreak_secondary_start: u8;
     }
@@ -406,6 +414,7 @@ fn start_pe(ctx: &TaskCtx, pe: &'static PeBlock) {
             ),
         );
     }
+    started.is_ok()
 }
 
 /// First Rust function of a PE that PSCI started.

@@ -155,8 +155,11 @@ impl GuestConsole {
 
     /// Writes out what the guest left behind when it died.
     pub(crate) fn finish(&mut self, ctx: &TaskCtx, name: &str) {
-        let mut console = LazyConsole { ctx, guard: None };
-        let _ = self.encoder.finish(name, &mut console);
+        {
+            // The console is given back before the next line wants it.
+            let mut console = LazyConsole { ctx, guard: None };
+            let _ = self.encoder.finish(name, &mut console);
+        }
         self.tell_suppressed(ctx, name);
     }
 

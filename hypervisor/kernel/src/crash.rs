@@ -184,6 +184,8 @@ pub(crate) fn die(pe: PeId, text: &str, pc: u64) -> ! {
         ..Record::new(Severity::Fatal)
     };
     leave_record(&record);
+    // Without firmware that keeps records: the other PEs must not go on beside a dead one.
+    psci::system_reset();
     cpu::park()
 }
 

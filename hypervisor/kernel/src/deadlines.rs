@@ -53,11 +53,8 @@ fn alarm(task: &mut Task) {
         return;
     };
     task.local.alarm_deadline = None;
-    let change = partition
-        .devices
-        .lock(&task.ctx)
-        .rtc
-        .advance(mmio::seconds());
+    let mut devices = partition.devices.lock(&task.ctx);
+    let change = devices.rtc.advance(mmio::seconds());
     if let Some(level) = change {
         virq::set_level(task, guest_map::RTC_INTID, level == IrqLevel::Raised);
     }
@@ -84,15 +81,15 @@ fn watchdog(task: &mut Task, now: u64) {
     let Some((partition, _)) = task.vcpu() else {
         return;
     };
-    let (signal, deadline) = {
-        let mut devices = partition.devices.lock(&task.ctx);
-        let signal = devices.watchdog.expired(now);
-        (signal, devices.watchdog.next_deadline_ticks())
-    };
-    task.local.watchdog_deadline = deadline;
+    let mut devices = partition.devices.lock(&task.ctx);
+    let signal = devices.watchdog.expired(now);
+    task.local.watchdog_deadline = devices.watchdog.next_deadline_ticks();
+    if signal == Signal::Ws0 {
+        virq::set_level(task, guest_map::WDT_INTID, true);
+    }
+    drop(devices);
     match signal {
-        Signal::None => {}
-        Signal::Ws0 => virq::set_level(task, guest_map::WDT_INTID, true),
+        Signal::None | Signal::Ws0 => {}
         Signal::Ws1 => {
             let event = Event::Watchdog {
                 vm: partition.id.0,

@@ -34,6 +34,8 @@ pub(crate) struct Found {
     pub(crate) plan: MemoryPlan,
     /// The image, payloads included.
     pub(crate) image: PaRange,
+    /// The devicetree.
+    pub(crate) dtb: PaRange,
     /// The private pool.
     pub(crate) pool: PaRange,
     /// Stacks of all PEs.
@@ -120,6 +122,7 @@ pub(crate) unsafe fn find(dtb: Pa, image: Pa, current_el: u64) -> Found {
         config,
         plan,
         image: image_range,
+        dtb: PaRange::new(dtb.get(), dtb_bytes.len() as u64),
         pool: PaRange::new(pool_at, POOL_BYTES),
         stacks: PaRange::new(stacks_at, stacks_len),
         gic,
@@ -248,6 +251,19 @@ fn map_all(tables: &Stage1, frames: &mut EarlyFrames, found: &Found) -> Result<(
             El2Attr::Data,
         )?;
     }
+    // Partitions that a bootloader put into /chosen: their words and modules stand elsewhere.
+    let dtb = found.dtb;
+    map(dtb.start.get(), dtb.end().get(), El2Attr::RoData)?;
+    for partition in &found.config.partitions {
+        for module in [Some(partition.kernel), partition.ramdisk]
+            .into_iter()
+            .flatten()
+        {
+            if !found.image.contains(module.start) {
+                map(module.start.get(), module.end().get(), El2Attr::RoData)?;
+            }
+        }
+    }
     if let Some(uart) = found.board.uart {
         map(
             uart.base.get(),
@@ -261,12 +277,9 @@ fn map_all(tables: &Stage1, frames: &mut EarlyFrames, found: &Found) -> Result<(
         map(region.start.get(), region.end().get(), El2Attr::Device)?;
     }
     if let Some(sei) = &found.board.sei {
-        // The firmware writes it with its MMU off: Device on both sides, so that they agree.
-        map(
-            sei.region.start.get(),
-            sei.region.end().get(),
-            El2Attr::Device,
-        )?;
+        // Normal write-back on both sides (docs/sei-contract.md): the two must agree.
+        let region = sei.region;
+        map(region.start.get(), region.end().get(), El2Attr::Data)?;
     }
     Ok(())
 }

@@ -5,6 +5,7 @@
 //! exception that hardware without the thing would raise.
 
 use crate::pe::{PeBlock, Task, attention};
+use crate::virq::Lrs;
 use crate::{inject, mmio, system_registers};
 use core::sync::atomic::Ordering;
 use firebreak_abi::{Ipa, guest_map};
@@ -105,7 +106,15 @@ fn act(task: &mut Task, outcome: Outcome) {
     match outcome {
         Outcome::Return(value) => task.frame.x[0] = value.cast_unsigned(),
         Outcome::Suspend => {
-            firebreak_arch::cpu::idle(&task.pe.head);
+            // A virtual interrupt that stands in a list register wakes the guest, not EL2's WFI.
+            let waiting = task
+                .local
+                .vcpu
+                .as_ref()
+                .map_or(0, |vcpu| vcpu.vgic.pending_count(&Lrs));
+            if waiting == 0 {
+                firebreak_arch::cpu::idle(&task.pe.head);
+            }
             task.frame.x[0] = SUCCESS.cast_unsigned();
         }
         Outcome::CpuOff => {

@@ -123,11 +123,10 @@ fn deliver(task: &Task, number: u8, byte: u8) {
     if !partition.config.console {
         return;
     }
-    let effects = {
-        let mut devices = partition.devices.lock(&task.ctx);
-        // A guest that does not read loses what is typed, as on a real line without handshake.
-        devices.uart.receive(byte)
-    };
+    // Held until the line is set: two PEs that change it must not pass each other on the way.
+    let mut devices = partition.devices.lock(&task.ctx);
+    // A guest that does not read loses what is typed, as on a real line without handshake.
+    let effects = devices.uart.receive(byte);
     if let Some(level) = effects.irq {
         virq::set_level_of(
             task,

@@ -57,6 +57,12 @@ pub(crate) fn start_if_asked(task: &mut Task) -> bool {
     task.frame.x[0] = shared.context.load(Ordering::Relaxed);
     task.frame.elr = entry;
     task.frame.spsr = guest::START_PSTATE;
+    if let Some(redistributor) = task.local.redistributor {
+        // A guest that enabled them before CPU_OFF does not enable them again.
+        for intid in [guest_map::VTIMER_INTID, guest_map::PTIMER_INTID] {
+            redistributor.set_private(intid, partition.distributor.is_enabled(index, intid));
+        }
+    }
     if let Some(vcpu) = &mut task.local.vcpu {
         let effects = vcpu.vgic.resume(&mut Lrs);
         crate::virq::carry_out(task, effects);
@@ -146,12 +152,13 @@ fn finish_stop(task: &mut Task, partition: &'static Partition) {
         .console
         .lock(&task.ctx)
         .finish(&task.ctx, partition.name());
-    partition.distributor.reset();
     {
+        // Under the lock, so that nobody raises a line between the devices' reset and the GIC's.
         let mut devices = partition.devices.lock(&task.ctx);
         let _ = devices.uart.reset();
         let _ = devices.rtc.reset();
         let _ = devices.watchdog.reset();
+        partition.distributor.reset();
     }
     for shared in &partition.vcpus {
         shared
@@ -182,7 +189,7 @@ fn finish_stop(task: &mut Task, partition: &'static Partition) {
 }
 
 fn stop(task: &Task, partition: &Partition, reason: &str) {
-    partition.state.store(state::STOPPED, Ordering::Release);
+    partition.set_state(state::STOPPED);
     let event = Event::Stopped {
         vm: partition.id.0,
         name: partition.name(),
@@ -206,8 +213,13 @@ fn restart(task: &mut Task, partition: &'static Partition, reason: &str, count: 
     load::scrub(&task.ctx, partition);
     partition.restarts.store(count, Ordering::Relaxed);
     partition.parked.store(0, Ordering::Release);
-    partition.state.store(state::RUNNING, Ordering::Release);
+    partition.set_state(state::RUNNING);
     start(task, partition);
+}
+
+/// Keeps a partition down that cannot run at all.
+pub(crate) fn refuse(task: &Task, partition: &Partition, reason: &str) {
+    stop(task, partition, reason);
 }
 
 /// Loads a partition and asks its first vCPU's PE to start it.

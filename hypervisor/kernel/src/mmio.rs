@@ -169,11 +169,9 @@ fn uart_read(pe: &'static PeBlock) {
     if !partition.config.console {
         return hole(&mut task, ipa, false);
     }
-    let Read { value, irq } = partition
-        .devices
-        .lock(&task.ctx)
-        .uart
-        .read(ipa.page_offset(), width);
+    // Held until the line is set: two PEs that change it must not pass each other on the way.
+    let mut devices = partition.devices.lock(&task.ctx);
+    let Read { value, irq } = devices.uart.read(ipa.page_offset(), width);
     give(&mut task, value);
     if irq.is_some() {
         set_line(&mut task, guest_map::UART_INTID, irq);
@@ -229,11 +227,8 @@ fn read_other(task: &mut Task, ipa: Ipa, width: u64) -> Option<u64> {
     let (partition, _) = task.vcpu()?;
     if let Some(offset) = inside(ipa, guest_map::RTC, 0x1000) {
         let now_s = seconds();
-        let read = partition
-            .devices
-            .lock(&task.ctx)
-            .rtc
-            .read(offset, width as u8, now_s);
+        let mut devices = partition.devices.lock(&task.ctx);
+        let read = devices.rtc.read(offset, width as u8, now_s);
         set_line(task, guest_map::RTC_INTID, read.irq);
         return Some(read.value);
     }
@@ -259,23 +254,20 @@ fn write_other(task: &mut Task, ipa: Ipa, width: u64, value: u64) -> bool {
         if !partition.config.console {
             return false;
         }
-        let effects = partition
-            .devices
-            .lock(&task.ctx)
-            .uart
-            .write(offset, width, value);
-        console_output(task, effects);
+        let mut devices = partition.devices.lock(&task.ctx);
+        let effects = devices.uart.write(offset, width, value);
         set_line(task, guest_map::UART_INTID, effects.irq);
+        drop(devices);
+        console_output(task, effects);
         return true;
     }
     if let Some(offset) = inside(ipa, guest_map::RTC, 0x1000) {
         let now_s = seconds();
-        let (effects, alarm_s) = {
-            let mut devices = partition.devices.lock(&task.ctx);
-            let effects = devices.rtc.write(offset, width, value, now_s);
-            (effects, devices.rtc.next_alarm_s())
-        };
+        let mut devices = partition.devices.lock(&task.ctx);
+        let effects = devices.rtc.write(offset, width, value, now_s);
+        let alarm_s = devices.rtc.next_alarm_s();
         set_line(task, guest_map::RTC_INTID, effects.irq);
+        drop(devices);
         let frequency = sysreg::cntfrq_el0();
         task.local.alarm_deadline = alarm_s.map(|at_s| at_s.saturating_mul(frequency));
         crate::deadlines::rearm(task);
@@ -294,12 +286,11 @@ fn write_watchdog(task: &mut Task, frame: WatchdogFrame, offset: u64, width: u8,
         return;
     };
     let now = sysreg::cntpct_el0();
-    let (effects, deadline) = {
-        let mut devices = partition.devices.lock(&task.ctx);
-        let effects = devices.watchdog.write(frame, offset, width, value, now);
-        (effects, devices.watchdog.next_deadline_ticks())
-    };
+    let mut devices = partition.devices.lock(&task.ctx);
+    let effects = devices.watchdog.write(frame, offset, width, value, now);
+    let deadline = devices.watchdog.next_deadline_ticks();
     set_line(task, guest_map::WDT_INTID, effects.irq);
+    drop(devices);
     task.local.watchdog_deadline = deadline;
     crate::deadlines::rearm(task);
 }
@@ -356,7 +347,10 @@ fn not_emulated(task: &mut Task) {
         return crate::recovery::external_abort(task, abort.far_not_valid());
     }
     let ipa = fault_ipa(task);
-    if abort.is_cache_maintenance() && abort.is_translation() {
+    if mapped_again(task, ipa) {
+        return;
+    }
+    if abort.is_cache_maintenance() && abort.is_translation() && !abort.on_stage1_walk() {
         // Nothing is cached of what is not there.
         task.frame.elr = task.frame.elr.wrapping_add(INSTRUCTION_BYTES);
         return;

@@ -58,9 +58,11 @@ pub(crate) mod state {
     pub(crate) const STOPPING: u8 = 1;
     /// It is over until somebody starts it.
     pub(crate) const STOPPED: u8 = 2;
+    /// Where the number of the cause begins.
+    pub(crate) const CAUSE_SHIFT: u32 = 2;
 }
 
-/// Causes by the number that [`Partition::cause`] keeps.
+/// Causes by the number that stands beside [`state::STOPPING`].
 const CAUSES: [StopCause; 5] = [
     StopCause::Killed,
     StopCause::Off,
@@ -97,9 +99,8 @@ pub(crate) struct Partition {
     pub(crate) console: Lock<GuestConsole>,
     /// Pages taken away for good.
     pub(crate) retired: Lock<RetiredPages<MAX_RETIRED>>,
-    /// See [`state`].
-    pub(crate) state: AtomicU8,
-    cause: AtomicU8,
+    /// See [`state`]; while it is stopping, with the cause's number above.
+    state: AtomicU8,
     /// vCPUs that have parked, a bit each.
     pub(crate) parked: AtomicU32,
     /// How often it was restarted.
@@ -159,24 +160,35 @@ impl Partition {
 
     /// Makes all vCPUs park, for the first cause that anybody names.
     pub(crate) fn request_stop(&self, task: &Task, cause: StopCause) {
+        let number = CAUSES.iter().position(|known| *known == cause).unwrap_or(0) as u8;
+        // State and cause in one store: whoever sees the one sees the other.
+        let stopping = state::STOPPING | number << state::CAUSE_SHIFT;
         let first = self.state.compare_exchange(
             state::RUNNING,
-            state::STOPPING,
+            stopping,
             Ordering::AcqRel,
             Ordering::Acquire,
         );
         if first.is_ok() {
-            let raw = CAUSES.iter().position(|known| *known == cause).unwrap_or(0);
-            self.cause.store(raw as u8, Ordering::Release);
             for pe in &self.pes {
                 pe.request(task, attention::STATE);
             }
         }
     }
 
+    /// Returns the state: one of [`state`].
+    pub(crate) fn state(&self) -> u8 {
+        self.state.load(Ordering::Acquire) & ((1 << state::CAUSE_SHIFT) - 1)
+    }
+
+    /// Ends a stop: running again, or stopped.
+    pub(crate) fn set_state(&self, state: u8) {
+        self.state.store(state, Ordering::Release);
+    }
+
     /// Returns why it stops.
     pub(crate) fn cause(&self) -> StopCause {
-        let raw = usize::from(self.cause.load(Ordering::Acquire));
+        let raw = usize::from(self.state.load(Ordering::Acquire) >> state::CAUSE_SHIFT);
         CAUSES.get(raw).copied().unwrap_or(StopCause::Killed)
     }
 
@@ -223,7 +235,6 @@ impl Partition {
             console: Lock::new(GuestConsole::new()),
             retired: Lock::new(RetiredPages::new()),
             state: AtomicU8::new(state::RUNNING),
-            cause: AtomicU8::new(0),
             parked: AtomicU32::new(0),
             restarts: AtomicU32::new(0),
             config,

@@ -9,6 +9,7 @@ use firebreak_abi::{MAX_PES, Mpidr, PeId, VcpuId, VmId};
 use firebreak_arch::gic::{self, Redistributor};
 use firebreak_arch::{Frame, NmiCtx, PeHead, TaskCtx};
 use firebreak_ring::Ring;
+use firebreak_syndrome::Iss;
 use firebreak_vgic::VcpuGic;
 
 /// Why a PE has to look before it enters its guest: bits of [`PeHead::attention`].
@@ -28,8 +29,8 @@ pub(crate) mod attention {
 /// Slots of the recovery queue of one PE.
 pub(crate) const QUEUE_SLOTS: usize = 16;
 
-/// Set in [`PeBlock::requested_vserror`] beside the 25 bits of the syndrome.
-const VSERROR_REQUESTED: u32 = 1 << 31;
+/// Set beside the 25 bits of a syndrome that is there.
+const PRESENT: u32 = 1 << 31;
 
 /// Value of [`PeBlock::resident`] when no vCPU lives on the PE.
 const NO_RESIDENT: u32 = u32::MAX;
@@ -49,6 +50,8 @@ pub(crate) struct PeBlock {
     pub(crate) queue: Ring<PendingError, QUEUE_SLOTS>,
     /// SEIs that arrived on this PE.
     pub(crate) sei_count: AtomicU64,
+    /// Syndrome of the last SEI that the queue refused, with [`PRESENT`] set; or 0.
+    refused: AtomicU32,
     /// The vCPU that lives here, for the SEI path: [`NO_RESIDENT`], or partition \[15:8\] and
     /// vCPU \[7:0\].
     resident: AtomicU32,
@@ -95,6 +98,8 @@ pub(crate) struct Injection {
     pub(crate) id: u64,
     /// Its syndrome.
     pub(crate) iss: u32,
+    /// VDISR_EL2 when it was raised: the guest may not have read an earlier one yet.
+    pub(crate) vdisr_before: u64,
     /// When to look whether the guest took it, in ticks of CNTPCT.
     pub(crate) poll_deadline: u64,
 }
@@ -115,6 +120,7 @@ impl PeBlock {
             mpidr,
             queue: Ring::new(),
             sei_count: AtomicU64::new(0),
+            refused: AtomicU32::new(0),
             resident: AtomicU32::new(NO_RESIDENT),
             requested_vserror: AtomicU32::new(0),
             local: UnsafeCell::new(PeLocal {
@@ -146,6 +152,19 @@ impl PeBlock {
         }
     }
 
+    /// Remembers an SEI that the queue refused.
+    pub(crate) fn note_refused(&self, _: &NmiCtx, iss: u32) {
+        self.refused.store(iss | PRESENT, Ordering::Release);
+    }
+
+    /// Takes what was refused.
+    pub(crate) fn take_refused(&self) -> Option<u32> {
+        match self.refused.swap(0, Ordering::AcqRel) {
+            0 => None,
+            value => Some(value & !PRESENT),
+        }
+    }
+
     /// Makes this PE look before it enters its guest. From the SEI path of the PE itself.
     #[inline]
     pub(crate) fn request_from_nmi(&self, _: &NmiCtx, bits: u64) {
@@ -160,16 +179,16 @@ impl PeBlock {
         }
     }
 
-    /// Asks for a virtual SError for the vCPU of this PE. A second request before the first was
-    /// seen merges with it at the PE; here the later syndrome replaces the earlier only if none
-    /// was waiting.
-    pub(crate) fn request_vserror(&self, task: &Task, iss: u32) {
-        let _ = self.requested_vserror.compare_exchange(
-            0,
-            iss | VSERROR_REQUESTED,
-            Ordering::AcqRel,
-            Ordering::Acquire,
-        );
+    /// Asks for a virtual SError for the vCPU of this PE; one that was asked for before and not
+    /// seen yet is merged with it by the architecture's rule.
+    pub(crate) fn request_vserror(&self, task: &Task, iss: Iss) {
+        let merge = |waiting: u32| {
+            let earlier = (waiting != 0).then(|| Iss::from_esr(u64::from(waiting & !PRESENT)));
+            Some(earlier.map_or(iss, |earlier| earlier.merge(iss)).get() | PRESENT)
+        };
+        let _ = self
+            .requested_vserror
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, merge);
         self.request(task, attention::VSERROR);
     }
 
@@ -177,7 +196,7 @@ impl PeBlock {
     pub(crate) fn take_requested_vserror(&self) -> Option<u32> {
         match self.requested_vserror.swap(0, Ordering::AcqRel) {
             0 => None,
-            request => Some(request & !VSERROR_REQUESTED),
+            request => Some(request & !PRESENT),
         }
     }
 }

@@ -8,9 +8,10 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use firebreak_abi::{Pa, VcpuId, VmId};
 use firebreak_arch::guest::{self, VirtualSerror};
 use firebreak_arch::{mmu, sysreg};
+use firebreak_paging::PagingError;
 use firebreak_syndrome::{Iss, Severity};
 use firebreak_triage::{ContextVerdict, Decision, Evidence, GuestEl, Interrupted, PageVerdict};
-use firebreak_vm::{Owned, StopCause};
+use firebreak_vm::{Owned, StopCause, VcpuPower};
 use firebreak_wire::{ErrorEvent, Event, Level, VserrorState};
 
 /// How often a PE looks whether its guest has taken a virtual SError, at other exits besides.
@@ -57,7 +58,7 @@ pub(crate) fn drain(task: &mut Task) {
             count: 1,
         };
         console::emit(&task.ctx, &event);
-        sei::take_unacknowledged(task);
+        sei::take_refused(task);
     }
 }
 
@@ -179,8 +180,8 @@ fn retire(task: &Task, vm: VmId, pa: Pa) {
     };
     let recorded = partition.retired.lock(&task.ctx).insert(ipa, page);
     match recorded {
-        Ok(true) => {}
-        Ok(false) => return,
+        // Known already, but perhaps only to be left out at the next start: it goes now.
+        Ok(true | false) => {}
         Err(_) => {
             console::say(
                 &task.ctx,
@@ -205,6 +206,7 @@ fn retire(task: &Task, vm: VmId, pa: Pa) {
             };
             console::emit(&task.ctx, &event);
         }
+        Err(PagingError::NotMapped { .. }) => {}
         Err(error) => {
             drop(stage2);
             console::say(
@@ -236,9 +238,37 @@ fn raise_vserror_in(task: &mut Task, vm: VmId, iss: u32) {
     if task.vcpu().is_some_and(|(partition, _)| partition.id == vm) {
         return raise_vserror(task, iss);
     }
-    if let Some(pe) = system::partition_of(vm).and_then(|partition| partition.pes.first()) {
-        pe.request_vserror(task, iss);
+    let Some(partition) = system::partition_of(vm) else {
+        return;
+    };
+    let on = VcpuPower::On.to_raw();
+    let awake = partition
+        .vcpus
+        .iter()
+        .zip(&partition.pes)
+        .find(|(vcpu, _)| vcpu.power.load(Ordering::Acquire) == on);
+    match awake {
+        Some((_, pe)) => pe.request_vserror(task, Iss::new(iss).unwrap_or(Iss::IMPDEF)),
+        None => tell_injection(task, partition, 0, iss, VserrorState::Cancelled),
     }
+}
+
+/// Reports an injection that nobody can take.
+fn tell_injection(task: &Task, partition: &Partition, vcpu: u8, iss: u32, state: VserrorState) {
+    let inj = NEXT_INJECTION.fetch_add(1, Ordering::Relaxed);
+    let syndrome = u64::from(iss);
+    let vm = partition.id.0;
+    console::emit(
+        &task.ctx,
+        &Event::Vserror {
+            vm,
+            vcpu,
+            inj,
+            syndrome,
+            state,
+            elr: None,
+        },
+    );
 }
 
 /// Raises a virtual SError in the vCPU of this PE. One that is still pending is merged with it
@@ -248,18 +278,23 @@ pub(crate) fn raise_vserror(task: &mut Task, iss: u32) {
         return;
     };
     if !task.local.running {
-        return;
+        return tell_injection(task, partition, vcpu, iss, VserrorState::Cancelled);
     }
     watch_injection(task);
     let wanted = Iss::new(iss).unwrap_or(Iss::IMPDEF);
     let pending = guest::pending_syndrome(&system.features).and_then(Iss::new);
     let merged = pending.map_or(wanted, |earlier| earlier.merge(wanted));
-    guest::raise_virtual_serror(&system.features, merged.get());
+    if let Some(earlier) = task.local.injection {
+        // It lives on in the merged one, which has an identity of its own.
+        end_injection(task, earlier, VserrorState::Cancelled, None);
+    }
+    let vdisr_before = guest::raise_virtual_serror(&system.features, merged.get());
     let id = NEXT_INJECTION.fetch_add(1, Ordering::Relaxed);
     let poll_deadline = next_poll();
     task.local.injection = Some(Injection {
         id,
         iss: merged.get(),
+        vdisr_before,
         poll_deadline,
     });
     deadlines::rearm(task);
@@ -283,7 +318,7 @@ pub(crate) fn watch_injection(task: &mut Task) {
     let (Some(system), Some(injection)) = (system::get(), task.local.injection) else {
         return;
     };
-    let (state, elr) = match guest::virtual_serror(&system.features) {
+    let (state, elr) = match guest::virtual_serror(&system.features, injection.vdisr_before) {
         VirtualSerror::Pending => {
             task.local.injection = Some(Injection {
                 poll_deadline: next_poll(),

@@ -85,7 +85,7 @@ fn follow_state(task: &mut Task) {
     let Some((partition, index)) = task.vcpu() else {
         return;
     };
-    if partition.state.load(Ordering::Acquire) == state::STOPPING {
+    if partition.state() == state::STOPPING {
         lifecycle::park_for_stop(task);
     }
     let power = partition
@@ -94,11 +94,11 @@ fn follow_state(task: &mut Task) {
         .map_or(VcpuPower::Off, |vcpu| {
             VcpuPower::from_raw(vcpu.power.load(Ordering::Acquire))
         });
-    if task.local.running {
-        if power == VcpuPower::Off {
-            lifecycle::park(task, false);
-        }
-    } else if partition.state.load(Ordering::Acquire) == state::RUNNING {
+    // Off, or already asked to start again: in both cases this life of the vCPU is over.
+    if task.local.running && power != VcpuPower::On {
+        lifecycle::park(task, false);
+    }
+    if !task.local.running && partition.state() == state::RUNNING {
         lifecycle::start_if_asked(task);
     }
 }

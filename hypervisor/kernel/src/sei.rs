@@ -10,7 +10,8 @@ use crate::crash;
 use crate::pe::{PeBlock, Task, attention};
 use crate::recovery::PendingError;
 use crate::system::{self, System};
-use firebreak_abi::{PAGE_SIZE_BYTES, Pa, VmId, sei};
+use core::sync::atomic::{AtomicU64, Ordering};
+use firebreak_abi::{PAGE_SIZE_BYTES, Pa, PaRange, VmId, sei};
 use firebreak_arch::{Frame, NmiCtx, sysreg, windows};
 use firebreak_cper as cper;
 use firebreak_manifest::Source;
@@ -112,31 +113,27 @@ fn guest(pe: &PeBlock, spsr: u64) -> Interrupted {
     }
 }
 
-/// Looks at the firmware's pending word: a record that could not be handed over. Whoever clears
-/// the word has it.
-///
-/// The word needs no exclusive access. EL3 writes it on this PE only, so it either writes before
-/// this code looks, or interrupts it in between; in the second case the SEI path has taken the
-/// record already, and the read-ack register says that there is none.
+/// Looks at the firmware's pending word: an SEI that could not be handed over. Whoever clears the
+/// word has it, once: EL3 clears it when it hands the SEI over after all.
 pub(crate) fn pull_deferred(task: &mut Task) {
     let pending = Pa::new(task.pe.head.pending_word);
-    if read_word(pending) == 0 {
+    // A PE without a source has a constant 0 here, which must not be written.
+    if read_word(pending) == 0 || take_word(pending) == 0 {
         return;
     }
-    write_word(pending, 0);
-    take_unacknowledged(task);
+    let raw = source_of(task.pe).map_or(0, |source| read_word(source.syndrome));
+    take_in_task(task, syndrome(raw & u64::from(Iss::MASK)));
 }
 
-/// Takes the record that stands in this PE's block, if one does, as the SEI path would: a
-/// deferred one, or one that found the queue full.
-pub(crate) fn take_unacknowledged(task: &mut Task) {
-    let Some(source) = source_of(task.pe) else {
-        return;
-    };
-    if read_word(source.read_ack) == sei::source::ACKED {
-        return;
+/// Takes what the queue refused: its record stands unacknowledged in the block, if it had one.
+pub(crate) fn take_refused(task: &mut Task) {
+    if let Some(iss) = task.pe.take_refused() {
+        take_in_task(task, syndrome(u64::from(iss)));
     }
-    let raw = read_word(source.syndrome) & u64::from(Iss::MASK);
+}
+
+/// Does in task context what the SEI path would have done.
+fn take_in_task(task: &mut Task, iss: Option<Iss>) {
     // SAFETY: the functions below are those of the SEI path; nothing that they touch is locked
     // or borrowed here, and a new record cannot come before this one is acknowledged.
     let ctx = unsafe { NmiCtx::new() };
@@ -151,7 +148,6 @@ pub(crate) fn take_unacknowledged(task: &mut Task) {
         _ => Interrupted::Idle,
     };
     let pc = task.frame.elr;
-    let iss = syndrome(raw);
     take(
         &ctx,
         task.pe,
@@ -177,6 +173,7 @@ fn take(ctx: &NmiCtx, pe: &'static PeBlock, notification: &Notification) {
         return crash::reset_from_nmi(ctx, notification.iss.map_or(0, Iss::get), pe.id);
     };
     let source = source_of(pe);
+    let outstanding = source.is_some_and(|source| read_word(source.read_ack) != sei::source::ACKED);
     let mut buffer = [0u64; MAX_RECORD_BYTES / 8];
     let summary = source.and_then(|source| copy_record(system, source, &mut buffer));
     let error = decide(system, pe, notification, summary.as_ref());
@@ -184,13 +181,16 @@ fn take(ctx: &NmiCtx, pe: &'static PeBlock, notification: &Notification) {
         return crash::fatal_error(ctx, system, pe, &error);
     }
     let stamp = sysreg::cntpct_el0();
-    // Full: the firmware keeps the record, because it is not acknowledged; the drain looks at
-    // the block again. `attention` keeps the guest out until then.
-    if pe.queue.publish(stamp, notification.nesting, error).is_ok()
-        && let Some(source) = source
-        && summary.is_some()
-    {
-        acknowledge(source);
+    let published = pe.queue.publish(stamp, notification.nesting, error).is_ok();
+    match source {
+        // A damaged record is acknowledged like a good one: nobody could make more of it.
+        Some(source) if published && outstanding => acknowledge(system, source),
+        _ => {}
+    }
+    if !published {
+        // The firmware keeps the record, because it is not acknowledged; the drain comes back
+        // for it. `attention` keeps the guest out until then.
+        pe.note_refused(ctx, notification.iss.map_or(0, Iss::get));
     }
     pe.request_from_nmi(ctx, attention::RECOVERY);
 }
@@ -257,12 +257,7 @@ fn copy_record(
     if read_word(source.read_ack) == sei::source::ACKED {
         return None;
     }
-    let block = Pa::new(read_word(source.error_status_address));
-    let limit = (source.error_status_length as usize).min(MAX_RECORD_BYTES);
-    let end = block.checked_add(limit as u64)?;
-    if !block.is_aligned(8) || !region.contains(block) || end > region.end() {
-        return None;
-    }
+    let (block, limit) = block_of(region, source)?;
     let mut header = [0u8; cper::HEADER_LEN_BYTES];
     for (index, chunk) in header.chunks_mut(8).enumerate() {
         let word = read_word(block.checked_add(8 * index as u64)?).to_le_bytes();
@@ -282,12 +277,32 @@ fn bytes_of(words: &[u64; MAX_RECORD_BYTES / 8]) -> &[u8; MAX_RECORD_BYTES] {
 
 /// Gives the block back: clears the block status, then writes the read-ack register (ACPI 6.5,
 /// 18.3.2.8). The record stands in the queue by now.
-fn acknowledge(source: &Source) {
-    let block = Pa::new(read_word(source.error_status_address));
-    write_half_word(block, 0);
+fn acknowledge(system: &System, source: &Source) {
+    if let Some((block, _)) = system
+        .sei
+        .as_ref()
+        .and_then(|sei| block_of(sei.region, source))
+    {
+        write_half_word(block, 0);
+    }
     sysreg::dsb_sy();
     write_word(source.read_ack, sei::source::ACKED);
     sysreg::dsb_sy();
+}
+
+/// Where the status block is, and how many of its bytes may be read.
+fn block_of(region: PaRange, source: &Source) -> Option<(Pa, usize)> {
+    let block = Pa::new(read_word(source.error_status_address));
+    let limit = (source.error_status_length as usize).min(MAX_RECORD_BYTES);
+    let end = block.checked_add(limit as u64)?;
+    (block.is_aligned(8) && region.contains(block) && end <= region.end()).then_some((block, limit))
+}
+
+/// Takes the value of a word and leaves 0.
+fn take_word(pa: Pa) -> u64 {
+    let word = core::ptr::with_exposed_provenance::<AtomicU64>(pa.get() as usize);
+    // SAFETY: as in `read_word`; aligned to 8 bytes, as boot checked.
+    unsafe { &*word }.swap(0, Ordering::AcqRel)
 }
 
 fn read_word(pa: Pa) -> u64 {

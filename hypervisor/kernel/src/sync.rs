@@ -19,7 +19,7 @@ impl<T> Lock<T> {
 
     /// Waits for the lock.
     #[inline]
-    pub(crate) fn lock(&self, _: &TaskCtx) -> MutexGuard<'_, T> {
+    pub(crate) fn lock<'a>(&'a self, _: &TaskCtx) -> MutexGuard<'a, T> {
         self.0.lock()
     }
 
