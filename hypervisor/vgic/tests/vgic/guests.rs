@@ -314,6 +314,60 @@ fn handlers_nest_deeper_than_there_are_list_registers() {
 }
 
 #[test]
+fn a_repeated_interrupt_of_low_priority_does_not_get_before_one_that_waits() {
+    let mut machine = Machine::new(1, 2);
+    machine.cpus[0].split_eoi = true;
+    machine.gicd(0, 0, 4, 2);
+    machine.gicr(0, 0, GICR_SGI + 0x100, 4, 0xffff);
+    machine.gicr(0, 0, GICR_SGI + 0x400, 4, 0x8040_3040);
+    machine.sgi(0, 3 << 24 | 1);
+    assert_eq!(machine.ack(0), Some(3));
+    machine.eoi(0, 3);
+    machine.sgi(0, 3 << 24 | 1);
+    machine.sgi(0, 1 << 24 | 1);
+    machine.sgi(0, 2 << 24 | 1);
+    // The first of its handlers is over: the second time it is pending, of low priority.
+    machine.dir(0, 3);
+    for expected in [1, 2, 3] {
+        assert_eq!(machine.ack(0), Some(expected));
+        machine.eoi(0, expected);
+        machine.dir(0, expected);
+    }
+    assert_eq!(machine.ack(0), None);
+}
+
+#[test]
+fn a_late_clear_pending_does_not_hit_an_sgi_that_was_sent_after_it() {
+    let mut machine = linux(2);
+    machine.eager = false;
+    machine.gicr(1, 0, GICR_SGI + 0x280, 4, 1 << 4);
+    machine.sgi(0, 4 << 24 | 1);
+    machine.run_kicks();
+    assert_eq!(machine.ack(0), Some(4));
+    machine.eoi(0, 4);
+    machine.gicr(1, 0, GICR_SGI + 0x280, 4, 1 << 27);
+    machine.fire(0, 27);
+    machine.run_kicks();
+    assert_eq!(machine.ack(0), Some(27));
+}
+
+#[test]
+fn a_second_event_of_a_pending_interrupt_counts_once_though_list_registers_are_full() {
+    let mut machine = Machine::new(1, 2);
+    machine.gicd(0, 0, 4, 2);
+    machine.gicr(0, 0, GICR_SGI + 0x100, 4, 0xffff);
+    machine.sgi(0, 8 << 24 | 1);
+    machine.gicr(0, 0, GICR_SGI + 0x200, 4, 0b1_0000_0101);
+    let mut got = Vec::new();
+    while let Some(intid) = machine.ack(0) {
+        got.push(intid);
+        machine.eoi(0, intid);
+    }
+    got.sort_unstable();
+    assert_eq!(got, [0, 2, 8]);
+}
+
+#[test]
 fn a_reset_forgets_everything_and_leaves_no_physical_interrupt_active() {
     let mut machine = linux(2);
     machine.gicd(0, 0x104, 4, u64::from(u32::MAX));

@@ -11,7 +11,6 @@ use super::oracle::Bits;
 const VCPUS: usize = 4;
 /// Under Miri, which also tries weak memory orders, a round takes a thousand times as long.
 const ROUNDS: u64 = if cfg!(miri) { 40 } else { 20_000 };
-const QUIET_ROUNDS: u32 = if cfg!(miri) { 30 } else { 2000 };
 /// SPIs that are made pending and moved about.
 const SPIS: std::ops::Range<u32> = 32..40;
 
@@ -29,6 +28,23 @@ struct Shared {
     spi_handler: Vec<AtomicU8>,
     /// Threads that still send.
     busy: AtomicUsize,
+    /// PEs that found nothing to do.
+    idle: [AtomicBool; VCPUS],
+    /// How often an idle PE found something after all.
+    woken: AtomicUsize,
+    /// A thread failed: the others need not wait for it.
+    failed: AtomicBool,
+}
+
+impl Shared {
+    /// Whether nobody sends, and nobody has anything to do that could make work for another.
+    fn at_rest(&self) -> bool {
+        let woken = self.woken.load(Ordering::SeqCst);
+        self.busy.load(Ordering::SeqCst) == 0
+            && self.idle.iter().all(|idle| idle.load(Ordering::SeqCst))
+            && !self.kicks.iter().any(|kick| kick.load(Ordering::SeqCst))
+            && woken == self.woken.load(Ordering::SeqCst)
+    }
 }
 
 /// A PE: one thread's own part.
@@ -52,7 +68,7 @@ impl Pe<'_> {
     fn kick(&self, mask: u8) {
         for target in 0..VCPUS {
             if mask >> target & 1 == 1 {
-                self.shared.kicks[target].store(true, Ordering::Release);
+                self.shared.kicks[target].store(true, Ordering::SeqCst);
             }
         }
     }
@@ -94,7 +110,7 @@ impl Pe<'_> {
 
     /// Takes a kick, and handles one interrupt. Returns whether there was any of it.
     fn serve(&mut self) -> bool {
-        let kicked = self.shared.kicks[self.index].swap(false, Ordering::AcqRel);
+        let kicked = self.shared.kicks[self.index].swap(false, Ordering::SeqCst);
         if kicked {
             let effects = self.gic.drain_inbox(&mut self.cpu);
             self.carry_out(effects);
@@ -131,15 +147,22 @@ impl Pe<'_> {
             }
         }
         self.shared.busy.fetch_sub(1, Ordering::SeqCst);
-        // Until nobody sends, and nothing came for a while.
-        let mut quiet = 0;
-        while quiet < QUIET_ROUNDS {
-            if self.serve() || self.shared.busy.load(Ordering::SeqCst) != 0 {
-                quiet = 0;
-            } else {
-                quiet += 1;
+        while !self.shared.at_rest() && !self.shared.failed.load(Ordering::Relaxed) {
+            if self.shared.kicks[self.index].load(Ordering::SeqCst) {
+                self.shared.woken.fetch_add(1, Ordering::SeqCst);
+                self.shared.idle[self.index].store(false, Ordering::SeqCst);
             }
+            while self.serve() {}
+            self.shared.idle[self.index].store(true, Ordering::SeqCst);
             std::thread::yield_now();
+        }
+    }
+}
+
+impl Drop for Pe<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.shared.failed.store(true, Ordering::Relaxed);
         }
     }
 }
@@ -174,6 +197,9 @@ fn no_interrupt_is_lost_between_pes_that_run_at_once() {
             spi_seen: counters(8),
             spi_handler: (0..8).map(|_| AtomicU8::new(0)).collect(),
             busy: AtomicUsize::new(VCPUS),
+            idle: [const { AtomicBool::new(false) }; VCPUS],
+            woken: AtomicUsize::new(0),
+            failed: AtomicBool::new(false),
         };
         shared.dist.configure(VCPUS);
         enable_all(&shared);
