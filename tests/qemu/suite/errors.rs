@@ -6,7 +6,7 @@
 use firebreak_qemu::{Event, Raise};
 use libtest_mimic::{Failed, Trial};
 
-use crate::harness::{Case, Outcome, field, trial, with_firmware};
+use crate::harness::{Case, Outcome, failed, field, trial, with_firmware};
 
 const CE: u32 = 0x1811;
 const UEO: u32 = 0x0811;
@@ -48,6 +48,7 @@ pub(crate) fn add(trials: &mut Vec<Trial>) {
     trials.push(trial("error::without_a_record", unclaimed));
     trials.push(trial("error::without_feat_ras", without_ras));
     trials.push(trial("error::many_on_both_pes", many));
+    trials.push(trial("error::too_many_on_both_pes", too_many));
 }
 
 /// Boots the system `two`, and returns the machine and the physical address of the victim's page.
@@ -267,24 +268,52 @@ fn without_ras() -> Outcome {
     control_ticks(&case)
 }
 
-/// Corrected errors on both PEs at once, as fast as the host can ask: none is lost.
+/// Corrected errors on both PEs at once, as many as the firmware holds back for each: none is lost.
 fn many() -> Outcome {
-    const EACH: u64 = 20;
     let (mut case, _) = boot("two", "neoverse-n1")?;
-    for number in 0..EACH {
-        for pe in [CONTROL_PE, VICTIM_PE] {
-            let id = 100 + 2 * number + u64::from(pe);
-            let raise = Raise::new(id, pe, CE, "corrected");
-            case.machine
-                .send_raise(&raise)
-                .map_err(crate::harness::failed)?;
+    for round in 1..=3 {
+        let ids = corrected_on_both(&mut case, round, 16)?;
+        for id in ids {
+            case.firmware("raised", id)?;
+            case.event("error", |event| event.num("id") == Some(id))?;
+            case.firmware("acked", id)?;
         }
-    }
-    for id in 100..100 + 2 * EACH {
-        case.firmware("raised", id)?;
-        case.event("error", |event| event.num("id") == Some(id))?;
-        case.firmware("acked", id)?;
     }
     control_ticks(&case)?;
     case.never("killed")
+}
+
+/// More of them than the firmware can hold back: each is reported, or the firmware says that it
+/// refused or dropped it.
+fn too_many() -> Outcome {
+    let (mut case, _) = boot("two", "neoverse-n1")?;
+    for id in corrected_on_both(&mut case, 1, 60)? {
+        let told = case.wait(&format!("the end of error {id}"), |record| {
+            ["acked", "dropped", "error"].iter().any(|verb| {
+                record
+                    .firmware(verb)
+                    .is_some_and(|line| line.num("id") == Some(id))
+            })
+        })?;
+        if told.firmware("acked").is_some() {
+            case.event("error", |event| event.num("id") == Some(id))?;
+        }
+    }
+    control_ticks(&case)?;
+    case.never("killed")
+}
+
+/// Asks for corrected errors on both PEs in turns, and returns their numbers.
+fn corrected_on_both(case: &mut Case, round: u64, each: u64) -> Result<Vec<u64>, Failed> {
+    let mut ids = Vec::new();
+    for number in 0..each {
+        for pe in [CONTROL_PE, VICTIM_PE] {
+            let id = 1000 * round + 2 * number + u64::from(pe);
+            case.machine
+                .send_raise(&Raise::new(id, pe, CE, "corrected"))
+                .map_err(failed)?;
+            ids.push(id);
+        }
+    }
+    Ok(ids)
 }

@@ -83,6 +83,10 @@ impl Record {
         }
     }
 
+    fn is_guest(&self) -> bool {
+        matches!(self, Self::Line { .. })
+    }
+
     fn is_secure(&self) -> bool {
         matches!(self, Self::Firmware(_) | Self::SecurePlain(_))
     }
@@ -287,9 +291,19 @@ fn explain(state: &State, what: &str, why: &str, deadline: Duration) -> String {
         let _ = write!(text, " (waited at most {} s)", deadline.as_secs());
     }
     text.push('\n');
-    tail(&mut text, "shared serial line", &state.records, |record| {
-        !record.is_secure()
-    });
+    let is_hypervisor = |record: &Record| !record.is_secure() && !record.is_guest();
+    tail(
+        &mut text,
+        "hypervisor, on the shared serial line",
+        &state.records,
+        is_hypervisor,
+    );
+    tail(
+        &mut text,
+        "guests, on the shared serial line",
+        &state.records,
+        Record::is_guest,
+    );
     tail(
         &mut text,
         "secure serial line",
