@@ -214,7 +214,7 @@ fn plan_rustup(args: &Args, actions: &mut Vec<Action>) -> Result<()> {
     if !process::is_installed("rustup") {
         bail!(Unusable(
             "rustup is missing: it gets the compiler and the targets that rust-toolchain.toml \
-             names. Install it as https://rustup.rs says, then try again"
+             names. Install rustup first, then try again"
                 .to_owned()
         ));
     }
