@@ -6,7 +6,7 @@ use crate::pe::{PeBlock, Task};
 use crate::virq::{self, Lrs};
 use firebreak_abi::{Ipa, guest_map};
 use firebreak_arch::sysreg;
-use firebreak_syndrome::{AbortFsc, DataAbort, InstructionAbort};
+use firebreak_syndrome::{AbortFsc, AccessSize, DataAbort, InstructionAbort};
 use firebreak_vdev::watchdog::Frame as WatchdogFrame;
 use firebreak_vdev::{Effects, ErasedFlash, IrqLevel, Read};
 use firebreak_wire::Event;
@@ -97,8 +97,29 @@ fn gicd_read(pe: &'static PeBlock) {
     // SAFETY: the tail of `data_read`, which uses its own `Task` no more.
     let mut task = unsafe { Task::enter(pe) };
     let offset = fault_ipa(&task).get().wrapping_sub(guest_map::GICD.get()) as u32;
+    let abort = DataAbort::new(task.frame.esr);
+    // An aligned word without sign, as drivers read registers: it needs no cutting.
+    if abort.size() != AccessSize::Word || abort.sign_extend() || !offset.is_multiple_of(4) {
+        return gicd_read_odd(pe);
+    }
+    let Some(vcpu) = &task.local.vcpu else {
+        return;
+    };
+    let value = vcpu.vgic.gicd_read(&Lrs, offset, 4);
+    task.frame.write_gpr(abort.register(), value);
+    skip(&mut task);
+}
+
+#[cold]
+#[inline(never)]
+fn gicd_read_odd(pe: &'static PeBlock) {
+    // SAFETY: the tail of `gicd_read`, which uses its own `Task` no more.
+    let mut task = unsafe { Task::enter(pe) };
+    let offset = fault_ipa(&task).get().wrapping_sub(guest_map::GICD.get()) as u32;
     let width = width(&task);
-    let Some(vcpu) = &task.local.vcpu else { return };
+    let Some(vcpu) = &task.local.vcpu else {
+        return;
+    };
     let value = vcpu.vgic.gicd_read(&Lrs, offset, width);
     give(&mut task, value);
 }

@@ -147,6 +147,8 @@ impl VcpuGic<'_> {
         self.gicd_read_banked(bank, offset)
     }
 
+    // Out of line: the registers in front, GICD_TYPER among them, need no stack then.
+    #[inline(never)]
     fn gicd_read_banked<B: LrBank>(&self, bank: &B, offset: u32) -> u32 {
         if offset >= decode::ID_REGISTERS {
             return decode::id_register(offset);
