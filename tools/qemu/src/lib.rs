@@ -20,4 +20,4 @@ mod qmp;
 pub use demux::{Demux, Event, Item};
 pub use firmware::{FirmwareLine, Raise};
 pub use log::{Failure, Mark, Record};
-pub use machine::{Error, Machine, Running, Tap, deadline, qemu_binary, qemu_version};
+pub use machine::{Clock, Error, Machine, Running, Tap, deadline, qemu_binary, qemu_version};

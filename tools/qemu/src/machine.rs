@@ -99,7 +99,6 @@ pub struct Machine {
     smp: u32,
     memory_mib: u32,
     icount: bool,
-    real_time: bool,
     no_reboot: bool,
     extra: Vec<OsString>,
     tap: Option<Tap>,
@@ -116,7 +115,6 @@ impl Machine {
             smp: 4,
             memory_mib: 1024,
             icount: false,
-            real_time: false,
             no_reboot: false,
             extra: Vec::new(),
             tap: None,
@@ -162,14 +160,6 @@ impl Machine {
     #[must_use]
     pub fn icount(mut self, icount: bool) -> Self {
         self.icount = icount;
-        self
-    }
-
-    /// With [`Self::icount`]: an idle machine waits as long as its clock says, instead of
-    /// setting the clock forward.
-    #[must_use]
-    pub fn real_time(mut self) -> Self {
-        self.real_time = true;
         self
     }
 
@@ -237,8 +227,7 @@ impl Machine {
             }
         }
         if self.icount {
-            let sleep = if self.real_time { "on" } else { "off" };
-            args.extend(["-icount".into(), format!("shift=0,sleep={sleep}").into()]);
+            args.extend(["-icount", "shift=0,sleep=off"].map(OsString::from));
         }
         if self.no_reboot {
             args.push("-no-reboot".into());
@@ -506,6 +495,19 @@ impl Running {
             .map_err(io_error("asking QEMU for a reset"))
     }
 
+    /// Returns what stops and continues the machine's time, from any thread.
+    ///
+    /// # Errors
+    ///
+    /// When the connection to QEMU cannot be shared.
+    pub fn clock(&self) -> Result<Clock, Error> {
+        let qmp = self
+            .qmp
+            .share()
+            .map_err(io_error("sharing the connection to QEMU"))?;
+        Ok(Clock { qmp })
+    }
+
     /// Waits until QEMU ends by itself (`-no-reboot`, SYSTEM_OFF).
     ///
     /// # Errors
@@ -526,6 +528,35 @@ impl Running {
         }
         let _ = self.child.wait();
         self.log.since(Mark::START)
+    }
+}
+
+/// Stops and continues the time of a machine.
+pub struct Clock {
+    qmp: Qmp,
+}
+
+impl Clock {
+    /// Stops it: no PE runs, no timer fires.
+    ///
+    /// # Errors
+    ///
+    /// When QEMU is gone.
+    pub fn stop(&mut self) -> Result<(), Error> {
+        self.qmp
+            .execute("stop")
+            .map_err(io_error("asking QEMU to stop"))
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Errors
+    ///
+    /// When QEMU is gone.
+    pub fn go_on(&mut self) -> Result<(), Error> {
+        self.qmp
+            .execute("cont")
+            .map_err(io_error("asking QEMU to go on"))
     }
 }
 

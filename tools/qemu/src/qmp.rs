@@ -38,8 +38,17 @@ impl Qmp {
         Ok(qmp)
     }
 
+    /// Makes a second writing half.
+    pub(crate) fn share(&self) -> io::Result<Self> {
+        Ok(Self {
+            stream: self.stream.try_clone()?,
+        })
+    }
+
     /// Sends a command without arguments.
     pub(crate) fn execute(&mut self, command: &str) -> io::Result<()> {
-        writeln!(self.stream, "{}", json!({ "execute": command }))
+        // In one piece, as two threads may write.
+        self.stream
+            .write_all(format!("{}\n", json!({ "execute": command })).as_bytes())
     }
 }

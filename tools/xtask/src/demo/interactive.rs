@@ -9,11 +9,14 @@ use std::io::{self, BufRead, IsTerminal, Read, Write};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread;
 
 use anyhow::{Context, Result};
 use firebreak_qemu::{Item, Mark, Raise, Running, Tap};
 
-use super::cases::{Case, Layout};
+use super::cases::{self, Case, Layout};
+use super::pace::{self, Sign};
 use crate::process::step;
 
 const ESCAPE: u8 = 0x01;
@@ -28,39 +31,55 @@ static SHOWS: AtomicBool = AtomicBool::new(false);
 /// The partition whose console is shown.
 static FOCUS: Mutex<String> = Mutex::new(String::new());
 
-/// Returns what prints the focused console and all events while the prompt is up.
-pub(super) fn tap() -> Tap {
+/// Returns what prints the focused console and all events while the prompt is up, and the pace
+/// of the machine that it hears of.
+pub(super) fn tap() -> (Tap, Pace) {
+    let (sender, receiver) = mpsc::channel();
+    let ticks = sender.clone();
     let mut at_line_start = true;
-    Box::new(move |item| {
-        if !SHOWS.load(Ordering::Relaxed) {
-            return;
+    let tap: Tap = Box::new(move |item| {
+        if let Item::Console { name, bytes, .. } = item
+            && name == "control"
+            && let Some(count) = cases::field(&String::from_utf8_lossy(bytes), "ticks")
+        {
+            // Without a session nobody listens.
+            let _ = ticks.send(Sign::Ticks(count));
         }
-        let mut out = io::stdout().lock();
-        let lead = if at_line_start { "" } else { "\n" };
-        let _ = match item {
-            Item::Console {
-                name,
-                bytes,
-                newline,
-            } => {
-                if !FOCUS.lock().is_ok_and(|focus| *focus == *name) {
-                    return;
-                }
-                at_line_start = *newline;
-                let end = if *newline { "\n" } else { "" };
-                write!(out, "{}{end}", printable(bytes))
+        if SHOWS.load(Ordering::Relaxed) {
+            at_line_start = show(item, at_line_start);
+        }
+    });
+    (tap, Pace { sender, receiver })
+}
+
+/// The way to the pacer.
+pub(super) struct Pace {
+    sender: Sender<Sign>,
+    receiver: Receiver<Sign>,
+}
+
+/// Prints an item if it is to be seen; says whether the cursor stands at the start of a line.
+fn show(item: &Item, at_line_start: bool) -> bool {
+    let mut out = io::stdout().lock();
+    let lead = if at_line_start { "" } else { "\n" };
+    let (result, starts) = match item {
+        Item::Console {
+            name,
+            bytes,
+            newline,
+        } => {
+            if !FOCUS.lock().is_ok_and(|focus| *focus == *name) {
+                return at_line_start;
             }
-            Item::Event(event) => {
-                at_line_start = true;
-                writeln!(out, "{lead}* {}", event.value())
-            }
-            Item::Plain(text) => {
-                at_line_start = true;
-                writeln!(out, "{lead}{}", printable(text.as_bytes()))
-            }
-        };
-        let _ = out.flush();
-    })
+            let end = if *newline { "\n" } else { "" };
+            (write!(out, "{}{end}", printable(bytes)), *newline)
+        }
+        Item::Event(event) => (writeln!(out, "{lead}* {}", event.value()), true),
+        Item::Plain(text) => (writeln!(out, "{lead}{}", printable(text.as_bytes())), true),
+    };
+    // A terminal that went away ends the session by its keyboard.
+    let _ = result.and_then(|()| out.flush());
+    starts
 }
 
 /// A guest must not steer the terminal of whoever looks at it.
@@ -72,7 +91,7 @@ fn printable(bytes: &[u8]) -> String {
 }
 
 /// Talks until the user has enough, or input ends.
-pub(super) fn run(machine: &mut Running) -> Result<()> {
+pub(super) fn run(machine: &mut Running, pace: Pace) -> Result<()> {
     let layout = Layout::read(&machine.since(Mark::START));
     let mut names: Vec<(u64, String)> = layout
         .partitions
@@ -84,15 +103,20 @@ pub(super) fn run(machine: &mut Running) -> Result<()> {
     for (vm, name) in &names {
         println!("  partition {vm}: {name}");
     }
+    let Pace { sender, receiver } = pace;
+    let clock = machine.clock()?;
+    thread::spawn(move || pace::run(clock, &receiver));
+    sender.send(Sign::Begin)?;
     let mut session = Session {
         machine,
         names,
+        keys: sender,
         next_id: 1000,
     };
     session.focus(0)?;
     SHOWS.store(true, Ordering::Relaxed);
     let terminal = Terminal::set_up();
-    let result = session.keys();
+    let result = session.follow_keys();
     drop(terminal);
     SHOWS.store(false, Ordering::Relaxed);
     step("demo: end of the interactive session");
@@ -102,6 +126,7 @@ pub(super) fn run(machine: &mut Running) -> Result<()> {
 struct Session<'a> {
     machine: &'a mut Running,
     names: Vec<(u64, String)>,
+    keys: Sender<Sign>,
     next_id: u64,
 }
 
@@ -119,9 +144,11 @@ impl Session<'_> {
         Ok(self.machine.type_raw(&[ESCAPE, digit])?)
     }
 
-    fn keys(&mut self) -> Result<()> {
+    fn follow_keys(&mut self) -> Result<()> {
         let mut escaped = false;
         while let Some(key) = next_key()? {
+            // Without a pacer nothing is stopped.
+            let _ = self.keys.send(Sign::Key);
             match (std::mem::take(&mut escaped), key) {
                 (false, ESCAPE) => escaped = true,
                 (false, _) => self.machine.type_raw(&[key])?,
@@ -185,11 +212,11 @@ struct Terminal {
 
 impl Terminal {
     fn set_up() -> Self {
-        Self::with(&["-icanon", "-echo", "min", "1"])
+        Self::with(&["-icanon", "-echo", "-isig", "min", "1"])
     }
 
     fn cooked() -> Self {
-        Self::with(&["icanon", "echo"])
+        Self::with(&["icanon", "echo", "isig"])
     }
 
     fn with(settings: &[&str]) -> Self {

@@ -4,6 +4,7 @@
 mod cases;
 mod interactive;
 mod judge;
+mod pace;
 mod report;
 #[cfg(test)]
 mod tests;
@@ -13,7 +14,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use firebreak_qemu::{Machine, Mark, Record, Running, deadline};
+use firebreak_qemu::{Machine, Mark, Record, Running, Tap, deadline};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::process::{self, Unusable, step};
@@ -99,7 +100,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         crate::setup::run(&crate::setup::Args::unattended())?;
         build::all()?;
     }
-    let mut machine = boot(args.interactive)?;
+    let (tap, pace) = interactive::tap();
+    let mut machine = boot(args.interactive.then_some(tap))?;
     let outcome = run_cases(args, &mut machine);
     save_transcript(&machine)?;
     let outcome = outcome?;
@@ -109,7 +111,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         fs::write(path, text).with_context(|| path.display().to_string())?;
     }
     if args.interactive {
-        interactive::run(&mut machine)?;
+        interactive::run(&mut machine, pace)?;
         save_transcript(&machine)?;
     }
     if !outcome.is_ok() {
@@ -134,15 +136,14 @@ fn save_transcript(machine: &Running) -> Result<()> {
 }
 
 /// Starts the machine and waits until all three partitions live.
-fn boot(interactive: bool) -> Result<Running> {
+fn boot(tap: Option<Tap>) -> Result<Running> {
     step("demo: booting firmware, hypervisor and three partitions");
     let mut machine = Machine::new(build::demo_image())
         .firmware(build::firmware_image())
         .icount(true)
         .args(SHORT_TURNS);
-    if interactive {
-        // A person wants a second to last a second.
-        machine = machine.real_time().tap(interactive::tap());
+    if let Some(tap) = tap {
+        machine = machine.tap(tap);
     }
     let machine = machine.start()?;
     let progress = Progress::new("waiting for all partitions");
