@@ -1,2 +1,3 @@
-//! Cross-crate properties and golden files.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Properties that take several crates to state; this crate has no code of its own.
 #![forbid(unsafe_code)]
