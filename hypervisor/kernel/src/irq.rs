@@ -26,8 +26,12 @@ unsafe extern "C" fn firebreak_irq(pe: &'static PeBlock) {
 /// Takes one physical interrupt while no guest runs; says whether there was one.
 pub(crate) fn take_pending(pe: &'static PeBlock) -> bool {
     let intid = gic::acknowledge();
+    if intid >= gic::SPURIOUS_FIRST {
+        return false;
+    }
+    pe.set_idle(false);
     take(pe, intid);
-    intid < gic::SPURIOUS_FIRST
+    true
 }
 
 #[inline]

@@ -4,7 +4,7 @@
 use crate::partition::Partition;
 use crate::recovery::PendingError;
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use firebreak_abi::{MAX_PES, Mpidr, PeId, VcpuId, VmId};
 use firebreak_arch::gic::{self, Redistributor};
 use firebreak_arch::{Frame, NmiCtx, PeHead, TaskCtx};
@@ -52,6 +52,8 @@ pub(crate) struct PeBlock {
     pub(crate) sei_count: AtomicU64,
     /// Syndrome of the last SEI that the queue refused, with [`PRESENT`] set; or 0.
     refused: AtomicU32,
+    /// EL2 has nothing to do on this PE: it waits, or looks whether its wait is over.
+    idle: AtomicBool,
     /// The vCPU that lives here, for the SEI path: [`NO_RESIDENT`], or partition \[15:8\] and
     /// vCPU \[7:0\].
     resident: AtomicU32,
@@ -121,6 +123,7 @@ impl PeBlock {
             queue: Ring::new(),
             sei_count: AtomicU64::new(0),
             refused: AtomicU32::new(0),
+            idle: AtomicBool::new(false),
             resident: AtomicU32::new(NO_RESIDENT),
             requested_vserror: AtomicU32::new(0),
             local: UnsafeCell::new(PeLocal {
@@ -133,6 +136,16 @@ impl PeBlock {
                 alarm_deadline: None,
             }),
         }
+    }
+
+    /// Says whether EL2 has nothing to do here.
+    pub(crate) fn set_idle(&self, idle: bool) {
+        self.idle.store(idle, Ordering::Release);
+    }
+
+    /// Returns whether EL2 has nothing to do here. From any context.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.idle.load(Ordering::Acquire)
     }
 
     /// Says which vCPU lives here.

@@ -53,8 +53,11 @@ unsafe extern "C" fn firebreak_resolve(pe: &'static PeBlock) {
         if task.local.running {
             return;
         }
+        // What an SEI interrupts from here on is a wait, until there is an interrupt to handle.
+        pe.set_idle(true);
         cpu::idle(&pe.head);
         while irq::take_pending(pe) {}
+        pe.set_idle(false);
     }
 }
 

@@ -83,6 +83,9 @@ unsafe extern "C" fn firebreak_sei_el2(pe: &'static PeBlock, frame: &mut Frame) 
     } else if idle.contains(pc) {
         frame.elr = idle.start;
         Interrupted::Idle
+    } else if pe.is_idle() {
+        // On the way from the wait to its next round: nothing but the look is at stake.
+        Interrupted::Idle
     } else {
         Interrupted::Hypervisor
     };
