@@ -16,8 +16,11 @@ mod firmware;
 mod log;
 mod machine;
 mod qmp;
+mod reader;
+mod running;
 
 pub use demux::{Demux, Event, Item};
 pub use firmware::{FirmwareLine, Raise};
 pub use log::{Failure, Mark, Record};
-pub use machine::{Clock, Error, Machine, Running, Tap, deadline, qemu_binary, qemu_version};
+pub use machine::{Error, Machine, Tap, deadline, qemu_binary, qemu_version};
+pub use running::{Clock, Running};

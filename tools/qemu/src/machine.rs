@@ -1,19 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! One QEMU `virt` machine: how it is described, started, talked to and ended.
+//! One QEMU `virt` machine: how it is described and started.
 
 use std::env;
 use std::ffi::OsString;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::log::{Failure, Log, Mark, Record};
-use crate::qmp::Qmp;
-use crate::{Demux, FirmwareLine, Item, Raise};
+use crate::{Item, Running};
 
 /// Where the reference firmware expects the image.
 const IMAGE_PA: u64 = 0x4020_0000;
@@ -56,7 +53,7 @@ pub enum Error {
     },
 }
 
-fn io_error(what: &'static str) -> impl Fn(io::Error) -> Error {
+pub(crate) fn io_error(what: &'static str) -> impl Fn(io::Error) -> Error {
     move |source| Error::Io { what, source }
 }
 
@@ -92,6 +89,7 @@ pub type Tap = Box<dyn FnMut(&Item) + Send>;
 
 /// A machine that is yet to be started.
 pub struct Machine {
+    binary: OsString,
     image: PathBuf,
     firmware: Option<PathBuf>,
     machine: Option<String>,
@@ -108,6 +106,7 @@ impl Machine {
     /// Describes a `neoverse-n1` with 4 PEs and 1 GiB that boots `image` without firmware.
     pub fn new(image: impl Into<PathBuf>) -> Self {
         Self {
+            binary: qemu_binary(),
             image: image.into(),
             firmware: None,
             machine: None,
@@ -119,6 +118,13 @@ impl Machine {
             extra: Vec::new(),
             tap: None,
         }
+    }
+
+    /// Runs another program than [`qemu_binary`].
+    #[must_use]
+    pub fn binary(mut self, binary: impl Into<OsString>) -> Self {
+        self.binary = binary.into();
+        self
     }
 
     /// Boots the reference firmware at EL3, which enters the image at EL2.
@@ -246,7 +252,7 @@ impl Machine {
             .prefix("fb-")
             .tempdir()
             .map_err(io_error("making a directory for QEMU's sockets"))?;
-        let mut command = Command::new(qemu_binary());
+        let mut command = Command::new(&self.binary);
         command
             .args(self.arguments())
             .args(["-display", "none", "-parallel", "none"]);
@@ -270,7 +276,7 @@ impl Machine {
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|source| Error::NoQemu {
-            binary: qemu_binary().to_string_lossy().into_owned(),
+            binary: self.binary.to_string_lossy().into_owned(),
             source,
         })?;
         let streams = match connect(&listeners, &mut child) {
@@ -330,297 +336,56 @@ fn connect(listeners: &[UnixListener], child: &mut Child) -> Result<Vec<UnixStre
     Ok(streams)
 }
 
-/// A machine that runs. QEMU ends when this is dropped.
-pub struct Running {
-    child: Child,
-    shared: UnixStream,
-    secure: Option<UnixStream>,
-    qmp: Qmp,
-    log: Arc<Log>,
-    _dir: tempfile::TempDir,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Running {
-    fn new(
-        mut child: Child,
-        streams: Vec<UnixStream>,
-        tap: Option<Tap>,
-        dir: tempfile::TempDir,
-    ) -> Result<Self, Error> {
-        let log = Arc::new(Log::default());
-        if let Some(pipe) = child.stderr.take() {
-            let log = Arc::clone(&log);
-            spawn("qemu-stderr", move || {
-                for line in BufReader::new(pipe).lines().map_while(Result::ok) {
-                    log.push_stderr(line);
-                }
-            })?;
-        }
-        let mut streams = streams.into_iter();
-        let (Some(shared), Some(second)) = (streams.next(), streams.next()) else {
-            return Err(Error::NotConnected);
-        };
-        let (secure, monitor) = match streams.next() {
-            Some(monitor) => (Some(second), monitor),
-            None => (None, second),
-        };
-        let reader = shared.try_clone().map_err(io_error("preparing a socket"))?;
-        read_shared(reader, Arc::clone(&log), tap)?;
-        if let Some(secure) = &secure {
-            let reader = secure.try_clone().map_err(io_error("preparing a socket"))?;
-            read_secure(reader, Arc::clone(&log))?;
-        }
-        let qmp = Qmp::start(monitor, Arc::clone(&log)).map_err(io_error("starting QMP"))?;
-        Ok(Self {
-            child,
-            shared,
-            secure,
-            qmp,
-            log,
-            _dir: dir,
-        })
+    fn arguments(machine: &Machine) -> String {
+        let words: Vec<String> = machine
+            .arguments()
+            .iter()
+            .map(|word| word.to_string_lossy().into_owned())
+            .collect();
+        words.join(" ")
     }
 
-    /// Returns the place behind all that was said so far.
-    pub fn mark(&self) -> Mark {
-        self.log.mark()
+    #[test]
+    fn the_arguments_are_what_a_person_would_type() {
+        assert_eq!(
+            arguments(&Machine::new("a.img").smp(2)),
+            "-M virt,virtualization=on,gic-version=3 -cpu neoverse-n1 -smp 2 -m 1024 -nic none \
+             -kernel a.img"
+        );
+        assert_eq!(
+            arguments(
+                &Machine::new("a.img")
+                    .firmware("fw.bin")
+                    .icount(true)
+                    .no_reboot()
+            ),
+            "-M virt,secure=on,virtualization=on,gic-version=3 -cpu \
+             neoverse-n1,cntfrq=1000000000 -smp 4 -m 1024 -nic none -bios fw.bin -device \
+             loader,file=a.img,addr=0x40200000,force-raw=on -icount shift=0,sleep=off -no-reboot"
+        );
     }
 
-    /// Returns all that was said since `mark`.
-    pub fn since(&self, mark: Mark) -> Vec<Record> {
-        self.log.since(mark)
+    #[test]
+    fn a_qemu_that_is_missing_is_named_with_the_remedy() {
+        let error = Machine::new("a.img")
+            .binary("/nowhere/qemu")
+            .start()
+            .err()
+            .unwrap();
+        let text = error.to_string();
+        assert!(
+            text.contains("/nowhere/qemu") && text.contains("cargo xtask setup"),
+            "{text}"
+        );
     }
 
-    /// Waits for the first record since `mark` that `wanted` accepts.
-    ///
-    /// # Errors
-    ///
-    /// When there is none within `deadline`, or the machine ends before.
-    pub fn wait_for(
-        &self,
-        what: &str,
-        mark: Mark,
-        deadline: Duration,
-        mut wanted: impl FnMut(&Record) -> bool,
-    ) -> Result<Record, Failure> {
-        let mut seen = 0;
-        self.log.wait(what, mark, deadline, |records| {
-            let fresh = records.get(seen..).unwrap_or(&[]);
-            seen = records.len();
-            fresh.iter().find(|record| wanted(record)).cloned()
-        })
+    #[test]
+    fn a_qemu_that_ends_at_once_is_not_waited_for() {
+        let error = Machine::new("a.img").binary("false").start().err().unwrap();
+        assert!(matches!(error, Error::Ended { .. }), "{error}");
     }
-
-    /// Waits until `look` finds what it wants in all records since `mark`.
-    ///
-    /// # Errors
-    ///
-    /// When it does not within `deadline`, or the machine ends before.
-    pub fn wait_until<T>(
-        &self,
-        what: &str,
-        mark: Mark,
-        deadline: Duration,
-        look: impl FnMut(&[Record]) -> Option<T>,
-    ) -> Result<T, Failure> {
-        self.log.wait(what, mark, deadline, look)
-    }
-
-    /// Returns a failure that shows what the machine said last.
-    pub fn explain(&self, what: &str, why: &str) -> Failure {
-        self.log.explain(what, why)
-    }
-
-    /// Asks the firmware to raise an error.
-    ///
-    /// # Errors
-    ///
-    /// When there is no firmware, or QEMU is gone.
-    pub fn send_raise(&mut self, raise: &Raise) -> Result<(), Error> {
-        self.send_firmware(&raise.to_string())
-    }
-
-    /// Sends the firmware a line.
-    ///
-    /// # Errors
-    ///
-    /// When there is no firmware, or QEMU is gone.
-    pub fn send_firmware(&mut self, line: &str) -> Result<(), Error> {
-        let what = "writing to the firmware";
-        let secure = self.secure.as_mut().ok_or_else(|| {
-            let source =
-                io::Error::new(io::ErrorKind::NotConnected, "this machine has no firmware");
-            Error::Io { what, source }
-        })?;
-        secure
-            .write_all(format!("{line}\n").as_bytes())
-            .map_err(io_error(what))
-    }
-
-    /// Types `text` on the console of partition number `partition`.
-    ///
-    /// # Errors
-    ///
-    /// When QEMU is gone.
-    pub fn type_into(&mut self, partition: u8, text: &str) -> Result<(), Error> {
-        let mut bytes = vec![firebreak_wire::ESCAPE, b'0' + partition % 10];
-        for byte in text.bytes() {
-            if byte == firebreak_wire::ESCAPE {
-                bytes.push(byte);
-            }
-            bytes.push(byte);
-        }
-        self.type_raw(&bytes)
-    }
-
-    /// Types bytes as they are, Ctrl-A sequences included.
-    ///
-    /// # Errors
-    ///
-    /// When QEMU is gone.
-    pub fn type_raw(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        self.shared
-            .write_all(bytes)
-            .map_err(io_error("typing on the shared serial line"))
-    }
-
-    /// Resets the machine from outside.
-    ///
-    /// # Errors
-    ///
-    /// When QEMU is gone.
-    pub fn system_reset(&mut self) -> Result<(), Error> {
-        self.qmp
-            .execute("system_reset")
-            .map_err(io_error("asking QEMU for a reset"))
-    }
-
-    /// Returns what stops and continues the machine's time, from any thread.
-    ///
-    /// # Errors
-    ///
-    /// When the connection to QEMU cannot be shared.
-    pub fn clock(&self) -> Result<Clock, Error> {
-        let qmp = self
-            .qmp
-            .share()
-            .map_err(io_error("sharing the connection to QEMU"))?;
-        Ok(Clock { qmp })
-    }
-
-    /// Waits until QEMU ends by itself (`-no-reboot`, SYSTEM_OFF).
-    ///
-    /// # Errors
-    ///
-    /// When it does not within `deadline`.
-    pub fn wait_end(&mut self, deadline: Duration) -> Result<ExitStatus, Failure> {
-        self.log.wait_end(deadline)?;
-        self.child
-            .wait()
-            .map_err(|error| self.log.explain("QEMU's end", &error.to_string()))
-    }
-
-    /// Ends QEMU, and returns all that was said.
-    pub fn quit(mut self) -> Vec<Record> {
-        let _ = self.qmp.execute("quit");
-        if self.log.wait_end(deadline(10)).is_err() {
-            let _ = self.child.kill();
-        }
-        let _ = self.child.wait();
-        self.log.since(Mark::START)
-    }
-}
-
-/// Stops and continues the time of a machine.
-pub struct Clock {
-    qmp: Qmp,
-}
-
-impl Clock {
-    /// Stops it: no PE runs, no timer fires.
-    ///
-    /// # Errors
-    ///
-    /// When QEMU is gone.
-    pub fn stop(&mut self) -> Result<(), Error> {
-        self.qmp
-            .execute("stop")
-            .map_err(io_error("asking QEMU to stop"))
-    }
-
-    /// Lets it go on.
-    ///
-    /// # Errors
-    ///
-    /// When QEMU is gone.
-    pub fn go_on(&mut self) -> Result<(), Error> {
-        self.qmp
-            .execute("cont")
-            .map_err(io_error("asking QEMU to go on"))
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Error> {
-    let builder = thread::Builder::new().name(name.to_owned());
-    builder
-        .spawn(work)
-        .map(drop)
-        .map_err(io_error("starting a reader"))
-}
-
-fn read_shared(mut stream: UnixStream, log: Arc<Log>, mut tap: Option<Tap>) -> Result<(), Error> {
-    log.opened();
-    spawn("shared-serial", move || {
-        let mut demux = Demux::new();
-        let mut buffer = [0; 4096];
-        let mut items = Vec::new();
-        loop {
-            let len = match stream.read(&mut buffer) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                len => len.unwrap_or(0),
-            };
-            demux.push(buffer.get(..len).unwrap_or(&[]), &mut items);
-            if len == 0 {
-                demux.finish(&mut items);
-            }
-            for item in items.drain(..) {
-                if let Some(tap) = &mut tap {
-                    tap(&item);
-                }
-                log.push_item(&item);
-            }
-            if len == 0 {
-                break;
-            }
-        }
-        log.closed();
-    })
-}
-
-fn read_secure(stream: UnixStream, log: Arc<Log>) -> Result<(), Error> {
-    log.opened();
-    spawn("secure-serial", move || {
-        let mut reader = BufReader::new(stream);
-        let mut line = Vec::new();
-        while reader
-            .read_until(b'\n', &mut line)
-            .is_ok_and(|len| len != 0)
-        {
-            let text = String::from_utf8_lossy(&line);
-            let text = text.trim_end_matches(['\n', '\r']);
-            log.push(match FirmwareLine::parse(text) {
-                Some(line) => Record::Firmware(line),
-                None => Record::SecurePlain(text.to_owned()),
-            });
-            line.clear();
-        }
-        log.closed();
-    })
 }
