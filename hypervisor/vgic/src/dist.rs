@@ -45,6 +45,8 @@ pub(crate) enum Request {
     SetActive,
     /// The guest cleared active.
     ClearActive,
+    /// Another vCPU is to take an SPI that this one has claimed.
+    HandOver,
 }
 
 /// One vCPU's part: its redistributor's words and its inbox.
@@ -60,6 +62,7 @@ pub(crate) struct VcpuShared {
     pub(crate) clear_pending: [AtomicU32; WORDS],
     pub(crate) set_active: [AtomicU32; WORDS],
     pub(crate) clear_active: [AtomicU32; WORDS],
+    pub(crate) hand_over: [AtomicU32; WORDS],
     /// SPIs whose route is this vCPU; index 0 is unused.
     pub(crate) routed: [AtomicU32; WORDS],
 }
@@ -73,6 +76,7 @@ impl VcpuShared {
             clear_pending: [const { AtomicU32::new(0) }; WORDS],
             set_active: [const { AtomicU32::new(0) }; WORDS],
             clear_active: [const { AtomicU32::new(0) }; WORDS],
+            hand_over: [const { AtomicU32::new(0) }; WORDS],
             routed: [const { AtomicU32::new(0) }; WORDS],
         }
     }
@@ -86,6 +90,7 @@ impl VcpuShared {
             .iter()
             .chain(&self.set_active)
             .chain(&self.clear_active)
+            .chain(&self.hand_over)
         {
             word.store(0, Ordering::Relaxed);
         }
@@ -363,6 +368,7 @@ impl Distributor {
             Request::ClearPending => Some(&shared.clear_pending),
             Request::SetActive => Some(&shared.set_active),
             Request::ClearActive => Some(&shared.clear_active),
+            Request::HandOver => Some(&shared.hand_over),
         };
         if request == Request::ClearActive {
             // The later write wins over a set that was not carried out yet.
@@ -413,9 +419,10 @@ impl Distributor {
     /// Gives an SPI back, and hands it on when it waits for another vCPU. Returns whom to kick.
     pub(crate) fn release(&self, intid: u32) -> u8 {
         let index = (intid >> 5) as usize;
-        // A vCPU that finds the old owner posts a request to it, and the old owner hands on then
-        // what it does not see here: see `VcpuGic::hand_over`.
         self.owner_cell(intid).store(0, Ordering::Release);
+        // Who makes it pending has a fence in `announce`: either it is seen here, or the target
+        // finds no owner.
+        fence(Ordering::SeqCst);
         let word = self.spi_word(index);
         let waiting = word.raised() & word.ready(self.ctlr.load(Ordering::Relaxed)) & bit(intid);
         if waiting == 0 {

@@ -128,18 +128,19 @@ impl VcpuGic<'_> {
             self.absorb(bank, slot, intid);
             return Some(0);
         }
-        if free == 0 {
-            return None;
-        }
         let index = (intid >> 5) as usize;
         if dist::is_spi(intid) {
+            // Before there is any talk of room: one that another vCPU holds needs none here.
             if let Err(owner) = self.dist.claim(intid, self.index) {
-                let request = dist::Request::Recheck;
+                let request = dist::Request::HandOver;
                 return Some(self.dist.request_one(owner, index, bit(intid), request));
             }
             if self.candidates(index) & bit(intid) == 0 {
                 return Some(self.dist.release(intid));
             }
+        }
+        if free == 0 {
+            return None;
         }
         let hint = usize::from(self.lr_index.get(intid as usize).copied().unwrap_or(0) & 15);
         let slot = if free >> hint & 1 == 1 {
@@ -259,16 +260,11 @@ impl VcpuGic<'_> {
             let index = (intid >> 5) as usize;
             match self.deliver(bank, intid) {
                 Some(more) => kick |= more,
-                None => match self.make_room(bank, priority) {
-                    Some(more) => {
-                        kick |= more;
-                        continue;
-                    }
-                    None => {
-                        self.overflow = true;
-                        break;
-                    }
-                },
+                None if self.make_room(bank, priority) => continue,
+                None => {
+                    self.overflow = true;
+                    break;
+                }
             }
             if let Some(word) = done.get_mut(index) {
                 *word |= bit(intid);
@@ -313,8 +309,8 @@ impl VcpuGic<'_> {
         best
     }
 
-    /// Frees a list register for an interrupt of `priority`; `None` when it has to wait.
-    fn make_room<B: LrBank>(&mut self, bank: &mut B, priority: u8) -> Option<u8> {
+    /// Frees a list register for an interrupt of `priority`; `false` when it has to wait.
+    fn make_room<B: LrBank>(&mut self, bank: &mut B, priority: u8) -> bool {
         let mut pending: Option<(u8, usize)> = None;
         let mut active: Option<(u8, usize)> = None;
         for slot in self.occupied(bank) {
@@ -329,17 +325,15 @@ impl VcpuGic<'_> {
             }
         }
         match (pending, active) {
-            (Some((worst, slot)), _) => (priority < worst).then(|| self.unload(bank, slot)),
-            (None, Some((_, slot))) => {
-                self.spill(bank, slot);
-                Some(0)
-            }
-            (None, None) => None,
+            (Some((worst, slot)), _) if priority < worst => self.unload(bank, slot),
+            (None, Some((_, slot))) => self.spill(bank, slot),
+            _ => return false,
         }
+        true
     }
 
-    /// Takes a list register that is not active back into software.
-    pub(crate) fn unload<B: LrBank>(&mut self, bank: &mut B, slot: usize) -> u8 {
+    /// Takes a list register that is not active back into software. An SPI stays claimed.
+    pub(crate) fn unload<B: LrBank>(&mut self, bank: &mut B, slot: usize) {
         let intid = self.intid_in(slot);
         let word = self.word((intid >> 5) as usize);
         let lr = ListRegister(bank.lr(slot));
@@ -348,7 +342,8 @@ impl VcpuGic<'_> {
         if lr.is_pending() && (!level || self.latched >> slot & 1 == 1) {
             word.pending.fetch_or(mask, Ordering::AcqRel);
         }
-        self.vacate(bank, slot)
+        bank.set_lr(slot, ListRegister::EMPTY.0);
+        self.set_latched(slot, false);
     }
 
     /// Empties a list register, and gives an SPI back.

@@ -48,7 +48,8 @@ impl VcpuGic<'_> {
                 kick |= self.revise_slot(bank, slot, requests);
             }
         }
-        kick | self.hand_over(bank, index)
+        let wanted = at(&self.me.hand_over, index).swap(0, Ordering::AcqRel);
+        kick | self.hand_over(bank, index, wanted)
     }
 
     /// Brings one list register in line.
@@ -125,14 +126,16 @@ impl VcpuGic<'_> {
         Keep::Waiting
     }
 
-    /// Passes SPIs on that wait for another vCPU while this one still has a claim on them.
-    fn hand_over<B: LrBank>(&mut self, bank: &mut B, index: usize) -> u8 {
-        if index == 0 {
+    /// Passes SPIs on that another vCPU found claimed by this one. What is still being handled here
+    /// follows when it ends. Only what was asked for: two vCPUs must not keep each other busy with
+    /// what waits for a list register.
+    fn hand_over<B: LrBank>(&mut self, bank: &mut B, index: usize, wanted: u32) -> u8 {
+        if wanted == 0 {
             return 0;
         }
         let word = self.word(index);
         let ready = word.ready(self.dist.ctlr.load(Ordering::Relaxed));
-        let elsewhere = word.raised() & ready & !routed(self.me, index);
+        let elsewhere = wanted & word.raised() & ready & !routed(self.me, index);
         let free = bank.elrsr();
         let spilled = self.spilled.get(index).copied().unwrap_or(0);
         let mut kick = 0;

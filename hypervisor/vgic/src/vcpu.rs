@@ -183,12 +183,13 @@ impl<'d> VcpuGic<'d> {
             if lr.is_active() {
                 self.spill(bank, slot);
             } else {
-                kick |= self.unload(bank, slot);
+                self.unload(bank, slot);
             }
         }
-        for index in 1..WORDS {
-            let spilled = self.spilled.get(index).copied().unwrap_or(0);
-            for intid in IntidIter::of(index, spilled) {
+        // Nobody looks at requests from here on, so nothing may stay claimed: not even what the
+        // guest ended without a notice.
+        for intid in 32..INTIDS as u32 {
+            if self.dist.owner(intid) == Some(self.index) {
                 kick |= self.dist.release(intid);
             }
         }

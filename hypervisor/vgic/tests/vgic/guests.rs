@@ -441,6 +441,59 @@ fn what_reaches_a_parked_vcpu_waits_for_it_and_its_spis_can_move_on() {
 }
 
 #[test]
+fn an_spi_that_a_vcpu_ended_before_it_was_parked_reaches_another() {
+    let mut machine = linux(2);
+    machine.gicd(0, 0xc08, 4, 0b10 << 4);
+    machine.gicd(0, 0x104, 4, 1 << 2);
+    machine.gicd(0, 0x6000 + 8 * 34, 8, 1);
+    machine.edge(0, 34);
+    assert_eq!(machine.ack(1), Some(34));
+    machine.eoi(1, 34);
+    machine.park(1);
+    machine.gicd(0, 0x6000 + 8 * 34, 8, 0);
+    machine.edge(0, 34);
+    assert_eq!(machine.ack(0), Some(34));
+}
+
+#[test]
+fn an_spi_that_another_vcpu_handles_makes_no_room_here() {
+    let mut machine = Machine::new(2, 1);
+    machine.gicd(0, 0, 4, 2);
+    machine.gicd(0, 0x104, 4, 0b11);
+    machine.gicd(0, 0x400 + 33, 1, 0x80);
+    machine.gicd(0, 0x6000 + 8 * 33, 8, 1);
+    machine.level(0, 32, true);
+    assert_eq!(machine.ack(0), Some(32));
+    machine.level(0, 33, true);
+    machine.gicd(0, 0x6000 + 8 * 32, 8, 1);
+    assert_eq!(machine.ack(1), Some(33));
+    machine.eoi(0, 32);
+    assert_eq!(machine.ack(1), Some(32), "preempts");
+}
+
+#[test]
+fn two_vcpus_do_not_keep_each_other_busy_over_an_spi_that_one_of_them_handles() {
+    let mut machine = Machine::new(2, 2);
+    machine.gicd(0, 0, 4, 2);
+    machine.gicd(0, 0xc08, 4, u64::from(u32::MAX));
+    machine.gicd(0, 0x104, 4, 0xff);
+    machine.gicd(0, 0x6000 + 8 * 32, 8, 1);
+    machine.edge(0, 32);
+    assert_eq!(machine.ack(1), Some(32));
+    // More than fits, and the one that is handled elsewhere among them: it comes to rest.
+    machine.gicd(0, 0x6000 + 8 * 32, 8, 0);
+    machine.gicd(1, 0x204, 4, 0xff);
+    for _ in 0..7 {
+        let intid = machine.ack(0).expect("seven others");
+        assert_ne!(intid, 32);
+        machine.eoi(0, intid);
+    }
+    assert_eq!(machine.ack(0), None);
+    machine.eoi(1, 32);
+    assert_eq!(machine.ack(0), Some(32));
+}
+
+#[test]
 fn unknown_physical_interrupts_are_deactivated_and_dropped() {
     let mut machine = linux(1);
     for vintid in [160, 1023, u32::MAX] {

@@ -154,7 +154,11 @@ impl Machine {
 
     /// Carries out the kicks that were held back.
     pub(crate) fn run_kicks(&mut self) {
-        while self.kicks != 0 {
+        for round in 0.. {
+            assert!(round < 1000, "vCPUs kick each other for ever");
+            if self.kicks == 0 {
+                return;
+            }
             let vcpu = self.kicks.trailing_zeros() as usize;
             self.kicks &= self.kicks - 1;
             let effects = self.gics[vcpu].drain_inbox(&mut self.cpus[vcpu]);
