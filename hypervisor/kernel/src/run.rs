@@ -53,12 +53,25 @@ unsafe extern "C" fn firebreak_resolve(pe: &'static PeBlock) {
         if task.local.running {
             return;
         }
-        // What an SEI interrupts from here on is a wait, until there is an interrupt to handle.
-        pe.set_idle(true);
-        cpu::idle(&pe.head);
-        while irq::take_pending(pe) {}
-        pe.set_idle(false);
+        wait(pe);
     }
+}
+
+/// Waits for work. What an SEI interrupts here is a wait, until there is an interrupt to handle or
+/// something was asked for; a wake-up for nothing (EL3 handled an interrupt of its own) is not.
+fn wait(pe: &'static PeBlock) {
+    pe.set_idle(true);
+    loop {
+        cpu::idle(&pe.head);
+        if irq::take_pending(pe) {
+            while irq::take_pending(pe) {}
+            break;
+        }
+        if pe.head.attention.load(Ordering::Acquire) != 0 || sei::is_pending(pe) {
+            break;
+        }
+    }
+    pe.set_idle(false);
 }
 
 /// Takes each kind of work once.

@@ -116,6 +116,11 @@ fn guest(pe: &PeBlock, spsr: u64) -> Interrupted {
     }
 }
 
+/// Says whether an SEI that could not be handed over waits for this PE.
+pub(crate) fn is_pending(pe: &PeBlock) -> bool {
+    read_word(Pa::new(pe.head.pending_word)) != 0
+}
+
 /// Looks at the firmware's pending word: an SEI that could not be handed over. Whoever clears the
 /// word has it, once: EL3 clears it when it hands the SEI over after all.
 pub(crate) fn pull_deferred(task: &mut Task) {
