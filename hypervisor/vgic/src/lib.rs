@@ -25,6 +25,13 @@
 //! 3. A software pending bit of a hardware-backed INTID means: its physical interrupt is active
 //!    and is deactivated by the guest's own end of interrupt, or by [`LrBank::deactivate`].
 //!
+//! What the guest cannot see: pending and active bits of interrupts that stand in another vCPU's list
+//! registers read as 0 (asking that PE would mean to wait for it). A write there, and a clear-pending
+//! or an active-state write to another vCPU's interrupts, takes effect when its PE took the kick.
+//! Interrupts of a group that the guest turned off at its own CPU interface still occupy list registers.
+//!
+//! The kernel orders its memory writes before the kick (`dsb ishst`, then the physical SGI).
+//!
 //! The guest sees one security state (`GICD_CTLR.DS` = 1), affinity routing always on, INTIDs 0 to
 //! 159, no LPIs, no message-based SPIs, no 1-of-N. Group 0 interrupts are put into list registers
 //! as group 0, which a guest sees as FIQ where the kernel sets `HCR_EL2.FMO`. Register names and
