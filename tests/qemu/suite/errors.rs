@@ -31,10 +31,6 @@ pub(crate) fn add(trials: &mut Vec<Trial>) {
     }
     trials.push(trial("error::corrected_is_logged", corrected));
     trials.push(trial(
-        "error::regression_uer_on_a_sleeping_pe_does_not_reset_the_machine",
-        sleeping_pe,
-    ));
-    trials.push(trial(
         "error::page_of_a_guest_that_does_not_run",
         foreign_page,
     ));
@@ -151,26 +147,6 @@ fn corrected() -> Outcome {
         case.never(event)?;
     }
     Ok(())
-}
-
-/// An SEI that wakes a PE without a guest interrupts the wait, not EL2's work: the page is
-/// retired. The label behind WFI once stood one instruction too early, and the machine was reset.
-fn sleeping_pe() -> Outcome {
-    let (mut case, pa) = boot("two", "neoverse-n1")?;
-    let kill = Raise::new(1, CONTROL_PE, UEU, "recoverable").in_guest();
-    case.raise(&kill)?;
-    case.event("stopped", |event| event.text("name") == Some("control"))?;
-    case.firmware("acked", 1)?;
-    let raise = Raise::new(2, CONTROL_PE, UER, "recoverable").at(pa);
-    case.raise(&raise)?;
-    let event = error(&case, &raise, "retire")?;
-    case.hold(
-        event.text("from") == Some("el2"),
-        "EL2's wait to be interrupted",
-    )?;
-    victim_takes(&case, u64::from(UER))?;
-    victim_loses_page(&case)?;
-    case.never("boot-error-record")
 }
 
 /// The victim's page is found bad while the control guest runs: it concerns the victim alone.
