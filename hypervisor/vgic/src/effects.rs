@@ -24,7 +24,9 @@ pub enum HwOp {
 /// Work that a call leaves to the kernel. Fits one register.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Effects {
-    /// vCPUs of the partition whose PE needs a physical SGI, one bit each. Never the caller's own.
+    /// vCPUs of the partition whose PE has to drain its inbox, one bit each. The caller's own only
+    /// when others kept posting while it drained: then it is to look again, behind what else it has
+    /// to do.
     pub kick: u8,
     /// What to do with the physical interrupts behind the INTIDs of [`Effects::intids`].
     pub op: HwOp,

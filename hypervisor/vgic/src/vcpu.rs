@@ -347,12 +347,15 @@ impl<'d> VcpuGic<'d> {
     }
 
     /// Does the own share of what was posted; the rest is to be kicked.
-    pub(crate) fn settle<B: LrBank>(&mut self, bank: &mut B, mut posted: u8) -> Effects {
+    pub(crate) fn settle<B: LrBank>(&mut self, bank: &mut B, posted: u8) -> Effects {
         let own = 1 << (self.index & 7);
-        if posted & own != 0 {
-            posted |= self.drain(bank);
-        }
-        Effects::kicks(posted & !own)
+        // Draining names the own vCPU only when it left something: see `DRAIN_ROUNDS`.
+        let more = if posted & own == 0 {
+            0
+        } else {
+            self.drain(bank)
+        };
+        Effects::kicks(posted & !own | more)
     }
 
     fn settle_kicks(&self, posted: u8) -> Effects {
