@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Commands of the host, one line of text each.
 //!
-//! `ping`, and `raise id=<dec> pe=<dec> iss=<hex> sev=<word>` with the options `pa=<hex>`,
-//! `norecord`, `delay=<ticks>` and `in=guest`. Words may come in any order; a word that is not
-//! known, or comes twice, refuses the whole line.
+//! `ping`, `behave pe=<dec or all> as=<modes>`, and `raise id=<dec> pe=<dec> iss=<hex> sev=<word>`
+//! with the options `pa=<hex>`, `norecord`, `delay=<ticks>`, `in=guest` and `as=<modes>`. Words
+//! may come in any order; a word that is not known, or comes twice, refuses the whole line.
 
 use firebreak_abi::{MAX_PES, Pa};
 use firebreak_syndrome::{CperSeverity, Iss};
 
+use crate::behavior::Modes;
 use crate::errors::{Error, Request};
 
 /// The longest line that is accepted, in bytes.
@@ -25,6 +26,13 @@ pub enum Command {
         /// The error and its moment.
         request: Request,
     },
+    /// Treat errors like this from now on.
+    Behave {
+        /// Number of the PE; `None`: all of them.
+        pe: Option<usize>,
+        /// How.
+        modes: Modes,
+    },
 }
 
 /// Parses one line, without its end. An empty one is `None`.
@@ -39,6 +47,7 @@ pub fn parse(line: &[u8]) -> Result<Option<Command>, &'static str> {
         None => Ok(None),
         Some("ping") if words.next().is_none() => Ok(Some(Command::Ping)),
         Some("raise") => raise(words).map(Some),
+        Some("behave") => behave(words).map(Some),
         Some(_) => Err("unknown-command"),
     }
 }
@@ -46,6 +55,7 @@ pub fn parse(line: &[u8]) -> Result<Option<Command>, &'static str> {
 fn raise<'a>(words: impl Iterator<Item = &'a str>) -> Result<Command, &'static str> {
     let (mut id, mut pe, mut iss, mut severity) = (None, None, None, None);
     let (mut pa, mut delay, mut no_record, mut guest) = (None, None, None, None);
+    let mut modes = None;
     for word in words {
         match word.split_once('=').unwrap_or((word, "")) {
             ("id", value) => once(&mut id, decimal(value))?,
@@ -56,32 +66,58 @@ fn raise<'a>(words: impl Iterator<Item = &'a str>) -> Result<Command, &'static s
             ("delay", value) => once(&mut delay, decimal(value))?,
             ("norecord", "") => once(&mut no_record, Some(()))?,
             ("in", "guest") => once(&mut guest, Some(()))?,
+            ("as", value) => once(&mut modes, Some(known_modes(value)?))?,
             _ => return Err("unknown-word"),
         }
     }
     let iss = iss
         .and_then(|iss| u32::try_from(iss).ok())
         .and_then(Iss::new);
-    let pe = pe
-        .and_then(|pe| usize::try_from(pe).ok())
-        .filter(|pe| *pe < MAX_PES);
     let record = match severity.ok_or("sev-missing")? {
         "none" => None,
         word => Some(CperSeverity::from_name(word).ok_or("sev-unknown")?),
     };
     Ok(Command::Raise {
-        pe: pe.ok_or("pe-missing-or-bad")?,
+        pe: pe_number(pe)?,
         request: Request {
             error: Error {
                 id: id.ok_or("id-missing")?,
                 iss: iss.ok_or("iss-missing-or-bad")?,
                 pa,
                 record: record.filter(|_| no_record.is_none()),
+                modes,
             },
             delay_ticks: delay.unwrap_or(0),
             in_guest: guest.is_some(),
         },
     })
+}
+
+fn behave<'a>(words: impl Iterator<Item = &'a str>) -> Result<Command, &'static str> {
+    let (mut pe, mut modes) = (None, None);
+    for word in words {
+        match word.split_once('=').unwrap_or((word, "")) {
+            ("pe", "all") => once(&mut pe, Some(None))?,
+            ("pe", value) => once(&mut pe, Some(Some(pe_number(decimal(value))?)))?,
+            ("as", value) => once(&mut modes, Some(known_modes(value)?))?,
+            _ => return Err("unknown-word"),
+        }
+    }
+    Ok(Command::Behave {
+        pe: pe.ok_or("pe-missing-or-bad")?,
+        modes: modes.ok_or("mode-missing")?,
+    })
+}
+
+fn known_modes(text: &str) -> Result<Modes, &'static str> {
+    Modes::parse(text).ok_or("mode-unknown")
+}
+
+fn pe_number(number: Option<u64>) -> Result<usize, &'static str> {
+    number
+        .and_then(|pe| usize::try_from(pe).ok())
+        .filter(|pe| *pe < MAX_PES)
+        .ok_or("pe-missing-or-bad")
 }
 
 fn once<T>(slot: &mut Option<T>, value: Option<T>) -> Result<(), &'static str> {
@@ -173,12 +209,30 @@ mod tests {
                     iss: Iss::UER,
                     pa: Some(Pa::new(0x4500_0000)),
                     record: Some(CperSeverity::Recoverable),
+                    modes: None,
                 },
                 delay_ticks: 100,
                 in_guest: true,
             },
         };
         assert_eq!(parse(line), Ok(Some(expected)));
+    }
+
+    #[test]
+    fn behavior_is_set_for_one_error_one_pe_or_all() {
+        let barge_in = Modes::parse("barge-in").unwrap();
+        let line = b"raise id=1 pe=0 iss=811 sev=none as=barge-in";
+        let Ok(Some(Command::Raise { request, .. })) = parse(line) else {
+            panic!("not a raise")
+        };
+        assert_eq!(request.error.modes, Some(barge_in));
+        for (line, pe, modes) in [
+            ("behave pe=3 as=barge-in", Some(3), barge_in),
+            ("behave as=conforming pe=all", None, Modes::CONFORMING),
+        ] {
+            let expected = Command::Behave { pe, modes };
+            assert_eq!(parse(line.as_bytes()), Ok(Some(expected)), "{line}");
+        }
     }
 
     #[test]
@@ -214,6 +268,12 @@ mod tests {
                 "unknown-word",
             ),
             ("raise id=99999999999999999999 pe=0", "bad-number"),
+            ("raise id=1 pe=0 iss=11 sev=fatal as=rude", "mode-unknown"),
+            ("behave pe=all", "mode-missing"),
+            ("behave as=conforming", "pe-missing-or-bad"),
+            ("behave pe=8 as=conforming", "pe-missing-or-bad"),
+            ("behave pe=1 pe=all as=conforming", "word-twice"),
+            ("behave pe=1 as=conforming now", "unknown-word"),
         ] {
             assert_eq!(parse(line.as_bytes()), Err(reason), "{line}");
         }

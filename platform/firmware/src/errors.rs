@@ -8,10 +8,12 @@
 
 use firebreak_abi::Pa;
 use firebreak_contract::{
-    Act, Action, Backlog, Kind, Limits, MaskedUerPolicy, Origin, OverlayPolicy, Raise, ResetReason,
-    Route, Severity, Source, SourceState, Taken, Target, origin, overlay, route,
+    Act, Action, Backlog, Limits, MaskedUerPolicy, Origin, OverlayPolicy, Raise, ResetReason,
+    Severity, Source, SourceState, Target, origin,
 };
 use firebreak_syndrome::{CperSeverity, Iss};
+
+use crate::behavior::{self, Modes};
 
 /// Errors that one PE can hold while its block is in use.
 pub const BACKLOG: usize = 16;
@@ -36,6 +38,8 @@ pub struct Error {
     pub pa: Option<Pa>,
     /// Severity of its record; `None`: it comes without a record.
     pub record: Option<CperSeverity>,
+    /// How the firmware treats it; `None`: as it treats every error of that PE.
+    pub modes: Option<Modes>,
 }
 
 /// An error and the moment at which it is to be raised.
@@ -63,7 +67,8 @@ pub struct Context {
 }
 
 impl Context {
-    fn origin(&self) -> Origin {
+    /// Returns the interrupted exception level.
+    pub fn origin(&self) -> Origin {
         // A mode that does not exist is nobody's; the route says what to do about it.
         origin(self.spsr).unwrap_or(Origin::El3)
     }
@@ -103,6 +108,8 @@ pub trait Machine {
     fn context(&self) -> Option<Context>;
     /// Says whether the PE has FEAT_RAS: without, a syndrome says nothing.
     fn has_ras(&self) -> bool;
+    /// Returns how this PE treats errors that do not say so themselves.
+    fn behavior(&self) -> Modes;
     /// Says whether the read-ack register allows the block to be written.
     fn acked(&self) -> bool;
     /// Returns the pending word.
@@ -246,7 +253,7 @@ impl PeErrors {
 
     fn raise(&mut self, machine: &mut impl Machine, error: Error) {
         let severity = severity(machine, &error);
-        let act = decide(machine, severity);
+        let act = decide(machine, &error, severity);
         if matches!(act, Act::ResetWithBert(_) | Act::LogOnly) || self.block_is_free() {
             let raise = Raise {
                 now_ticks: machine.now_ticks(),
@@ -282,7 +289,7 @@ impl PeErrors {
         let (Some(error), Some(_)) = (self.current, machine.context()) else {
             return;
         };
-        let act = decide(machine, severity(machine, &error));
+        let act = decide(machine, &error, severity(machine, &error));
         // The word is taken before the machine is asked to enter EL2: whoever clears it first
         // hands the record over.
         let pending = match act {
@@ -351,7 +358,7 @@ impl PeErrors {
             && let Some(next) = self.backlog.pop()
         {
             let severity = severity(machine, &next);
-            let act = decide(machine, severity);
+            let act = decide(machine, &next, severity);
             let raise = Raise {
                 now_ticks: machine.now_ticks(),
                 act,
@@ -375,14 +382,15 @@ fn severity(machine: &impl Machine, error: &Error) -> Severity {
     Severity::of(machine.has_ras().then_some(error.iss), error.record)
 }
 
-fn decide(machine: &impl Machine, severity: Severity) -> Act {
+fn decide(machine: &impl Machine, error: &Error, severity: Severity) -> Act {
     let Some(context) = machine.context() else {
         return Act::Defer(firebreak_contract::DeferReason::NotReady);
     };
-    let mut taken = Taken::new(Kind::Sei, context.spsr, context.hcr_el2);
-    taken.tmea = context.tmea;
-    let route: Route = route(&taken);
-    overlay(severity, route, context.origin(), &POLICY)
+    behavior::act(modes(machine, error), severity, &context, &POLICY)
+}
+
+fn modes(machine: &impl Machine, error: &Error) -> Modes {
+    error.modes.unwrap_or_else(|| machine.behavior())
 }
 
 fn deliver(machine: &mut impl Machine, error: &Error, target: Target, vector_offset: u16) {

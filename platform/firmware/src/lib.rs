@@ -18,6 +18,7 @@
     )
 )]
 
+pub mod behavior;
 pub mod boot_record;
 pub mod command;
 pub mod errors;

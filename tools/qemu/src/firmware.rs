@@ -72,6 +72,8 @@ pub struct Raise {
     pub delay_ticks: u64,
     /// Whether the firmware waits until the PE is in a guest.
     pub in_guest: bool,
+    /// How the firmware misbehaves for this one, if not as for the whole PE: `barge-in`, ...
+    pub modes: Option<String>,
 }
 
 impl Raise {
@@ -86,6 +88,7 @@ impl Raise {
             no_record: false,
             delay_ticks: 0,
             in_guest: false,
+            modes: None,
         }
     }
 
@@ -100,6 +103,13 @@ impl Raise {
     #[must_use]
     pub fn in_guest(mut self) -> Self {
         self.in_guest = true;
+        self
+    }
+
+    /// Has the firmware break the contract for this error.
+    #[must_use]
+    pub fn behaving(mut self, modes: &str) -> Self {
+        self.modes = Some(modes.to_owned());
         self
     }
 
@@ -132,6 +142,9 @@ impl fmt::Display for Raise {
         }
         if self.in_guest {
             write!(f, " in=guest")?;
+        }
+        if let Some(modes) = &self.modes {
+            write!(f, " as={modes}")?;
         }
         Ok(())
     }

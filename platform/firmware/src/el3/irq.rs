@@ -63,6 +63,13 @@ fn read_commands(pe: usize) {
 fn run(this_pe: usize, command: Command) {
     match command {
         Command::Ping => log::line(format_args!("pong")),
+        Command::Behave { pe, modes } => {
+            ras::behave(pe, modes);
+            match pe {
+                Some(pe) => log::line(format_args!("behaving pe={pe} as={modes}")),
+                None => log::line(format_args!("behaving pe=all as={modes}")),
+            }
+        }
         Command::Raise { pe, request } => match ras::post(pe, request) {
             Ok(()) if pe == this_pe => {}
             Ok(()) => ras::wake(pe),

@@ -4,13 +4,14 @@
 //! A request for another PE goes through that PE's inbox and an SGI, so that the error strikes
 //! asynchronously to whatever runs there.
 
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU16, Ordering};
 
 use firebreak_abi::{MAX_PES, Pa, sei::source as layout};
 use firebreak_contract::{
     Limits, PstateFeatures, ResetReason, Target, entry_pstate, esr_for_sei, hcr, origin,
 };
 use firebreak_cper::Severity;
+use firebreak_el3::behavior::Modes;
 use firebreak_el3::boot_record;
 use firebreak_el3::errors::{BACKLOG, Context, Error, Event, Machine, PeErrors, Request};
 use firebreak_el3::psci::Psci;
@@ -34,6 +35,18 @@ static ERRORS: [Mutex<PeErrors>; MAX_PES] =
 /// Requests on their way to a PE.
 static INBOX: [Mutex<Deque<Request, BACKLOG>>; MAX_PES] =
     [const { Mutex::new(Deque::new()) }; MAX_PES];
+
+/// How each PE treats its errors: [`Modes`] in raw form.
+static BEHAVIOR: [AtomicU16; MAX_PES] = [const { AtomicU16::new(0) }; MAX_PES];
+
+/// Tells one PE, or all of them, how to treat errors from now on.
+pub(super) fn behave(pe: Option<usize>, modes: Modes) {
+    for (number, behavior) in BEHAVIOR.iter().enumerate() {
+        if pe.is_none_or(|pe| pe == number) {
+            behavior.store(modes.to_raw(), Ordering::Relaxed);
+        }
+    }
+}
 
 /// Sets this PE's state up, now that the frequency of its counter is known.
 pub(super) fn init_pe(pe: usize) {
@@ -128,6 +141,13 @@ impl Machine for Live<'_> {
 
     fn has_ras(&self) -> bool {
         sysreg::id_aa64pfr0_el1() >> 28 & 0xf != 0
+    }
+
+    fn behavior(&self) -> Modes {
+        let raw = BEHAVIOR
+            .get(self.pe)
+            .map_or(0, |raw| raw.load(Ordering::Relaxed));
+        Modes::from_raw(raw)
     }
 
     fn acked(&self) -> bool {

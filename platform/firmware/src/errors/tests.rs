@@ -21,6 +21,7 @@ struct Model {
     now: u64,
     context: Option<(u64, u64)>,
     no_ras: bool,
+    modes: Modes,
     unacked: bool,
     pending: u64,
     block: Option<u64>,
@@ -82,6 +83,9 @@ impl Machine for Model {
     fn has_ras(&self) -> bool {
         !self.no_ras
     }
+    fn behavior(&self) -> Modes {
+        self.modes
+    }
     fn acked(&self) -> bool {
         !self.unacked
     }
@@ -123,6 +127,7 @@ fn error(id: u64, iss: Iss, record: CperSeverity) -> Error {
         iss,
         pa: None,
         record: Some(record),
+        modes: None,
     }
 }
 
@@ -326,6 +331,40 @@ fn without_feat_ras_the_record_alone_says_how_bad_it_is() {
         now(error(1, Iss::UC, CperSeverity::Recoverable)),
     );
     assert_eq!((&model.delivered[..], model.reset), (&[1][..], None));
+}
+
+#[test]
+fn barge_in_strikes_a_masked_el2_by_pe_or_by_error() {
+    let barge_in = Modes::parse("barge-in").unwrap();
+    for (of_pe, of_error, delivered) in [
+        (Modes::CONFORMING, None, false),
+        (barge_in, None, true),
+        (Modes::CONFORMING, Some(barge_in), true),
+        (barge_in, Some(Modes::CONFORMING), false),
+    ] {
+        let (mut model, mut errors) = (Model::new(EL2H_MASKED, READY), PeErrors::new(LIMITS));
+        model.modes = of_pe;
+        let mut request = uer(1);
+        request.error.modes = of_error;
+        errors.request(&mut model, request);
+        assert_eq!(
+            !model.delivered.is_empty(),
+            delivered,
+            "{of_pe} {of_error:?}"
+        );
+        assert_eq!(model.pending != 0, !delivered);
+    }
+}
+
+/// What was deferred while the firmware conformed is delivered once it no longer does.
+#[test]
+fn a_deferred_error_barges_in_when_the_pe_is_told_to() {
+    let (mut model, mut errors) = (Model::new(EL2H_MASKED, READY), PeErrors::new(LIMITS));
+    errors.request(&mut model, uer(1));
+    model.modes = Modes::parse("barge-in").unwrap();
+    model.now = 100;
+    errors.service(&mut model, false);
+    assert_eq!((&model.delivered[..], model.pending), (&[1][..], 0));
 }
 
 #[derive(Clone, Copy, Debug)]
