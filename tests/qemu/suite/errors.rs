@@ -3,7 +3,7 @@
 //!
 //! The demo shows the six errors of the tour; here are their relatives.
 
-use firebreak_qemu::{Event, Raise};
+use firebreak_qemu::{Event, Machine, Raise};
 use libtest_mimic::{Failed, Trial};
 
 use crate::harness::{Case, Outcome, failed, field, trial, with_firmware};
@@ -16,6 +16,8 @@ const UC: u32 = 0x0011;
 /// PEs of the system `two`.
 const CONTROL_PE: u8 = 0;
 const VICTIM_PE: u8 = 1;
+/// Ten milliseconds where a tick is a nanosecond and an instruction.
+const TEN_MS_TICKS: u64 = 10_000_000;
 const EC_SERROR: u64 = 0x2f;
 const EC_SHIFT: u32 = 26;
 const ISS_MASK: u64 = 0x1ff_ffff;
@@ -30,6 +32,10 @@ pub(crate) fn add(trials: &mut Vec<Trial>) {
         ));
     }
     trials.push(trial("error::corrected_is_logged", corrected));
+    trials.push(trial(
+        "error::regression_uer_on_a_sleeping_pe_does_not_reset_the_machine",
+        sleeping_pe,
+    ));
     trials.push(trial(
         "error::page_of_a_guest_that_does_not_run",
         foreign_page,
@@ -53,7 +59,12 @@ pub(crate) fn add(trials: &mut Vec<Trial>) {
 
 /// Boots the system `two`, and returns the machine and the physical address of the victim's page.
 fn boot(system: &str, cpu: &str) -> Result<(Case, u64), Failed> {
-    let mut case = Case::start(with_firmware(system)?.cpu(cpu).smp(2))?;
+    boot_machine(with_firmware(system)?.cpu(cpu).smp(2))
+}
+
+/// Boots a machine with a victim and a control guest, as [`boot`] does.
+fn boot_machine(machine: Machine) -> Result<(Case, u64), Failed> {
+    let mut case = Case::start(machine)?;
     let ready = case.line("victim", "victim: ready")?;
     let page = field(&ready, "page").ok_or("the victim names no page")?;
     let pa = case.pa_of("victim", page)?;
@@ -147,6 +158,33 @@ fn corrected() -> Outcome {
         case.never(event)?;
     }
     Ok(())
+}
+
+/// An SEI that wakes a PE without a guest interrupts the wait, not EL2's work: the page is
+/// retired. The label behind WFI once stood one instruction too early, and the machine was reset.
+///
+/// The `stopped` event is told from inside EL2's work, so an error raised as soon as the host has
+/// read it may strike the writer of that very line, and a UER there resets the machine by rule.
+/// Hence the delay, on a machine whose time is a count of instructions.
+fn sleeping_pe() -> Outcome {
+    let machine = with_firmware("two")?.smp(2).icount(true);
+    let (mut case, pa) = boot_machine(machine)?;
+    let kill = Raise::new(1, CONTROL_PE, UEU, "recoverable").in_guest();
+    case.raise(&kill)?;
+    case.event("stopped", |event| event.text("name") == Some("control"))?;
+    case.firmware("acked", 1)?;
+    let raise = Raise::new(2, CONTROL_PE, UER, "recoverable")
+        .at(pa)
+        .after_ticks(TEN_MS_TICKS);
+    case.raise(&raise)?;
+    let event = error(&case, &raise, "retire")?;
+    case.hold(
+        event.text("from") == Some("el2"),
+        "EL2's wait to be interrupted",
+    )?;
+    victim_takes(&case, u64::from(UER))?;
+    victim_loses_page(&case)?;
+    case.never("boot-error-record")
 }
 
 /// The victim's page is found bad while the control guest runs: it concerns the victim alone.

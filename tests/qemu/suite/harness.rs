@@ -63,7 +63,10 @@ pub(crate) fn image(system: &str) -> Result<PathBuf, Failed> {
     let dir = out().join("systems");
     fs::create_dir_all(&dir).map_err(failed)?;
     let path = dir.join(format!("{system}.img"));
-    fs::write(&path, built.bytes).map_err(failed)?;
+    // Another run of the suite may be loading the same image: it sees the old one or the new one.
+    let new = dir.join(format!("{system}.{}.new", std::process::id()));
+    fs::write(&new, built.bytes).map_err(failed)?;
+    fs::rename(&new, &path).map_err(failed)?;
     made.insert(system.to_owned(), path.clone());
     Ok(path)
 }
