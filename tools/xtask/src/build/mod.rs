@@ -55,6 +55,11 @@ pub(crate) fn hypervisor_elf() -> PathBuf {
     paths::out().join("hypervisor.elf")
 }
 
+/// Returns a bare-metal guest as it was linked.
+pub(crate) fn guest_elf(name: &str) -> PathBuf {
+    paths::out().join(format!("guests/{name}.elf"))
+}
+
 /// Builds the hypervisor.
 pub(crate) fn hypervisor() -> Result<()> {
     step("build: hypervisor");
@@ -63,7 +68,8 @@ pub(crate) fn hypervisor() -> Result<()> {
     write_if_changed(&hypervisor_elf(), &read(&elf)?)
 }
 
-fn firmware() -> Result<()> {
+/// Builds the firmware.
+pub(crate) fn firmware() -> Result<()> {
     step("build: firmware");
     let elf = release(&targets::PRIVILEGED, "firebreak-el3")?;
     raw(&elf, &firmware_image())?;

@@ -4,6 +4,8 @@
 //! Under `-icount shift=0,sleep=off` with a counter of 1 GHz a tick is an instruction, so the
 //! guest's own readings are exact, and the same each time for the same toolchain and image.
 
+mod sei;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -62,7 +64,7 @@ const fn row(
 
 /// Peers: an EL2 stub that only saves all registers (the floor), Bao, Linux KVM (VHE); measured
 /// with the same guest code on the same harness.
-const ROWS: [Row; 13] = [
+const ROWS: [Row; 15] = [
     row(
         "hvc_psci_version",
         "HVC PSCI_VERSION",
@@ -141,6 +143,18 @@ const ROWS: [Row; 13] = [
         None,
         "- / 800 / 4544",
     ),
+    row(
+        "sei_to_verdict",
+        "SEI vector to verdict published and acked",
+        Some(600),
+        "- / - / -",
+    ),
+    row(
+        "sei_to_guest_vector",
+        "SEI vector to the guest's SError vector",
+        Some(1000),
+        "- / - / -",
+    ),
 ];
 
 /// Runs the command.
@@ -156,6 +170,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             .into_iter()
             .filter(|figure| figure.operation == "ipi"),
     );
+    step("bench: SEIs, instruction by instruction");
+    build::firmware()?;
+    figures.extend(sei::measure()?);
     figures.push(image_bytes(&build::hypervisor_elf())?);
     print!("{}", table(&figures));
     if let Some(path) = &args.json {
@@ -230,7 +247,7 @@ fn image_bytes(elf: &Path) -> Result<Figure> {
 
 fn table(figures: &[Figure]) -> String {
     let mut text = format!(
-        "{:40} {:>9} {:>9} {:>9} {:>9}  {}\n",
+        "{:42} {:>9} {:>9} {:>9} {:>9}  {}\n",
         "operation (instructions)", "median", "min", "max", "reach", "floor / Bao / KVM"
     );
     for row in &ROWS {
@@ -241,7 +258,7 @@ fn table(figures: &[Figure]) -> String {
             .iter()
             .find(|figure| figure.operation == row.operation)
         else {
-            text.push_str(&format!("{:40} not measured\n", row.title));
+            text.push_str(&format!("{:42} not measured\n", row.title));
             continue;
         };
         let missed = row
@@ -250,7 +267,7 @@ fn table(figures: &[Figure]) -> String {
             .filter(|by| *by != 0);
         let missed = missed.map_or_else(String::new, |by| format!("  missed by {by}"));
         text.push_str(&format!(
-            "{:40} {:>9} {:>9} {:>9} {reach:>9}  {}{missed}\n",
+            "{:42} {:>9} {:>9} {:>9} {reach:>9}  {}{missed}\n",
             row.title, figure.median, figure.min, figure.max, row.peers
         ));
     }
