@@ -11,7 +11,7 @@ use crate::memory::POOL;
 use crate::partition::Partition;
 use crate::pe::{PeBlock, PeTable, Task};
 use crate::system::{self, Owners, System};
-use crate::{crash, lifecycle, sei, virq};
+use crate::{crash, lifecycle, record, virq};
 use core::fmt;
 use core::sync::atomic::Ordering;
 use firebreak_abi::{MAX_PES, Mpidr, PAGE_SIZE_BYTES, Pa, PaRange, PeId, VmId, guest_map};
@@ -336,7 +336,7 @@ fn introduce(ctx: &TaskCtx, system: &System, board: &str) {
 }
 
 fn tell_boot_error_record(ctx: &TaskCtx, system: &System) {
-    let Some(summary) = sei::take_boot_error_record(system) else {
+    let Some(summary) = record::take_boot_error_record(system) else {
         return;
     };
     let iss = summary.iss.and_then(Iss::new);

@@ -22,6 +22,7 @@ mod memory;
 mod mmio;
 mod partition;
 mod pe;
+mod record;
 mod recovery;
 mod run;
 mod sei;

@@ -8,10 +8,10 @@
 
 use crate::crash;
 use crate::pe::{PeBlock, Task, attention};
+use crate::record::{self, read_word, take_word};
 use crate::recovery::PendingError;
 use crate::system::{self, System};
-use core::sync::atomic::{AtomicU64, Ordering};
-use firebreak_abi::{PAGE_SIZE_BYTES, Pa, PaRange, VmId, sei};
+use firebreak_abi::{Pa, VmId, sei};
 use firebreak_arch::{Frame, NmiCtx, sysreg, windows};
 use firebreak_cper as cper;
 use firebreak_manifest::Source;
@@ -20,9 +20,6 @@ use firebreak_triage::{
     ContextVerdict, Evidence, GuestEl, Interrupted, Owner, RecordSummary, triage,
 };
 use firebreak_vm::Owned;
-
-/// Bytes of a record that are copied at most: what the reference firmware writes is below 512.
-const MAX_RECORD_BYTES: usize = 1024;
 
 /// SPSR_EL2.M: the exception level that was interrupted.
 const SPSR_AARCH32: u64 = 1 << 4;
@@ -182,8 +179,7 @@ fn take(ctx: &NmiCtx, pe: &'static PeBlock, notification: &Notification) {
     };
     let source = source_of(pe);
     let outstanding = source.is_some_and(|source| read_word(source.read_ack) != sei::source::ACKED);
-    let mut buffer = [0u64; MAX_RECORD_BYTES / 8];
-    let summary = source.and_then(|source| copy_record(system, source, &mut buffer));
+    let summary = source.and_then(|source| record::read(system, source));
     let error = decide(system, pe, notification, summary.as_ref());
     if error.decision.context == ContextVerdict::ResetMachine {
         return crash::fatal_error(ctx, system, pe, &error);
@@ -192,7 +188,7 @@ fn take(ctx: &NmiCtx, pe: &'static PeBlock, notification: &Notification) {
     let published = pe.queue.publish(stamp, notification.nesting, error).is_ok();
     match source {
         // A damaged record is acknowledged like a good one: nobody could make more of it.
-        Some(source) if published && outstanding => acknowledge(system, source),
+        Some(source) if published && outstanding => record::acknowledge(system, source),
         _ => {}
     }
     if !published {
@@ -252,100 +248,4 @@ fn owner(owned: Owned) -> Owner {
         Owned::Device => Owner::Device,
         Owned::Free | Owned::Unknown => Owner::Unknown,
     }
-}
-
-/// Copies the record out of memory that the firmware can write too: the header once, and then
-/// as many bytes as it said, checked against both sides' limits.
-fn copy_record(
-    system: &System,
-    source: &Source,
-    buffer: &mut [u64; MAX_RECORD_BYTES / 8],
-) -> Option<cper::Summary> {
-    let region = system.sei.as_ref()?.region;
-    if read_word(source.read_ack) == sei::source::ACKED {
-        return None;
-    }
-    let (block, limit) = block_of(region, source)?;
-    let mut header = [0u8; cper::HEADER_LEN_BYTES];
-    for (index, chunk) in header.chunks_mut(8).enumerate() {
-        let word = read_word(block.checked_add(8 * index as u64)?).to_le_bytes();
-        chunk.copy_from_slice(word.get(..chunk.len())?);
-    }
-    let len = cper::header_len(&header, limit).ok()?;
-    for (index, word) in buffer.iter_mut().enumerate().take(len.div_ceil(8)) {
-        *word = read_word(block.checked_add(8 * index as u64)?).to_le();
-    }
-    let bytes = bytes_of(buffer).get(..len)?;
-    Some(cper::summary(bytes))
-}
-
-fn bytes_of(words: &[u64; MAX_RECORD_BYTES / 8]) -> &[u8; MAX_RECORD_BYTES] {
-    zerocopy::transmute_ref!(words)
-}
-
-/// Gives the block back: clears the block status, then writes the read-ack register (ACPI 6.5,
-/// 18.3.2.8). The record stands in the queue by now.
-fn acknowledge(system: &System, source: &Source) {
-    if let Some((block, _)) = system
-        .sei
-        .as_ref()
-        .and_then(|sei| block_of(sei.region, source))
-    {
-        write_half_word(block, 0);
-    }
-    sysreg::dsb_sy();
-    write_word(source.read_ack, sei::source::ACKED);
-    sysreg::dsb_sy();
-}
-
-/// Where the status block is, and how many of its bytes may be read.
-fn block_of(region: PaRange, source: &Source) -> Option<(Pa, usize)> {
-    let block = Pa::new(read_word(source.error_status_address));
-    let limit = (source.error_status_length as usize).min(MAX_RECORD_BYTES);
-    let end = block.checked_add(limit as u64)?;
-    (block.is_aligned(8) && region.contains(block) && end <= region.end()).then_some((block, limit))
-}
-
-/// Takes the value of a word and leaves 0.
-fn take_word(pa: Pa) -> u64 {
-    let word = core::ptr::with_exposed_provenance::<AtomicU64>(pa.get() as usize);
-    // SAFETY: as in `read_word`; aligned to 8 bytes, as boot checked.
-    unsafe { &*word }.swap(0, Ordering::AcqRel)
-}
-
-fn read_word(pa: Pa) -> u64 {
-    // SAFETY: a word of the region that the firmware shares (or the constant zero word), mapped
-    // at EL2; the caller checked that the address lies in it.
-    unsafe { core::ptr::with_exposed_provenance::<u64>(pa.get() as usize).read_volatile() }
-}
-
-fn write_word(pa: Pa, value: u64) {
-    // SAFETY: as in `read_word`; the word is one that the contract lets EL2 write.
-    unsafe {
-        core::ptr::with_exposed_provenance_mut::<u64>(pa.get() as usize).write_volatile(value)
-    }
-}
-
-fn write_half_word(pa: Pa, value: u32) {
-    // SAFETY: as in `write_word`.
-    unsafe {
-        core::ptr::with_exposed_provenance_mut::<u32>(pa.get() as usize).write_volatile(value)
-    }
-}
-
-/// Reads the boot error record that the boot before this one left, and clears it.
-pub(crate) fn take_boot_error_record(system: &System) -> Option<cper::Summary> {
-    let bert = system.sei.as_ref()?.bert?;
-    let limit = (bert.len_bytes.min(PAGE_SIZE_BYTES) as usize).min(MAX_RECORD_BYTES);
-    let mut buffer = [0u64; MAX_RECORD_BYTES / 8];
-    for (index, word) in buffer.iter_mut().enumerate().take(limit / 8) {
-        *word = read_word(bert.start.checked_add(8 * index as u64)?).to_le();
-    }
-    let bytes = bytes_of(&buffer);
-    let header = bytes.first_chunk::<{ cper::HEADER_LEN_BYTES }>()?;
-    let len = cper::header_len(header, limit).ok()?;
-    let summary = cper::summary(bytes.get(..len)?);
-    write_half_word(bert.start, 0);
-    sysreg::dsb_sy();
-    summary.severity.is_some().then_some(summary)
 }

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The firmware's records, as EL2 reads and acknowledges them.
+//!
+//! The firmware shares the memory, so each word is read once, into a copy, and only the copy is
+//! believed. Nothing here locks or allocates, and each loop has a constant bound: the SEI path
+//! runs it.
+
+use crate::system::System;
+use core::sync::atomic::{AtomicU64, Ordering};
+use firebreak_abi::{PAGE_SIZE_BYTES, Pa, PaRange, sei};
+use firebreak_arch::sysreg;
+use firebreak_cper as cper;
+use firebreak_manifest::Source;
+use zerocopy::IntoBytes;
+
+/// Bytes of a record that are copied at most: what the reference firmware writes is below 512.
+const MAX_RECORD_BYTES: usize = 1024;
+
+/// A private copy. Only what was copied is initialized: clearing the whole of it first would cost
+/// an SEI more than reading the record does.
+type Copy = heapless::Vec<u64, { MAX_RECORD_BYTES / 8 }>;
+
+/// Copies the record of a source that is not acknowledged yet, and summarizes the copy: the header
+/// once, and then as many bytes as it said, checked against both sides' limits.
+pub(crate) fn read(system: &System, source: &Source) -> Option<cper::Summary> {
+    let region = system.sei.as_ref()?.region;
+    if read_word(source.read_ack) == sei::source::ACKED {
+        return None;
+    }
+    let (block, limit) = block_of(region, source)?;
+    summarize(block, limit)
+}
+
+/// Copies and summarizes a status block of at most `limit` bytes, which are EL2's to read.
+fn summarize(block: Pa, limit: usize) -> Option<cper::Summary> {
+    let mut copy = Copy::new();
+    copy_until(&mut copy, block, cper::HEADER_LEN_BYTES)?;
+    let len = cper::header_len(copy.as_bytes().first_chunk()?, limit).ok()?;
+    copy_until(&mut copy, block, len)?;
+    Some(cper::summary(copy.as_bytes().get(..len)?))
+}
+
+/// Copies on from where the copy ends, until it has `len` bytes at least.
+fn copy_until(copy: &mut Copy, block: Pa, len: usize) -> Option<()> {
+    let from = block.get().checked_add(8 * copy.len() as u64)?;
+    let words = len.div_ceil(8).checked_sub(copy.len())?;
+    for index in 0..words as u64 {
+        copy.push(read_word(Pa::new(from.wrapping_add(8 * index))).to_le())
+            .ok()?;
+    }
+    Some(())
+}
+
+/// Gives the block back: clears the block status, then writes the read-ack register (ACPI 6.5,
+/// 18.3.2.8). The record stands in the queue by now.
+pub(crate) fn acknowledge(system: &System, source: &Source) {
+    if let Some((block, _)) = system
+        .sei
+        .as_ref()
+        .and_then(|sei| block_of(sei.region, source))
+    {
+        write_half_word(block, 0);
+    }
+    sysreg::dsb_sy();
+    write_word(source.read_ack, sei::source::ACKED);
+    sysreg::dsb_sy();
+}
+
+/// Where the status block is, and how many of its bytes may be read.
+fn block_of(region: PaRange, source: &Source) -> Option<(Pa, usize)> {
+    let block = Pa::new(read_word(source.error_status_address));
+    let limit = (source.error_status_length as usize).min(MAX_RECORD_BYTES);
+    let end = block.checked_add(limit as u64)?;
+    (block.is_aligned(8) && region.contains(block) && end <= region.end()).then_some((block, limit))
+}
+
+/// Takes the value of a word and leaves 0.
+pub(crate) fn take_word(pa: Pa) -> u64 {
+    let word = core::ptr::with_exposed_provenance::<AtomicU64>(pa.get() as usize);
+    // SAFETY: as in `read_word`; aligned to 8 bytes, as boot checked.
+    unsafe { &*word }.swap(0, Ordering::AcqRel)
+}
+
+pub(crate) fn read_word(pa: Pa) -> u64 {
+    // SAFETY: a word of the region that the firmware shares (or the constant zero word), mapped
+    // at EL2; the caller checked that the address lies in it.
+    unsafe { core::ptr::with_exposed_provenance::<u64>(pa.get() as usize).read_volatile() }
+}
+
+fn write_word(pa: Pa, value: u64) {
+    // SAFETY: as in `read_word`; the word is one that the contract lets EL2 write.
+    unsafe {
+        core::ptr::with_exposed_provenance_mut::<u64>(pa.get() as usize).write_volatile(value)
+    }
+}
+
+fn write_half_word(pa: Pa, value: u32) {
+    // SAFETY: as in `write_word`.
+    unsafe {
+        core::ptr::with_exposed_provenance_mut::<u32>(pa.get() as usize).write_volatile(value)
+    }
+}
+
+/// Reads the boot error record that the boot before this one left, and clears it.
+pub(crate) fn take_boot_error_record(system: &System) -> Option<cper::Summary> {
+    let bert = system.sei.as_ref()?.bert?;
+    let limit = (bert.len_bytes.min(PAGE_SIZE_BYTES) as usize).min(MAX_RECORD_BYTES);
+    let summary = summarize(bert.start, limit)?;
+    write_half_word(bert.start, 0);
+    sysreg::dsb_sy();
+    summary.severity.is_some().then_some(summary)
+}
