@@ -114,6 +114,7 @@ mod tests {
         pa: Some(Pa::new(0x4500_0000)),
         record: None,
         modes: None,
+        in_storm: false,
     };
 
     fn count(region: &[u8]) -> usize {

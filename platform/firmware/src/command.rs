@@ -2,29 +2,34 @@
 //! Commands of the host, one line of text each.
 //!
 //! `ping`, `behave pe=<dec or all> as=<modes>`, and `raise id=<dec> pe=<dec> iss=<hex> sev=<word>`
-//! with the options `pa=<hex>`, `norecord`, `delay=<ticks>`, `in=guest` and `as=<modes>`. Words
-//! may come in any order; a word that is not known, or comes twice, refuses the whole line.
+//! with the options `pa=<hex>`, `norecord`, `delay=<ticks>`, `in=guest` and `as=<modes>`, and
+//! `storm count=<dec> pe=<dec> iss=<hex> sev=<word>` with the options `id=<dec>`, `pa=<hex>`,
+//! `gap=<ticks>` and `as=<modes>`. Words may come in any order; a word that is not known, or comes
+//! twice, refuses the whole line.
 
 use firebreak_abi::{MAX_PES, Pa};
 use firebreak_syndrome::{CperSeverity, Iss};
 
 use crate::behavior::Modes;
-use crate::errors::{Error, Request};
+use crate::errors::{Error, Order, Request, StormRequest};
 
 /// The longest line that is accepted, in bytes.
 pub const MAX_LINE_BYTES: usize = 200;
+
+/// Number of a storm's first error, unless the host names one.
+const STORM_ID: u64 = 2_000_000;
 
 /// What the host wants.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Command {
     /// Answer with `pong`.
     Ping,
-    /// Raise an error.
+    /// Raise an error, or very many.
     Raise {
         /// Number of the PE.
         pe: usize,
-        /// The error and its moment.
-        request: Request,
+        /// The errors and their moment.
+        order: Order,
     },
     /// Treat errors like this from now on.
     Behave {
@@ -47,49 +52,101 @@ pub fn parse(line: &[u8]) -> Result<Option<Command>, &'static str> {
         None => Ok(None),
         Some("ping") if words.next().is_none() => Ok(Some(Command::Ping)),
         Some("raise") => raise(words).map(Some),
+        Some("storm") => storm(words).map(Some),
         Some("behave") => behave(words).map(Some),
         Some(_) => Err("unknown-command"),
     }
 }
 
+/// What `raise` and `storm` say alike.
+#[derive(Default)]
+struct Words<'a> {
+    id: Option<u64>,
+    pe: Option<u64>,
+    iss: Option<u64>,
+    severity: Option<&'a str>,
+    pa: Option<Pa>,
+    modes: Option<Modes>,
+    no_record: bool,
+}
+
+impl<'a> Words<'a> {
+    /// Takes a word; `false` when it is none of these.
+    fn take(&mut self, name: &str, value: &'a str) -> Result<bool, &'static str> {
+        match name {
+            "id" => once(&mut self.id, decimal(value))?,
+            "pe" => once(&mut self.pe, decimal(value))?,
+            "iss" => once(&mut self.iss, hexadecimal(value))?,
+            "sev" => once(&mut self.severity, Some(value))?,
+            "pa" => once(&mut self.pa, hexadecimal(value).map(Pa::new))?,
+            "as" => once(&mut self.modes, Some(known_modes(value)?))?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn error(&self) -> Result<Error, &'static str> {
+        let iss = self.iss.and_then(|iss| u32::try_from(iss).ok());
+        let record = match self.severity.ok_or("sev-missing")? {
+            "none" => None,
+            word => Some(CperSeverity::from_name(word).ok_or("sev-unknown")?),
+        };
+        pe_number(self.pe)?;
+        Ok(Error {
+            id: self.id.ok_or("id-missing")?,
+            iss: iss.and_then(Iss::new).ok_or("iss-missing-or-bad")?,
+            pa: self.pa,
+            record: record.filter(|_| !self.no_record),
+            modes: self.modes,
+            in_storm: false,
+        })
+    }
+}
+
 fn raise<'a>(words: impl Iterator<Item = &'a str>) -> Result<Command, &'static str> {
-    let (mut id, mut pe, mut iss, mut severity) = (None, None, None, None);
-    let (mut pa, mut delay, mut no_record, mut guest) = (None, None, None, None);
-    let mut modes = None;
+    let mut common = Words::default();
+    let (mut delay, mut no_record, mut guest) = (None, None, None);
     for word in words {
         match word.split_once('=').unwrap_or((word, "")) {
-            ("id", value) => once(&mut id, decimal(value))?,
-            ("pe", value) => once(&mut pe, decimal(value))?,
-            ("iss", value) => once(&mut iss, hexadecimal(value))?,
-            ("sev", value) => once(&mut severity, Some(value))?,
-            ("pa", value) => once(&mut pa, hexadecimal(value).map(Pa::new))?,
             ("delay", value) => once(&mut delay, decimal(value))?,
             ("norecord", "") => once(&mut no_record, Some(()))?,
             ("in", "guest") => once(&mut guest, Some(()))?,
-            ("as", value) => once(&mut modes, Some(known_modes(value)?))?,
+            (name, value) if common.take(name, value)? => {}
             _ => return Err("unknown-word"),
         }
     }
-    let iss = iss
-        .and_then(|iss| u32::try_from(iss).ok())
-        .and_then(Iss::new);
-    let record = match severity.ok_or("sev-missing")? {
-        "none" => None,
-        word => Some(CperSeverity::from_name(word).ok_or("sev-unknown")?),
+    common.no_record = no_record.is_some();
+    let request = Request {
+        error: common.error()?,
+        delay_ticks: delay.unwrap_or(0),
+        in_guest: guest.is_some(),
     };
     Ok(Command::Raise {
-        pe: pe_number(pe)?,
-        request: Request {
-            error: Error {
-                id: id.ok_or("id-missing")?,
-                iss: iss.ok_or("iss-missing-or-bad")?,
-                pa,
-                record: record.filter(|_| no_record.is_none()),
-                modes,
-            },
-            delay_ticks: delay.unwrap_or(0),
-            in_guest: guest.is_some(),
-        },
+        pe: pe_number(common.pe)?,
+        order: Order::Raise(request),
+    })
+}
+
+fn storm<'a>(words: impl Iterator<Item = &'a str>) -> Result<Command, &'static str> {
+    let mut common = Words::default();
+    let (mut count, mut gap_ticks) = (None, None);
+    for word in words {
+        match word.split_once('=').unwrap_or((word, "")) {
+            ("count", value) => once(&mut count, decimal(value))?,
+            ("gap", value) => once(&mut gap_ticks, decimal(value))?,
+            (name, value) if common.take(name, value)? => {}
+            _ => return Err("unknown-word"),
+        }
+    }
+    common.id = common.id.or(Some(STORM_ID));
+    let request = StormRequest {
+        first: common.error()?,
+        count: count.ok_or("count-missing")?,
+        gap_ticks,
+    };
+    Ok(Command::Raise {
+        pe: pe_number(common.pe)?,
+        order: Order::Storm(request),
     })
 }
 
@@ -198,22 +255,64 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn raised(line: &str) -> Request {
+        match parse(line.as_bytes()) {
+            Ok(Some(Command::Raise {
+                order: Order::Raise(request),
+                ..
+            })) => request,
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_storm_has_a_count_and_the_words_of_an_error() {
+        let line = b"storm count=1000000 pe=1 iss=1811 sev=corrected gap=50 pa=1000";
+        let expected = StormRequest {
+            first: Error {
+                id: STORM_ID,
+                iss: Iss::CE,
+                pa: Some(Pa::new(0x1000)),
+                record: Some(CperSeverity::Corrected),
+                modes: None,
+                in_storm: false,
+            },
+            count: 1_000_000,
+            gap_ticks: Some(50),
+        };
+        let order = Order::Storm(expected);
+        assert_eq!(parse(line), Ok(Some(Command::Raise { pe: 1, order })));
+        let line = b"storm count=2 pe=1 iss=1811 sev=none id=9";
+        let Ok(Some(Command::Raise {
+            order: Order::Storm(storm),
+            ..
+        })) = parse(line)
+        else {
+            panic!("not a storm")
+        };
+        assert_eq!(
+            (storm.first.id, storm.first.record, storm.gap_ticks),
+            (9, None, None)
+        );
+    }
+
     #[test]
     fn a_full_line_becomes_a_request() {
         let line = b"raise id=7 pe=1 iss=c11 sev=recoverable pa=0x45000000 delay=100 in=guest";
         let expected = Command::Raise {
             pe: 1,
-            request: Request {
+            order: Order::Raise(Request {
                 error: Error {
                     id: 7,
                     iss: Iss::UER,
                     pa: Some(Pa::new(0x4500_0000)),
                     record: Some(CperSeverity::Recoverable),
                     modes: None,
+                    in_storm: false,
                 },
                 delay_ticks: 100,
                 in_guest: true,
-            },
+            }),
         };
         assert_eq!(parse(line), Ok(Some(expected)));
     }
@@ -221,10 +320,7 @@ mod tests {
     #[test]
     fn behavior_is_set_for_one_error_one_pe_or_all() {
         let barge_in = Modes::parse("barge-in").unwrap();
-        let line = b"raise id=1 pe=0 iss=811 sev=none as=barge-in";
-        let Ok(Some(Command::Raise { request, .. })) = parse(line) else {
-            panic!("not a raise")
-        };
+        let request = raised("raise id=1 pe=0 iss=811 sev=none as=barge-in");
         assert_eq!(request.error.modes, Some(barge_in));
         for (line, pe, modes) in [
             ("behave pe=3 as=barge-in", Some(3), barge_in),
@@ -241,10 +337,7 @@ mod tests {
             "raise id=1 pe=0 iss=0x811 sev=none",
             "raise id=1 pe=0 iss=811 sev=fatal norecord",
         ] {
-            let Ok(Some(Command::Raise { request, .. })) = parse(line.as_bytes()) else {
-                panic!("{line}")
-            };
-            assert_eq!(request.error.record, None);
+            assert_eq!(raised(line).error.record, None);
         }
     }
 
@@ -269,6 +362,9 @@ mod tests {
             ),
             ("raise id=99999999999999999999 pe=0", "bad-number"),
             ("raise id=1 pe=0 iss=11 sev=fatal as=rude", "mode-unknown"),
+            ("storm pe=0 iss=11 sev=none", "count-missing"),
+            ("storm count=1 iss=11 sev=none", "pe-missing-or-bad"),
+            ("storm count=1 pe=0 iss=11 sev=none delay=3", "unknown-word"),
             ("behave pe=all", "mode-missing"),
             ("behave as=conforming", "pe-missing-or-bad"),
             ("behave pe=8 as=conforming", "pe-missing-or-bad"),

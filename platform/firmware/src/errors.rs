@@ -15,6 +15,11 @@ use firebreak_syndrome::{CperSeverity, Iss};
 
 use crate::behavior::{self, Modes};
 
+mod storm;
+
+use storm::Storm;
+pub use storm::{StormCounts, StormRequest};
+
 /// Errors that one PE can hold while its block is in use.
 pub const BACKLOG: usize = 16;
 /// Errors of one PE that can wait for their moment.
@@ -40,6 +45,8 @@ pub struct Error {
     pub record: Option<CperSeverity>,
     /// How the firmware treats it; `None`: as it treats every error of that PE.
     pub modes: Option<Modes>,
+    /// It is one of very many: it is counted, not told line by line.
+    pub in_storm: bool,
 }
 
 /// An error and the moment at which it is to be raised.
@@ -51,6 +58,15 @@ pub struct Request {
     pub delay_ticks: u64,
     /// Whether to wait, from then on, until EL0 or EL1 runs on the target PE.
     pub in_guest: bool,
+}
+
+/// What a PE can be asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Order {
+    /// One error.
+    Raise(Request),
+    /// Very many.
+    Storm(StormRequest),
 }
 
 /// What EL3 interrupted.
@@ -126,6 +142,8 @@ pub trait Machine {
     fn notify(&mut self, error: &Error, target: Target, vector_offset: u16);
     /// Counts and logs.
     fn event(&mut self, error: &Error, event: Event);
+    /// Tells how a storm went that is over.
+    fn storm_over(&mut self, first: &Error, counts: &StormCounts);
     /// Writes the boot error record and resets. Does not return on a real machine.
     fn reset(&mut self, error: &Error, reason: ResetReason);
 }
@@ -152,6 +170,7 @@ pub struct PeErrors {
     current: Option<Error>,
     backlog: Backlog<Error, BACKLOG>,
     delayed: [Option<Delayed>; DELAYED],
+    storm: Option<Storm>,
     poll_at_ticks: Option<u64>,
     retry_ticks: u64,
 }
@@ -164,6 +183,7 @@ impl PeErrors {
             current: None,
             backlog: Backlog::new(),
             delayed: [None; DELAYED],
+            storm: None,
             poll_at_ticks: None,
             retry_ticks: limits.retry_ticks,
         }
@@ -174,6 +194,21 @@ impl PeErrors {
         self.source.state() == SourceState::Idle
             && self.backlog.is_empty()
             && self.delayed.iter().all(Option::is_none)
+            && self.storm.is_none()
+    }
+
+    /// Takes an order.
+    pub fn order(&mut self, machine: &mut impl Machine, order: Order) {
+        match order {
+            Order::Raise(request) => self.request(machine, request),
+            Order::Storm(request) if self.storm.is_some() => {
+                machine.event(&request.first, Event::Dropped("storm-under-way"));
+            }
+            Order::Storm(request) => {
+                self.storm = Some(Storm::new(request));
+                self.go_on_with_storm(machine);
+            }
+        }
     }
 
     /// Takes a request.
@@ -208,13 +243,20 @@ impl PeErrors {
                 self.moment_came(machine, delayed.request, index);
             }
         }
+        self.go_on_with_storm(machine);
         self.schedule_poll(machine.now_ticks());
     }
 
     /// Returns when the timer has to fire next, if at all. Called last before EL3 is left: delays
     /// count from here.
     pub fn next_deadline(&mut self, now_ticks: u64) -> Option<u64> {
-        let mut deadline = self.poll_at_ticks;
+        let look = self
+            .storm
+            .map(|storm| now_ticks.saturating_add(storm.gap_ticks(self.retry_ticks)));
+        let mut deadline = match (self.poll_at_ticks, look) {
+            (Some(poll), Some(look)) => Some(poll.min(look)),
+            (poll, look) => poll.or(look),
+        };
         for delayed in self.delayed.iter_mut().flatten() {
             if let Moment::In(ticks) = delayed.moment {
                 delayed.moment = Moment::At(now_ticks.saturating_add(ticks));
@@ -224,6 +266,28 @@ impl PeErrors {
             }
         }
         deadline
+    }
+
+    /// Raises the next error of a storm if the block is free, one for each visit of EL3.
+    fn go_on_with_storm(&mut self, machine: &mut impl Machine) {
+        let Some(storm) = self.storm.filter(|_| self.block_is_free()) else {
+            return;
+        };
+        match storm.next() {
+            Some(error) => self.happen(machine, error),
+            None => {
+                self.storm = None;
+                machine.storm_over(storm.first(), storm.counts());
+            }
+        }
+    }
+
+    /// Counts and logs.
+    fn tell(&mut self, machine: &mut impl Machine, error: &Error, event: Event) {
+        if let Some(storm) = self.storm.as_mut().filter(|_| error.in_storm) {
+            storm.note(event);
+        }
+        machine.event(error, event);
     }
 
     fn moment_came(&mut self, machine: &mut impl Machine, request: Request, index: usize) {
@@ -245,7 +309,7 @@ impl PeErrors {
 
     /// The error happens.
     fn happen(&mut self, machine: &mut impl Machine, error: Error) {
-        machine.event(&error, Event::Raised);
+        self.tell(machine, &error, Event::Raised);
         self.poll(machine);
         self.raise(machine, error);
         self.schedule_poll(machine.now_ticks());
@@ -276,7 +340,7 @@ impl PeErrors {
         let action = self.source.on_poll(machine.pending(), machine.acked());
         if let Some(error) = self.current {
             if was_deferred && action == Action::Free {
-                machine.event(&error, Event::Taken);
+                self.tell(machine, &error, Event::Taken);
             }
             self.carry_out(machine, error, action);
         }
@@ -303,39 +367,57 @@ impl PeErrors {
     fn carry_out(&mut self, machine: &mut impl Machine, error: Error, action: Action) {
         match action {
             Action::Nothing | Action::RetryAt(_) => {}
-            Action::Count => machine.event(&error, Event::Dropped("not-recorded")),
+            Action::Count => self.tell(machine, &error, Event::Dropped("not-recorded")),
             Action::Hold => {
                 let event = if self.backlog.push(error) {
                     Event::Deferred("busy")
                 } else {
                     Event::Dropped("full")
                 };
-                machine.event(&error, event);
+                self.tell(machine, &error, event);
             }
             Action::RecordAndNotify {
                 target,
                 vector_offset,
             } => {
                 self.record(machine, error);
-                deliver(machine, &error, target, vector_offset);
+                self.deliver(machine, &error, target, vector_offset);
             }
             Action::RecordAndPend { reason, .. } => {
                 self.record(machine, error);
                 machine.set_pending(error.iss);
-                machine.event(&error, Event::Deferred(reason.name()));
+                self.tell(machine, &error, Event::Deferred(reason.name()));
             }
             Action::Notify {
                 target,
                 vector_offset,
             } => {
-                deliver(machine, &error, target, vector_offset);
+                self.deliver(machine, &error, target, vector_offset);
             }
-            Action::Taken => machine.event(&error, Event::Taken),
+            Action::Taken => self.tell(machine, &error, Event::Taken),
             Action::Free => self.freed(machine, error),
             Action::ResetWithBert(reason) => {
-                machine.event(&error, Event::Reset(reason));
+                self.tell(machine, &error, Event::Reset(reason));
                 machine.reset(&error, reason);
             }
+        }
+    }
+
+    fn deliver(
+        &mut self,
+        machine: &mut impl Machine,
+        error: &Error,
+        target: Target,
+        vector_offset: u16,
+    ) {
+        if let Some(context) = machine.context() {
+            machine.notify(error, target, vector_offset);
+            let event = Event::Delivered {
+                from: context.origin(),
+                vector_offset,
+                elr: context.elr,
+            };
+            self.tell(machine, error, event);
         }
     }
 
@@ -351,7 +433,7 @@ impl PeErrors {
         self.current = None;
         if error.record.is_some() {
             machine.clear_record();
-            machine.event(&error, Event::Acked);
+            self.tell(machine, &error, Event::Acked);
         }
         // Bounded by the backlog: each turn takes one error out of it.
         while self.source.state() == SourceState::Idle
@@ -391,21 +473,6 @@ fn decide(machine: &impl Machine, error: &Error, severity: Severity) -> Act {
 
 fn modes(machine: &impl Machine, error: &Error) -> Modes {
     error.modes.unwrap_or_else(|| machine.behavior())
-}
-
-fn deliver(machine: &mut impl Machine, error: &Error, target: Target, vector_offset: u16) {
-    if let Some(context) = machine.context() {
-        let from = context.origin();
-        machine.notify(error, target, vector_offset);
-        machine.event(
-            error,
-            Event::Delivered {
-                from,
-                vector_offset,
-                elr: context.elr,
-            },
-        );
-    }
 }
 
 #[cfg(test)]

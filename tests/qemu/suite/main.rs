@@ -11,6 +11,7 @@ mod demo;
 mod errors;
 mod guests;
 mod harness;
+mod misbehavior;
 mod refusals;
 
 use std::process::ExitCode;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
     refusals::add(&mut trials);
     guests::add(&mut trials);
     errors::add(&mut trials);
+    misbehavior::add(&mut trials);
     demo::add(&mut trials);
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -2,6 +2,7 @@
 //! Group 0 interrupts: the secure UART, the secure timer, and the SGI between PEs' firmware.
 
 use firebreak_el3::command::{Command, LineBuffer};
+use firebreak_el3::errors::Order;
 use spin::Mutex;
 
 use super::frame::Frame;
@@ -70,11 +71,14 @@ fn run(this_pe: usize, command: Command) {
                 None => log::line(format_args!("behaving pe=all as={modes}")),
             }
         }
-        Command::Raise { pe, request } => match ras::post(pe, request) {
+        Command::Raise { pe, order } => match ras::post(pe, order) {
             Ok(()) if pe == this_pe => {}
             Ok(()) => ras::wake(pe),
             Err(text) => {
-                let id = request.error.id;
+                let id = match order {
+                    Order::Raise(request) => request.error.id,
+                    Order::Storm(request) => request.first.id,
+                };
                 log::line(format_args!("error text={text} id={id} pe={pe}"));
             }
         },

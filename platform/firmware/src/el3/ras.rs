@@ -13,7 +13,9 @@ use firebreak_contract::{
 use firebreak_cper::Severity;
 use firebreak_el3::behavior::Modes;
 use firebreak_el3::boot_record;
-use firebreak_el3::errors::{BACKLOG, Context, Error, Event, Machine, PeErrors, Request};
+use firebreak_el3::errors::{
+    BACKLOG, Context, Error, Event, Machine, Order, PeErrors, StormCounts,
+};
 use firebreak_el3::psci::Psci;
 use firebreak_syndrome::Iss;
 use heapless::Deque;
@@ -32,8 +34,8 @@ const RECORD_BYTES: usize = 512;
 /// State of each PE's errors. Only that PE's own EL3 locks it.
 static ERRORS: [Mutex<PeErrors>; MAX_PES] =
     [const { Mutex::new(PeErrors::new(Limits::from_frequency(0))) }; MAX_PES];
-/// Requests on their way to a PE.
-static INBOX: [Mutex<Deque<Request, BACKLOG>>; MAX_PES] =
+/// Orders on their way to a PE.
+static INBOX: [Mutex<Deque<Order, BACKLOG>>; MAX_PES] =
     [const { Mutex::new(Deque::new()) }; MAX_PES];
 
 /// How each PE treats its errors: [`Modes`] in raw form.
@@ -54,17 +56,17 @@ pub(super) fn init_pe(pe: usize) {
     lock::with(&ERRORS[pe], |errors| *errors = PeErrors::new(limits));
 }
 
-/// Posts a request to a PE.
+/// Posts an order to a PE.
 ///
 /// # Errors
 ///
 /// A word for the log: the PE is off or does not exist, or its inbox is full.
-pub(super) fn post(pe: usize, request: Request) -> Result<(), &'static str> {
+pub(super) fn post(pe: usize, order: Order) -> Result<(), &'static str> {
     if !lock::with(&PSCI, |psci: &mut Psci| psci.is_on(pe)) {
         return Err("pe-off");
     }
     let inbox = INBOX.get(pe).ok_or("pe-off")?;
-    lock::with(inbox, |inbox| inbox.push_back(request)).map_err(|_| "inbox-full")
+    lock::with(inbox, |inbox| inbox.push_back(order)).map_err(|_| "inbox-full")
 }
 
 /// Wakes the EL3 of another PE for what [`post`] left there.
@@ -87,8 +89,8 @@ pub(super) fn service(pe: usize, frame: Option<&mut Frame>, unmasked: bool) {
             frame,
         };
         errors.service(&mut machine, unmasked);
-        while let Some(request) = lock::with(&INBOX[pe], Deque::pop_front) {
-            errors.request(&mut machine, request);
+        while let Some(order) = lock::with(&INBOX[pe], Deque::pop_front) {
+            errors.order(&mut machine, order);
         }
         // A deadline that passed meanwhile fires at once: the timer's condition is a level.
         match errors.next_deadline(sysreg::cntpct_el0()) {
@@ -214,44 +216,66 @@ impl Machine for Live<'_> {
     }
 
     fn event(&mut self, error: &Error, event: Event) {
-        let (id, pe) = (error.id, self.pe);
         match event {
-            Event::Raised => {
-                self.count(layout::COUNT_RAISED);
-                log_raised(pe, error);
-            }
-            Event::Delivered {
-                from,
-                vector_offset,
-                elr,
-            } => {
-                self.count(layout::COUNT_DELIVERED);
-                let from = from.name();
-                log::line(format_args!(
-                    "delivered id={id} pe={pe} from={from} vector={vector_offset:#x} elr={elr:#x}"
-                ));
-            }
-            Event::Deferred(reason) => {
-                self.count(layout::COUNT_DEFERRED);
-                log::line(format_args!("deferred id={id} pe={pe} reason={reason}"));
-            }
-            Event::Taken => log::line(format_args!("taken id={id} pe={pe}")),
-            Event::Acked => log::line(format_args!("acked id={id} pe={pe}")),
-            Event::Dropped(reason) => {
-                self.count(layout::COUNT_DROPPED);
-                log::line(format_args!("dropped id={id} pe={pe} reason={reason}"));
-            }
-            Event::Reset(reason) => {
-                log::line(format_args!(
-                    "reset reason={} id={id} pe={pe}",
-                    reason.name()
-                ));
-            }
+            Event::Raised => self.count(layout::COUNT_RAISED),
+            Event::Delivered { .. } => self.count(layout::COUNT_DELIVERED),
+            Event::Deferred(_) => self.count(layout::COUNT_DEFERRED),
+            Event::Dropped(_) => self.count(layout::COUNT_DROPPED),
+            Event::Taken | Event::Acked | Event::Reset(_) => {}
         }
+        // A storm's errors are told in one line at its end; the machine's end is told in any case.
+        if !error.in_storm || matches!(event, Event::Reset(_)) {
+            log_event(self.pe, error, event);
+        }
+    }
+
+    fn storm_over(&mut self, first: &Error, counts: &StormCounts) {
+        let (id, pe) = (first.id, self.pe);
+        let StormCounts {
+            raised,
+            delivered,
+            deferred,
+            taken,
+            acked,
+            dropped,
+        } = counts;
+        log::line(format_args!(
+            "storm id={id} pe={pe} raised={raised} delivered={delivered} deferred={deferred} \
+             taken={taken} acked={acked} dropped={dropped}"
+        ));
     }
 
     fn reset(&mut self, error: &Error, _reason: ResetReason) {
         bert::reset_with(&self.record(error, Severity::Fatal))
+    }
+}
+
+fn log_event(pe: usize, error: &Error, event: Event) {
+    let id = error.id;
+    match event {
+        Event::Raised => log_raised(pe, error),
+        Event::Delivered {
+            from,
+            vector_offset,
+            elr,
+        } => {
+            let from = from.name();
+            log::line(format_args!(
+                "delivered id={id} pe={pe} from={from} vector={vector_offset:#x} elr={elr:#x}"
+            ));
+        }
+        Event::Deferred(reason) => {
+            log::line(format_args!("deferred id={id} pe={pe} reason={reason}"));
+        }
+        Event::Taken => log::line(format_args!("taken id={id} pe={pe}")),
+        Event::Acked => log::line(format_args!("acked id={id} pe={pe}")),
+        Event::Dropped(reason) => {
+            log::line(format_args!("dropped id={id} pe={pe} reason={reason}"));
+        }
+        Event::Reset(reason) => {
+            let reason = reason.name();
+            log::line(format_args!("reset reason={reason} id={id} pe={pe}"));
+        }
     }
 }
 

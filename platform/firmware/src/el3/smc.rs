@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use firebreak_abi::{Pa, sei, sei::qemu_virt};
 use firebreak_contract::{CperSeverity, Iss, ResetReason};
-use firebreak_el3::errors::{self, Request};
+use firebreak_el3::errors::{self, Order, Request};
 use firebreak_el3::psci::{self, Error, Psci, Start, function};
 
 use super::frame::Frame;
@@ -122,13 +122,14 @@ fn raise(pe: usize, frame: &mut Frame) -> Result<i64, Error> {
         pa: (pa != sei::smc::NO_ADDRESS).then_some(Pa::new(pa)),
         record,
         modes: None,
+        in_storm: false,
     };
     let request = Request {
         error,
         delay_ticks,
         in_guest: false,
     };
-    ras::post(target, request).map_err(|_| Error::InvalidParameters)?;
+    ras::post(target, Order::Raise(request)).map_err(|_| Error::InvalidParameters)?;
     if target == pe {
         ras::service(pe, Some(frame), false);
     } else {
