@@ -284,6 +284,11 @@ impl<T: Copy, const N: usize> Backlog<T, N> {
         self.dropped
     }
 
+    /// Returns the errors that wait, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.slots.iter().flatten()
+    }
+
     /// Appends. When it is full the new error is lost and counted, and the answer is `false`.
     pub fn push(&mut self, error: T) -> bool {
         let index = if N == 0 {

@@ -2,7 +2,8 @@
 //! Commands of the host, one line of text each.
 //!
 //! `ping`, `behave pe=<dec or all> as=<modes>`, and `raise id=<dec> pe=<dec> iss=<hex> sev=<word>`
-//! with the options `pa=<hex>`, `norecord`, `delay=<ticks>`, `in=guest` and `as=<modes>`, and
+//! with the options `pa=<hex>`, `norecord`, `delay=<ticks>`, `in=guest`, `with=<dec>` and
+//! `as=<modes>`, and
 //! `storm count=<dec> pe=<dec> iss=<hex> sev=<word>` with the options `id=<dec>`, `pa=<hex>`,
 //! `gap=<ticks>` and `as=<modes>`. Words may come in any order; a word that is not known, or comes
 //! twice, refuses the whole line.
@@ -28,6 +29,8 @@ pub enum Command {
     Raise {
         /// Number of the PE.
         pe: usize,
+        /// A second PE that gets the same order.
+        with: Option<usize>,
         /// The errors and their moment.
         order: Order,
     },
@@ -105,12 +108,13 @@ impl<'a> Words<'a> {
 
 fn raise<'a>(words: impl Iterator<Item = &'a str>) -> Result<Command, &'static str> {
     let mut common = Words::default();
-    let (mut delay, mut no_record, mut guest) = (None, None, None);
+    let (mut delay, mut no_record, mut guest, mut with) = (None, None, None, None);
     for word in words {
         match word.split_once('=').unwrap_or((word, "")) {
             ("delay", value) => once(&mut delay, decimal(value))?,
             ("norecord", "") => once(&mut no_record, Some(()))?,
             ("in", "guest") => once(&mut guest, Some(()))?,
+            ("with", value) => once(&mut with, Some(pe_number(decimal(value))?))?,
             (name, value) if common.take(name, value)? => {}
             _ => return Err("unknown-word"),
         }
@@ -121,8 +125,13 @@ fn raise<'a>(words: impl Iterator<Item = &'a str>) -> Result<Command, &'static s
         delay_ticks: delay.unwrap_or(0),
         in_guest: guest.is_some(),
     };
+    let pe = pe_number(common.pe)?;
+    if with == Some(pe) {
+        return Err("pe-twice");
+    }
     Ok(Command::Raise {
-        pe: pe_number(common.pe)?,
+        pe,
+        with,
         order: Order::Raise(request),
     })
 }
@@ -146,6 +155,7 @@ fn storm<'a>(words: impl Iterator<Item = &'a str>) -> Result<Command, &'static s
     };
     Ok(Command::Raise {
         pe: pe_number(common.pe)?,
+        with: None,
         order: Order::Storm(request),
     })
 }
@@ -281,7 +291,14 @@ mod tests {
             gap_ticks: Some(50),
         };
         let order = Order::Storm(expected);
-        assert_eq!(parse(line), Ok(Some(Command::Raise { pe: 1, order })));
+        assert_eq!(
+            parse(line),
+            Ok(Some(Command::Raise {
+                pe: 1,
+                with: None,
+                order
+            }))
+        );
         let line = b"storm count=2 pe=1 iss=1811 sev=none id=9";
         let Ok(Some(Command::Raise {
             order: Order::Storm(storm),
@@ -298,9 +315,11 @@ mod tests {
 
     #[test]
     fn a_full_line_becomes_a_request() {
-        let line = b"raise id=7 pe=1 iss=c11 sev=recoverable pa=0x45000000 delay=100 in=guest";
+        let line =
+            b"raise id=7 pe=1 iss=c11 sev=recoverable pa=0x45000000 delay=100 in=guest with=3";
         let expected = Command::Raise {
             pe: 1,
+            with: Some(3),
             order: Order::Raise(Request {
                 error: Error {
                     id: 7,
@@ -362,6 +381,11 @@ mod tests {
             ),
             ("raise id=99999999999999999999 pe=0", "bad-number"),
             ("raise id=1 pe=0 iss=11 sev=fatal as=rude", "mode-unknown"),
+            ("raise id=1 pe=1 iss=11 sev=none with=1", "pe-twice"),
+            (
+                "raise id=1 pe=1 iss=11 sev=none with=9",
+                "pe-missing-or-bad",
+            ),
             ("storm pe=0 iss=11 sev=none", "count-missing"),
             ("storm count=1 iss=11 sev=none", "pe-missing-or-bad"),
             ("storm count=1 pe=0 iss=11 sev=none delay=3", "unknown-word"),

@@ -13,8 +13,9 @@ use firebreak_contract::{
 };
 use firebreak_syndrome::{CperSeverity, Iss};
 
-use crate::behavior::{self, Modes};
+use crate::behavior::{self, Mode, Modes, SLOW_FACTOR};
 
+mod misbehave;
 mod storm;
 
 use storm::Storm;
@@ -110,6 +111,8 @@ pub enum Event {
     Taken,
     /// EL2 acknowledged the record.
     Acked,
+    /// The firmware dealt with it by itself.
+    Handled,
     /// It is lost, for this reason.
     Dropped(&'static str),
     /// It ends the machine.
@@ -130,8 +133,8 @@ pub trait Machine {
     fn acked(&self) -> bool;
     /// Returns the pending word.
     fn pending(&self) -> u64;
-    /// Clears the read-ack register, then writes the record.
-    fn write_record(&mut self, error: &Error);
+    /// Clears the read-ack register, then writes the record, with the lies that belong to it.
+    fn write_record(&mut self, error: &Error, modes: Modes);
     /// Marks the block empty, after its record was acknowledged.
     fn clear_record(&mut self);
     /// Writes the syndrome word, then sets the pending word.
@@ -140,6 +143,10 @@ pub trait Machine {
     fn take_pending(&mut self) -> bool;
     /// Makes the context below EL3 look as if it had taken the error.
     fn notify(&mut self, error: &Error, target: Target, vector_offset: u16);
+    /// Waits, but not for ever, until another PE reports the same error.
+    fn meet(&mut self, error: &Error);
+    /// Lets time pass.
+    fn pass_time(&mut self);
     /// Counts and logs.
     fn event(&mut self, error: &Error, event: Event);
     /// Tells how a storm went that is over.
@@ -168,11 +175,19 @@ pub struct PeErrors {
     source: Source,
     /// The error whose record stands in the block.
     current: Option<Error>,
-    backlog: Backlog<Error, BACKLOG>,
+    backlog: Backlog<Held, BACKLOG>,
     delayed: [Option<Delayed>; DELAYED],
     storm: Option<Storm>,
     poll_at_ticks: Option<u64>,
-    retry_ticks: u64,
+    limits: Limits,
+}
+
+/// An error that waits for the block.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    error: Error,
+    /// CNTPCT since when it waits.
+    since_ticks: u64,
 }
 
 impl PeErrors {
@@ -185,7 +200,7 @@ impl PeErrors {
             delayed: [None; DELAYED],
             storm: None,
             poll_at_ticks: None,
-            retry_ticks: limits.retry_ticks,
+            limits,
         }
     }
 
@@ -243,8 +258,9 @@ impl PeErrors {
                 self.moment_came(machine, delayed.request, index);
             }
         }
+        self.end_a_wait_too_long(machine);
         self.go_on_with_storm(machine);
-        self.schedule_poll(machine.now_ticks());
+        self.schedule_poll(machine);
     }
 
     /// Returns when the timer has to fire next, if at all. Called last before EL3 is left: delays
@@ -252,7 +268,7 @@ impl PeErrors {
     pub fn next_deadline(&mut self, now_ticks: u64) -> Option<u64> {
         let look = self
             .storm
-            .map(|storm| now_ticks.saturating_add(storm.gap_ticks(self.retry_ticks)));
+            .map(|storm| now_ticks.saturating_add(storm.gap_ticks(self.limits.retry_ticks)));
         let mut deadline = match (self.poll_at_ticks, look) {
             (Some(poll), Some(look)) => Some(poll.min(look)),
             (poll, look) => poll.or(look),
@@ -298,7 +314,9 @@ impl PeErrors {
             return self.happen(machine, request.error);
         }
         // Not yet: look again soon, off the beat of whatever keeps this PE in EL2.
-        let again = machine.now_ticks().saturating_add(self.retry_ticks / 8 + 1);
+        let again = machine
+            .now_ticks()
+            .saturating_add(self.limits.retry_ticks / 8 + 1);
         if let Some(slot) = self.delayed.get_mut(index) {
             *slot = Some(Delayed {
                 request,
@@ -311,8 +329,10 @@ impl PeErrors {
     fn happen(&mut self, machine: &mut impl Machine, error: Error) {
         self.tell(machine, &error, Event::Raised);
         self.poll(machine);
-        self.raise(machine, error);
-        self.schedule_poll(machine.now_ticks());
+        if let Some(error) = self.misbehave(machine, error) {
+            self.raise(machine, error);
+        }
+        self.schedule_poll(machine);
     }
 
     fn raise(&mut self, machine: &mut impl Machine, error: Error) {
@@ -369,7 +389,8 @@ impl PeErrors {
             Action::Nothing | Action::RetryAt(_) => {}
             Action::Count => self.tell(machine, &error, Event::Dropped("not-recorded")),
             Action::Hold => {
-                let event = if self.backlog.push(error) {
+                let since_ticks = machine.now_ticks();
+                let event = if self.backlog.push(Held { error, since_ticks }) {
                     Event::Deferred("busy")
                 } else {
                     Event::Dropped("full")
@@ -423,21 +444,21 @@ impl PeErrors {
 
     fn record(&mut self, machine: &mut impl Machine, error: Error) {
         self.current = Some(error);
-        if error.record.is_some() {
-            machine.write_record(&error);
+        if brings_record(machine, &error) {
+            machine.write_record(&error, modes(machine, &error));
         }
     }
 
     /// The block is free again: the next error of the backlog may have it.
     fn freed(&mut self, machine: &mut impl Machine, error: Error) {
         self.current = None;
-        if error.record.is_some() {
+        if brings_record(machine, &error) {
             machine.clear_record();
             self.tell(machine, &error, Event::Acked);
         }
         // Bounded by the backlog: each turn takes one error out of it.
         while self.source.state() == SourceState::Idle
-            && let Some(next) = self.backlog.pop()
+            && let Some(Held { error: next, .. }) = self.backlog.pop()
         {
             let severity = severity(machine, &next);
             let act = decide(machine, &next, severity);
@@ -451,11 +472,30 @@ impl PeErrors {
         }
     }
 
-    fn schedule_poll(&mut self, now_ticks: u64) {
+    /// Resets the machine when an uncorrected error has waited behind the block for longer than
+    /// the limit: the record in the block may be one that can wait for ever.
+    fn end_a_wait_too_long(&mut self, machine: &mut impl Machine) {
+        let now = machine.now_ticks();
+        let late = self.backlog.iter().find(|held| {
+            now.saturating_sub(held.since_ticks) >= self.limits.deferral_ticks
+                && severity(machine, &held.error) != Severity::Corrected
+        });
+        if let Some(Held { error, .. }) = late.copied() {
+            let reason = ResetReason::DeferralLimit;
+            self.carry_out(machine, error, Action::ResetWithBert(reason));
+        }
+    }
+
+    fn schedule_poll(&mut self, machine: &impl Machine) {
+        let now_ticks = machine.now_ticks();
         let busy = self.source.state() != SourceState::Idle || !self.backlog.is_empty();
+        let slow = self
+            .current
+            .is_some_and(|error| modes(machine, &error).has(Mode::SlowRetry));
+        let factor = if slow { SLOW_FACTOR } else { 1 };
         self.poll_at_ticks = busy.then(|| match self.poll_at_ticks {
             Some(at) if at > now_ticks => at,
-            _ => now_ticks.saturating_add(self.retry_ticks),
+            _ => now_ticks.saturating_add(self.limits.retry_ticks.saturating_mul(factor)),
         });
     }
 }
@@ -471,7 +511,13 @@ fn decide(machine: &impl Machine, error: &Error, severity: Severity) -> Act {
     behavior::act(modes(machine, error), severity, &context, &POLICY)
 }
 
-fn modes(machine: &impl Machine, error: &Error) -> Modes {
+/// Says whether EL2 finds a record of this error in the block.
+fn brings_record(machine: &impl Machine, error: &Error) -> bool {
+    error.record.is_some() && !modes(machine, error).has(Mode::NoRecord)
+}
+
+/// Returns how an error is to be treated.
+pub fn modes(machine: &impl Machine, error: &Error) -> Modes {
     error.modes.unwrap_or_else(|| machine.behavior())
 }
 

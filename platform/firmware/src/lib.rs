@@ -23,4 +23,5 @@ pub mod boot_record;
 pub mod command;
 pub mod errors;
 pub mod fdt;
+pub mod lie;
 pub mod psci;

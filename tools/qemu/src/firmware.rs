@@ -74,6 +74,8 @@ pub struct Raise {
     pub in_guest: bool,
     /// How the firmware misbehaves for this one, if not as for the whole PE: `barge-in`, ...
     pub modes: Option<String>,
+    /// A second PE that takes the same error.
+    pub with: Option<u8>,
 }
 
 impl Raise {
@@ -89,6 +91,7 @@ impl Raise {
             delay_ticks: 0,
             in_guest: false,
             modes: None,
+            with: None,
         }
     }
 
@@ -110,6 +113,13 @@ impl Raise {
     #[must_use]
     pub fn behaving(mut self, modes: &str) -> Self {
         self.modes = Some(modes.to_owned());
+        self
+    }
+
+    /// Has a second PE take it too.
+    #[must_use]
+    pub fn with(mut self, pe: u8) -> Self {
+        self.with = Some(pe);
         self
     }
 
@@ -142,6 +152,9 @@ impl fmt::Display for Raise {
         }
         if self.in_guest {
             write!(f, " in=guest")?;
+        }
+        if let Some(pe) = self.with {
+            write!(f, " with={pe}")?;
         }
         if let Some(modes) = &self.modes {
             write!(f, " as={modes}")?;

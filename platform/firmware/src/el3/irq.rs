@@ -71,16 +71,24 @@ fn run(this_pe: usize, command: Command) {
                 None => log::line(format_args!("behaving pe=all as={modes}")),
             }
         }
-        Command::Raise { pe, order } => match ras::post(pe, order) {
-            Ok(()) if pe == this_pe => {}
-            Ok(()) => ras::wake(pe),
-            Err(text) => {
-                let id = match order {
-                    Order::Raise(request) => request.error.id,
-                    Order::Storm(request) => request.first.id,
-                };
-                log::line(format_args!("error text={text} id={id} pe={pe}"));
+        Command::Raise { pe, with, order } => {
+            for pe in with.into_iter().chain([pe]) {
+                post(this_pe, pe, order);
             }
-        },
+        }
+    }
+}
+
+fn post(this_pe: usize, pe: usize, order: Order) {
+    match ras::post(pe, order) {
+        Ok(()) if pe == this_pe => {}
+        Ok(()) => ras::wake(pe),
+        Err(text) => {
+            let id = match order {
+                Order::Raise(request) => request.error.id,
+                Order::Storm(request) => request.first.id,
+            };
+            log::line(format_args!("error text={text} id={id} pe={pe}"));
+        }
     }
 }

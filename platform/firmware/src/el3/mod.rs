@@ -11,6 +11,7 @@ mod gic;
 mod irq;
 mod lock;
 mod log;
+mod meeting;
 mod mmio;
 mod panic;
 mod pe;

@@ -16,6 +16,7 @@ use firebreak_el3::boot_record;
 use firebreak_el3::errors::{
     BACKLOG, Context, Error, Event, Machine, Order, PeErrors, StormCounts,
 };
+use firebreak_el3::lie::lie;
 use firebreak_el3::psci::Psci;
 use firebreak_syndrome::Iss;
 use heapless::Deque;
@@ -23,11 +24,13 @@ use spin::Mutex;
 
 use super::frame::Frame;
 use super::region::Page;
-use super::{PSCI, bert, gic, lock, log, sysreg};
+use super::{PSCI, bert, gic, lock, log, meeting, sysreg};
 
 /// What FAR_ELx holds after an SEI: the contract says that it is unknown, and this makes sure
 /// that nobody comes to rely on it.
 const FAR_POISON: u64 = 0xfa12_dead_fa12_dead;
+/// What a firmware that handles an error by itself takes for that, in microseconds.
+const HANDLING_US: u64 = 2_000;
 /// Longest record: `firebreak_cper::write_record` with all of its sections.
 const RECORD_BYTES: usize = 512;
 
@@ -160,19 +163,17 @@ impl Machine for Live<'_> {
         self.page.word(layout::PENDING).load(Ordering::Acquire)
     }
 
-    fn write_record(&mut self, error: &Error) {
+    fn write_record(&mut self, error: &Error, modes: Modes) {
         let severity = error
             .record
             .map_or(Severity::Fatal, |s| Severity::from_raw(s.to_raw()));
         let mut block = [0; RECORD_BYTES];
         let length = firebreak_cper::write_record(&mut block, &self.record(error, severity));
+        let block = length.ok().and_then(|len| block.get_mut(..len));
+        let block = block.unwrap_or_default();
+        lie(modes, block);
         self.page.word(layout::READ_ACK).store(0, Ordering::Release);
-        self.page.write_block(
-            length
-                .ok()
-                .and_then(|len| block.get(..len))
-                .unwrap_or_default(),
-        );
+        self.page.write_block(block);
     }
 
     fn clear_record(&mut self) {
@@ -215,13 +216,26 @@ impl Machine for Live<'_> {
         frame.elr = vbar.wrapping_add(u64::from(vector_offset));
     }
 
+    fn meet(&mut self, error: &Error) {
+        if !meeting::meet() {
+            let (id, pe) = (error.id, self.pe);
+            log::line(format_args!("error text=nobody-met id={id} pe={pe}"));
+        }
+    }
+
+    fn pass_time(&mut self) {
+        let ticks = sysreg::cntfrq_el0() / 1_000_000 * HANDLING_US;
+        let start = self.now_ticks();
+        while self.now_ticks().saturating_sub(start) < ticks {}
+    }
+
     fn event(&mut self, error: &Error, event: Event) {
         match event {
             Event::Raised => self.count(layout::COUNT_RAISED),
             Event::Delivered { .. } => self.count(layout::COUNT_DELIVERED),
             Event::Deferred(_) => self.count(layout::COUNT_DEFERRED),
             Event::Dropped(_) => self.count(layout::COUNT_DROPPED),
-            Event::Taken | Event::Acked | Event::Reset(_) => {}
+            Event::Taken | Event::Acked | Event::Handled | Event::Reset(_) => {}
         }
         // A storm's errors are told in one line at its end; the machine's end is told in any case.
         if !error.in_storm || matches!(event, Event::Reset(_)) {
@@ -269,6 +283,7 @@ fn log_event(pe: usize, error: &Error, event: Event) {
         }
         Event::Taken => log::line(format_args!("taken id={id} pe={pe}")),
         Event::Acked => log::line(format_args!("acked id={id} pe={pe}")),
+        Event::Handled => log::line(format_args!("handled id={id} pe={pe}")),
         Event::Dropped(reason) => {
             log::line(format_args!("dropped id={id} pe={pe} reason={reason}"));
         }

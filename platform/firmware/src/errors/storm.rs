@@ -82,7 +82,7 @@ impl Storm {
             Event::Taken => &mut self.counts.taken,
             Event::Acked => &mut self.counts.acked,
             Event::Dropped(_) => &mut self.counts.dropped,
-            Event::Reset(_) => return,
+            Event::Handled | Event::Reset(_) => return,
         };
         *counter = counter.saturating_add(1);
     }

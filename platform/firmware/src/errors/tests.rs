@@ -6,6 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod misbehave;
+
 const LIMITS: Limits = Limits {
     retry_ticks: 100,
     deferral_ticks: 10_000,
@@ -29,6 +31,8 @@ struct Model {
     events: std::vec::Vec<(u64, Event)>,
     reset: Option<(u64, ResetReason)>,
     storm: Option<StormCounts>,
+    meetings: u32,
+    time_passed: bool,
     /// Records that were overwritten before they were acknowledged.
     overwritten: u32,
 }
@@ -58,6 +62,7 @@ impl Model {
             Event::Deferred(reason) => reason,
             Event::Taken => "taken",
             Event::Acked => "acked",
+            Event::Handled => "handled",
             Event::Dropped(_) => "dropped",
             Event::Reset(_) => "reset",
         };
@@ -93,7 +98,13 @@ impl Machine for Model {
     fn pending(&self) -> u64 {
         self.pending
     }
-    fn write_record(&mut self, error: &Error) {
+    fn meet(&mut self, _error: &Error) {
+        self.meetings += 1;
+    }
+    fn pass_time(&mut self) {
+        self.time_passed = true;
+    }
+    fn write_record(&mut self, error: &Error, _modes: Modes) {
         self.overwritten += u32::from(self.unacked);
         self.unacked = true;
         self.block = Some(error.id);
@@ -338,38 +349,24 @@ fn without_feat_ras_the_record_alone_says_how_bad_it_is() {
     assert_eq!((&model.delivered[..], model.reset), (&[1][..], None));
 }
 
+/// A corrected error that nobody takes keeps its block for ever; an uncorrected one behind it must
+/// not wait as long.
 #[test]
-fn barge_in_strikes_a_masked_el2_by_pe_or_by_error() {
-    let barge_in = Modes::parse("barge-in").unwrap();
-    for (of_pe, of_error, delivered) in [
-        (Modes::CONFORMING, None, false),
-        (barge_in, None, true),
-        (Modes::CONFORMING, Some(barge_in), true),
-        (barge_in, Some(Modes::CONFORMING), false),
-    ] {
-        let (mut model, mut errors) = (Model::new(EL2H_MASKED, READY), PeErrors::new(LIMITS));
-        model.modes = of_pe;
-        let mut request = uer(1);
-        request.error.modes = of_error;
-        errors.request(&mut model, request);
-        assert_eq!(
-            !model.delivered.is_empty(),
-            delivered,
-            "{of_pe} {of_error:?}"
-        );
-        assert_eq!(model.pending != 0, !delivered);
+fn regression_an_uncorrected_error_behind_a_corrected_one_has_the_same_limit() {
+    let (mut model, mut errors) = (Model::new(EL2H, hcr::RW), PeErrors::new(LIMITS));
+    errors.request(&mut model, now(error(1, Iss::CE, CperSeverity::Corrected)));
+    errors.request(&mut model, now(error(2, Iss::CE, CperSeverity::Corrected)));
+    model.now = 50;
+    errors.request(
+        &mut model,
+        now(error(3, Iss::UEO, CperSeverity::Recoverable)),
+    );
+    while model.reset.is_none() && model.now < 2 * LIMITS.deferral_ticks {
+        model.now = errors.next_deadline(model.now).unwrap();
+        errors.service(&mut model, false);
     }
-}
-
-/// What was deferred while the firmware conformed is delivered once it no longer does.
-#[test]
-fn a_deferred_error_barges_in_when_the_pe_is_told_to() {
-    let (mut model, mut errors) = (Model::new(EL2H_MASKED, READY), PeErrors::new(LIMITS));
-    errors.request(&mut model, uer(1));
-    model.modes = Modes::parse("barge-in").unwrap();
-    model.now = 100;
-    errors.service(&mut model, false);
-    assert_eq!((&model.delivered[..], model.pending), (&[1][..], 0));
+    assert_eq!(model.reset, Some((3, ResetReason::DeferralLimit)));
+    assert!((10_050..10_150).contains(&model.now), "{}", model.now);
 }
 
 fn storm(count: u64, gap_ticks: Option<u64>) -> Order {
