@@ -77,6 +77,17 @@ impl Guid {
             a0, a1, a2, a3, b0, b1, c0, c1, d0, d1, d2, d3, d4, d5, d6, d7,
         ])
     }
+
+    /// Returns it as the words that a little-endian reader finds.
+    pub(crate) const fn words(self) -> [u32; 4] {
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = self.0;
+        [
+            u32::from_le_bytes([a, b, c, d]),
+            u32::from_le_bytes([e, f, g, h]),
+            u32::from_le_bytes([i, j, k, l]),
+            u32::from_le_bytes([m, n, o, p]),
+        ]
+    }
 }
 
 impl fmt::Display for Guid {

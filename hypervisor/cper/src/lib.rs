@@ -38,6 +38,7 @@ mod bert;
 mod bytes;
 mod error;
 mod firebreak;
+mod gist;
 mod guid;
 mod memory;
 mod record;
@@ -54,6 +55,7 @@ pub use arm::{
 pub use bert::{Bert, BertRecords, append_record};
 pub use error::CperError;
 pub use firebreak::{FIREBREAK_SECTION_LEN_BYTES, FirebreakInfo, FirebreakSection, Source};
+pub use gist::{Gist, Unusual, Words, gist};
 pub use guid::Guid;
 pub use memory::{MEMORY_SECTION_LEN_BYTES, MEMORY_SECTION_MIN_LEN_BYTES, MemorySection};
 pub use record::{

@@ -5,8 +5,8 @@
 //! Shared by the fuzz target and by the test that replays the corpus.
 
 use firebreak_cper::{
-    Bert, CperError, CperRecord, HEADER_LEN_BYTES, MAX_BLOCK_LEN_BYTES, MAX_CONTEXTS,
-    MAX_ERROR_INFOS, MAX_SECTIONS, SectionBody, StatusBlock, header_len, summary,
+    Bert, CperError, CperRecord, Gist, HEADER_LEN_BYTES, MAX_BLOCK_LEN_BYTES, MAX_CONTEXTS,
+    MAX_ERROR_INFOS, MAX_SECTIONS, SectionBody, StatusBlock, gist, header_len, summary,
 };
 
 fn visit(body: &SectionBody<'_>) {
@@ -16,8 +16,31 @@ fn visit(body: &SectionBody<'_>) {
     }
 }
 
+/// What the quick reader makes of a block is what the thorough one does, where it dares to speak.
+fn check_gist(bytes: &[u8]) {
+    let words: Vec<u32> = bytes
+        .chunks_exact(4)
+        .map(|word| u32::from_ne_bytes([word[0], word[1], word[2], word[3]]))
+        .collect();
+    let limit = 4 * words.len();
+    let Ok(read) = gist(&words.as_slice(), limit) else {
+        return;
+    };
+    let thorough = summary(&bytes[..limit]);
+    assert_eq!(thorough.malformed, None);
+    assert!(!thorough.more_addresses);
+    let expected = Gist {
+        severity: thorough.severity.unwrap(),
+        pa: thorough.pa,
+        iss: thorough.iss,
+        id: thorough.info.and_then(|info| info.id),
+    };
+    assert_eq!(read, expected);
+}
+
 /// Reads `bytes` in every way and checks the answers against each other.
 pub(crate) fn check_reader(bytes: &[u8]) {
+    check_gist(bytes);
     let read = summary(bytes);
     let block = StatusBlock::parse(bytes);
     if let Some(header) = bytes.first_chunk::<HEADER_LEN_BYTES>() {
