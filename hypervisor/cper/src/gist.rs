@@ -114,6 +114,8 @@ impl<'a, W: Words> Reader<'a, W> {
         })
     }
 
+    // Always: a call costs more than the load.
+    #[inline(always)]
     fn word(&self, index: usize) -> Result<u32, Unusual> {
         self.block.word(index).ok_or(Unusual)
     }

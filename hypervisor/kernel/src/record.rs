@@ -20,18 +20,61 @@ const MAX_RECORD_BYTES: usize = 1024;
 /// an SEI more than reading the record does.
 type Copy = heapless::Vec<u64, { MAX_RECORD_BYTES / 8 }>;
 
-/// Copies the record of a source that is not acknowledged yet, and summarizes the copy: the header
-/// once, and then as many bytes as it said, checked against both sides' limits.
-pub(crate) fn read(system: &System, source: &Source) -> Option<cper::Summary> {
+/// What the SEI path wants of a record.
+pub(crate) struct Read {
+    /// The worst severity; `None` when not even the header could be read.
+    pub(crate) severity: Option<cper::Severity>,
+    /// Physical address of the error.
+    pub(crate) pa: Option<Pa>,
+    /// Syndrome that the firmware saw.
+    pub(crate) iss: Option<u32>,
+    /// The firmware's number of the error.
+    pub(crate) id: Option<u64>,
+}
+
+/// Reads the record of a source that is not acknowledged yet: an ordinary one where it stands, any
+/// other one from a copy whose header is read once, and then as many bytes as that said, checked
+/// against both sides' limits.
+pub(crate) fn read(system: &System, source: &Source) -> Option<Read> {
     let region = system.sei.as_ref()?.region;
     if read_word(source.read_ack) == sei::source::ACKED {
         return None;
     }
     let (block, limit) = block_of(region, source)?;
-    summarize(block, limit)
+    if let Ok(gist) = cper::gist(&InPlace { block, limit }, limit) {
+        return Some(Read {
+            severity: Some(gist.severity),
+            pa: gist.pa,
+            iss: gist.iss,
+            id: gist.id,
+        });
+    }
+    summarize(block, limit).map(|summary| Read {
+        severity: summary.severity,
+        pa: summary.pa,
+        iss: summary.iss,
+        id: summary.info.and_then(|info| info.id),
+    })
+}
+
+/// A status block in memory that the firmware may be writing.
+struct InPlace {
+    block: Pa,
+    limit: usize,
+}
+
+impl cper::Words for InPlace {
+    #[inline(always)]
+    fn word(&self, index: usize) -> Option<u32> {
+        (index < self.limit / 4).then(|| {
+            let offset = (index as u64).wrapping_mul(4);
+            read_half_word(Pa::new(self.block.get().wrapping_add(offset)))
+        })
+    }
 }
 
 /// Copies and summarizes a status block of at most `limit` bytes, which are EL2's to read.
+#[inline(never)]
 fn summarize(block: Pa, limit: usize) -> Option<cper::Summary> {
     let mut copy = Copy::new();
     copy_until(&mut copy, block, cper::HEADER_LEN_BYTES)?;
@@ -85,6 +128,11 @@ pub(crate) fn read_word(pa: Pa) -> u64 {
     // SAFETY: a word of the region that the firmware shares (or the constant zero word), mapped
     // at EL2; the caller checked that the address lies in it.
     unsafe { core::ptr::with_exposed_provenance::<u64>(pa.get() as usize).read_volatile() }
+}
+
+fn read_half_word(pa: Pa) -> u32 {
+    // SAFETY: as in `read_word`.
+    unsafe { core::ptr::with_exposed_provenance::<u32>(pa.get() as usize).read_volatile() }
 }
 
 fn write_word(pa: Pa, value: u64) {

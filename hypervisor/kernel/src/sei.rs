@@ -13,7 +13,6 @@ use crate::recovery::PendingError;
 use crate::system::{self, System};
 use firebreak_abi::{Pa, VmId, sei};
 use firebreak_arch::{Frame, NmiCtx, sysreg, windows};
-use firebreak_cper as cper;
 use firebreak_manifest::Source;
 use firebreak_syndrome::{CperSeverity, Iss};
 use firebreak_triage::{
@@ -204,7 +203,7 @@ fn decide(
     system: &System,
     pe: &PeBlock,
     notification: &Notification,
-    summary: Option<&cper::Summary>,
+    summary: Option<&record::Read>,
 ) -> PendingError {
     let record = summary.and_then(|summary| {
         let severity = CperSeverity::from_raw(summary.severity?.raw());
@@ -233,9 +232,7 @@ fn decide(
         owned,
         decision: triage(&evidence, &system.policies),
         pc: notification.pc,
-        id: summary
-            .and_then(|summary| summary.info)
-            .and_then(|info| info.id),
+        id: summary.and_then(|summary| summary.id),
         vcpu: pe.resident(),
     }
 }

@@ -35,25 +35,25 @@ pub fn triage(evidence: &Evidence, policies: &[Policy]) -> Decision {
             let policy = policy_of(policies, vm);
             match page {
                 Some((pa, Owner::Partition(owner))) if owner == vm => {
-                    decide(own_page(evidence, class, &policy, vm, pa))
+                    decide(own_page(evidence, class, policy, vm, pa))
                 }
                 Some((pa, Owner::Partition(owner))) => {
                     let owners = policy_of(policies, owner);
                     decide(foreign_page(
                         evidence,
                         class,
-                        &policy,
+                        policy,
                         vm,
-                        (pa, owner, &owners),
+                        (pa, owner, owners),
                     ))
                 }
-                Some((pa, Owner::Shared)) => decide(shared_page(class, &policy, vm, pa)),
+                Some((pa, Owner::Shared)) => decide(shared_page(class, policy, vm, pa)),
                 Some((_, owner)) => {
-                    let context = context_only(class, &policy, vm);
+                    let context = context_only(class, policy, vm);
                     decide((context, PageVerdict::Log { owner }, no_page_rule(evidence)))
                 }
                 None => {
-                    let context = context_only(class, &policy, vm);
+                    let context = context_only(class, policy, vm);
                     decide((context, PageVerdict::None, no_page_rule(evidence)))
                 }
             }
@@ -70,8 +70,8 @@ const fn reset(rule: Rule) -> Parts {
     (ContextVerdict::ResetMachine, PageVerdict::None, rule)
 }
 
-fn policy_of(policies: &[Policy], vm: VmId) -> Policy {
-    policies.get(vm.index()).copied().unwrap_or(Policy::DEFAULT)
+fn policy_of(policies: &[Policy], vm: VmId) -> &Policy {
+    policies.get(vm.index()).unwrap_or(&Policy::DEFAULT)
 }
 
 /// Uncorrected errors in what everything else rests on cannot be cut off from anything.
@@ -196,7 +196,7 @@ fn no_guest(
     let page = match page {
         Some((pa, Owner::Partition(owner))) => {
             let policy = policy_of(policies, owner);
-            let (page, worn) = owners_verdict(evidence, class, owner, &policy, pa);
+            let (page, worn) = owners_verdict(evidence, class, owner, policy, pa);
             if worn {
                 return (ContextVerdict::Resume, page, Rule::WornPage);
             }
