@@ -12,6 +12,7 @@ const SAS_SHIFT: u32 = 22;
 const SSE: u64 = 1 << 21;
 const SRT_SHIFT: u32 = 16;
 const SF: u64 = 1 << 15;
+const SET_SHIFT: u32 = 11;
 const FNV: u64 = 1 << 10;
 const EA: u64 = 1 << 9;
 const CM: u64 = 1 << 8;
@@ -247,6 +248,21 @@ impl InstructionAbort {
     #[inline]
     pub const fn fsc(self) -> AbortFsc {
         AbortFsc::from_bits(self.fsc_bits())
+    }
+}
+
+/// Returns the SError syndrome that says of the PE what this external abort says: SET\[12:11\]
+/// where the abort has one, which is off table walks (xFSC 0x10); a walk's is recoverable, because
+/// the abort is precise and nothing was done with what was read.
+///
+/// SET is 0b00 recoverable, 0b10 uncontainable, 0b11 restartable; 0b01 is reserved and says nothing.
+pub const fn external_abort_state(iss: Iss) -> Iss {
+    let set = iss.get() >> SET_SHIFT & 0b11;
+    match (iss.get() & 0x3f, set) {
+        (FSC_EXTERNAL, 0b10) => Iss::UC,
+        (FSC_EXTERNAL, 0b11) => Iss::UEO,
+        (FSC_EXTERNAL, 0b01) => Iss::IMPDEF,
+        _ => Iss::UER,
     }
 }
 

@@ -28,7 +28,8 @@ mod iss;
 mod severity;
 
 pub use abort::{
-    AbortFsc, AccessSize, DataAbort, InstructionAbort, SyncAbort, UNDEFINED_ESR, external_abort_esr,
+    AbortFsc, AccessSize, DataAbort, InstructionAbort, SyncAbort, UNDEFINED_ESR,
+    external_abort_esr, external_abort_state,
 };
 pub use disr::{Disr, VsesrEl2};
 pub use esr::{Ec, Esr};

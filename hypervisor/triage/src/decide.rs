@@ -6,7 +6,6 @@
 //! was interrupted and owns the page: its policy is then applied once, not twice.
 
 use firebreak_abi::{Pa, VmId};
-use firebreak_syndrome::Severity;
 
 use crate::evidence::{Evidence, Interrupted, Owner};
 use crate::policy::{Class, Policy, Reaction};
@@ -19,15 +18,28 @@ pub fn triage(evidence: &Evidence, policies: &[Policy]) -> Decision {
     let severity = evidence.severity();
     let decide = |(context, page, rule)| Decision {
         severity,
-        context,
+        context: match (evidence.interrupted, context) {
+            // Its instruction was not carried out: sent back untold, it would abort for ever.
+            (Interrupted::Guest { vm, .. }, ContextVerdict::Resume) if evidence.sync => {
+                let iss = Class::Uer.default_syndrome();
+                ContextVerdict::Inject { vm, iss }
+            }
+            (_, context) => context,
+        },
         page,
         rule,
     };
     let Some(class) = Class::of(severity) else {
         return decide(reset(Rule::Uncontainable));
     };
+    // The instruction behind an SEA was not carried out, so "nothing was lost" is not enough for it
+    // to go on: somebody has to deal with the error first, which is what UER means.
+    let class = match class {
+        Class::Corrected | Class::Ueo if evidence.sync => Class::Uer,
+        class => class,
+    };
     let page = evidence.page();
-    if let Some(rule) = trusted_base_hit(severity, page) {
+    if let Some(rule) = trusted_base_hit(class, page) {
         return decide(reset(rule));
     }
     match evidence.interrupted {
@@ -50,11 +62,15 @@ pub fn triage(evidence: &Evidence, policies: &[Policy]) -> Decision {
                 Some((pa, Owner::Shared)) => decide(shared_page(class, policy, vm, pa)),
                 Some((_, owner)) => {
                     let context = context_only(class, policy, vm);
-                    decide((context, PageVerdict::Log { owner }, no_page_rule(evidence)))
+                    decide((
+                        context,
+                        PageVerdict::Log { owner },
+                        no_page_rule(evidence, class),
+                    ))
                 }
                 None => {
                     let context = context_only(class, policy, vm);
-                    decide((context, PageVerdict::None, no_page_rule(evidence)))
+                    decide((context, PageVerdict::None, no_page_rule(evidence, class)))
                 }
             }
         }
@@ -75,8 +91,8 @@ fn policy_of(policies: &[Policy], vm: VmId) -> &Policy {
 }
 
 /// Uncorrected errors in what everything else rests on cannot be cut off from anything.
-fn trusted_base_hit(severity: Severity, page: Option<(Pa, Owner)>) -> Option<Rule> {
-    if severity == Severity::Corrected {
+fn trusted_base_hit(class: Class, page: Option<(Pa, Owner)>) -> Option<Rule> {
+    if class == Class::Corrected {
         return None;
     }
     match page {
@@ -137,8 +153,11 @@ fn foreign_page(
     }
     match class {
         Class::Corrected => (ContextVerdict::Resume, page, Rule::Corrected),
-        Class::Ueo | Class::Uer => (ContextVerdict::Resume, page, Rule::ForeignPage),
-        Class::Ueu | Class::Impdef | Class::Uncategorized => (
+        // After an SEA it cannot simply go on: its instruction still waits for the page.
+        Class::Ueo | Class::Uer if !evidence.sync => {
+            (ContextVerdict::Resume, page, Rule::ForeignPage)
+        }
+        Class::Ueo | Class::Uer | Class::Ueu | Class::Impdef | Class::Uncategorized => (
             context_only(class, policy, vm),
             page,
             Rule::ForeignPageAndContext,
@@ -276,9 +295,9 @@ fn context_of(reaction: Reaction, class: Class, vm: VmId) -> ContextVerdict {
     }
 }
 
-fn no_page_rule(evidence: &Evidence) -> Rule {
-    match (evidence.severity(), evidence.record) {
-        (Severity::Corrected, _) => Rule::Corrected,
+fn no_page_rule(evidence: &Evidence, class: Class) -> Rule {
+    match (class, evidence.record) {
+        (Class::Corrected, _) => Rule::Corrected,
         (_, None) => Rule::Unclaimed,
         (_, Some(_)) => Rule::NoPage,
     }

@@ -2,13 +2,16 @@
 //! What is known about an error when the decision is due.
 
 use firebreak_abi::{Pa, VmId};
-use firebreak_syndrome::{CperSeverity, Iss, Severity};
+use firebreak_syndrome::{CperSeverity, Iss, Severity, external_abort_state};
 
 /// Everything that triage looks at, apart from the policies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Evidence {
     /// Syndrome of the SEI; `None` on a CPU without FEAT_RAS, whose syndrome says nothing.
     pub iss: Option<Iss>,
+    /// It came as a synchronous external abort (SEA): `iss` is that of an abort. It is precise, and
+    /// the interrupted instruction was not carried out: executed again, it would abort again.
+    pub sync: bool,
     /// The firmware's record; `None` when there was none, or none that could be read.
     pub record: Option<RecordSummary>,
     /// What the error interrupted.
@@ -22,9 +25,13 @@ pub struct Evidence {
 impl Evidence {
     /// Returns how bad the error is: the worse of syndrome and record ([`Severity::of`]).
     pub const fn severity(&self) -> Severity {
+        let state = match self.iss {
+            Some(iss) if self.sync => Some(external_abort_state(iss)),
+            iss => iss,
+        };
         match self.record {
-            Some(record) => Severity::of(self.iss, Some(record.severity)),
-            None => Severity::of(self.iss, None),
+            Some(record) => Severity::of(state, Some(record.severity)),
+            None => Severity::of(state, None),
         }
     }
 

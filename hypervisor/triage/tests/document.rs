@@ -84,6 +84,7 @@ fn evidence(severity: Severity, interrupted: Interrupted, owner: Option<Owner>) 
     });
     Evidence {
         iss: Some(iss),
+        sync: false,
         record,
         interrupted,
         owner,

@@ -100,6 +100,7 @@ fn for_each_evidence(mut check: impl FnMut(&Evidence, char)) {
                         for corrected_on_page in [0, LIMIT - 1, LIMIT, u16::MAX] {
                             let evidence = Evidence {
                                 iss: iss.map(|raw| Iss::new(raw).unwrap()),
+                                sync: false,
                                 record: severity.map(|severity| RecordSummary { severity, pa }),
                                 interrupted,
                                 owner,
@@ -403,6 +404,7 @@ fn by_default_a_worse_error_is_never_answered_more_mildly() {
                 });
                 let evidence = Evidence {
                     iss: Some(iss),
+                    sync: false,
                     record,
                     interrupted,
                     owner,
@@ -459,6 +461,7 @@ fn the_verdicts_of_the_demonstration_are_these() {
     let ask = |vm, iss, severity, pa: Option<Pa>| {
         let evidence = Evidence {
             iss: Some(iss),
+            sync: false,
             record: Some(RecordSummary { severity, pa }),
             interrupted: Interrupted::Guest {
                 vm: VmId(vm),

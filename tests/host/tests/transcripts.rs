@@ -68,6 +68,7 @@ fn evidence(event: &Event) -> Evidence {
     let owner = partition(event, "page_vm").map_or(Owner::Unknown, Owner::Partition);
     Evidence {
         iss: Iss::new(u32::try_from(event.hex("iss").unwrap()).unwrap()),
+        sync: event.flag("sync") == Some(true),
         record: Some(RecordSummary {
             severity: CperSeverity::from_name(event.text("cper").unwrap()).unwrap(),
             pa: event.hex("pa").map(Pa::new),
