@@ -18,6 +18,8 @@ use crate::errors::Context;
 pub enum Mode {
     /// An SEI is delivered although SPSR_EL3.A masks it.
     BargeIn = 1 << 0,
+    /// An SEA of the level that also takes it keeps the class of a lower level.
+    StaleEc = 1 << 1,
     /// HCR_EL2.TEA routes an SEI, where AMO should.
     RoutesByTea = 1 << 2,
     /// There is no triage: whatever can be delivered is notified, uncontainable or not.
@@ -47,6 +49,7 @@ impl Mode {
     /// All of them, with their words in the protocol.
     pub const NAMES: &'static [(Self, &'static str)] = &[
         (Self::BargeIn, "barge-in"),
+        (Self::StaleEc, "stale-ec"),
         (Self::RoutesByTea, "routes-by-tea"),
         (Self::NotifiesUncontainable, "notifies-uncontainable"),
         (Self::HandledInFirmware, "handled-in-firmware"),

@@ -113,6 +113,7 @@ mod tests {
         iss: Iss::UC,
         pa: Some(Pa::new(0x4500_0000)),
         record: None,
+        abort: None,
         modes: None,
         in_storm: false,
     };

@@ -3,7 +3,7 @@
 //!
 //! `ping`, `behave pe=<dec or all> as=<modes>`, and `raise id=<dec> pe=<dec> iss=<hex> sev=<word>`
 //! with the options `pa=<hex>`, `norecord`, `delay=<ticks>`, `in=guest`, `with=<dec>` and
-//! `as=<modes>`, and
+//! `as=<modes>`, and for a synchronous external abort `sync=<data or fetch>` and `far=<hex>`; and
 //! `storm count=<dec> pe=<dec> iss=<hex> sev=<word>` with the options `id=<dec>`, `pa=<hex>`,
 //! `gap=<ticks>` and `as=<modes>`. Words may come in any order; a word that is not known, or comes
 //! twice, refuses the whole line.
@@ -11,6 +11,7 @@
 use firebreak_abi::{MAX_PES, Pa};
 use firebreak_syndrome::{CperSeverity, Iss};
 
+use crate::abort::Abort;
 use crate::behavior::Modes;
 use crate::errors::{Error, Order, Request, StormRequest};
 
@@ -71,6 +72,7 @@ struct Words<'a> {
     pa: Option<Pa>,
     modes: Option<Modes>,
     no_record: bool,
+    abort: Option<Abort>,
 }
 
 impl<'a> Words<'a> {
@@ -95,11 +97,16 @@ impl<'a> Words<'a> {
             word => Some(CperSeverity::from_name(word).ok_or("sev-unknown")?),
         };
         pe_number(self.pe)?;
+        let iss = iss.and_then(Iss::new).ok_or("iss-missing-or-bad")?;
         Ok(Error {
             id: self.id.ok_or("id-missing")?,
-            iss: iss.and_then(Iss::new).ok_or("iss-missing-or-bad")?,
+            iss: match self.abort {
+                Some(abort) => abort.syndrome(iss).ok_or("no-external-abort")?,
+                None => iss,
+            },
             pa: self.pa,
             record: record.filter(|_| !self.no_record),
+            abort: self.abort,
             modes: self.modes,
             in_storm: false,
         })
@@ -108,6 +115,7 @@ impl<'a> Words<'a> {
 
 fn raise<'a>(words: impl Iterator<Item = &'a str>) -> Result<Command, &'static str> {
     let mut common = Words::default();
+    let (mut sync, mut far) = (None, None);
     let (mut delay, mut no_record, mut guest, mut with) = (None, None, None, None);
     for word in words {
         match word.split_once('=').unwrap_or((word, "")) {
@@ -115,11 +123,19 @@ fn raise<'a>(words: impl Iterator<Item = &'a str>) -> Result<Command, &'static s
             ("norecord", "") => once(&mut no_record, Some(()))?,
             ("in", "guest") => once(&mut guest, Some(()))?,
             ("with", value) => once(&mut with, Some(pe_number(decimal(value))?))?,
+            ("sync", "data") => once(&mut sync, Some(false))?,
+            ("sync", "fetch") => once(&mut sync, Some(true))?,
+            ("far", value) => once(&mut far, hexadecimal(value))?,
             (name, value) if common.take(name, value)? => {}
             _ => return Err("unknown-word"),
         }
     }
     common.no_record = no_record.is_some();
+    common.abort = match (sync, far) {
+        (Some(fetch), far) => Some(Abort { fetch, far }),
+        (None, None) => None,
+        (None, Some(_)) => return Err("far-without-sync"),
+    };
     let request = Request {
         error: common.error()?,
         delay_ticks: delay.unwrap_or(0),
@@ -284,6 +300,7 @@ mod tests {
                 iss: Iss::CE,
                 pa: Some(Pa::new(0x1000)),
                 record: Some(CperSeverity::Corrected),
+                abort: None,
                 modes: None,
                 in_storm: false,
             },
@@ -326,6 +343,7 @@ mod tests {
                     iss: Iss::UER,
                     pa: Some(Pa::new(0x4500_0000)),
                     record: Some(CperSeverity::Recoverable),
+                    abort: None,
                     modes: None,
                     in_storm: false,
                 },
@@ -347,6 +365,30 @@ mod tests {
         ] {
             let expected = Command::Behave { pe, modes };
             assert_eq!(parse(line.as_bytes()), Ok(Some(expected)), "{line}");
+        }
+    }
+
+    #[test]
+    fn sync_makes_an_abort_with_or_without_an_address() {
+        for (words, fetch, far, iss) in [
+            (
+                "iss=50 sync=data far=0xffff000000004000",
+                false,
+                Some(0xffff_0000_0000_4000),
+                0x50,
+            ),
+            ("iss=10 sync=fetch", true, None, 0x410),
+        ] {
+            let line = format!("raise id=1 pe=0 sev=recoverable {words}");
+            let Ok(Some(Command::Raise {
+                order: Order::Raise(request),
+                ..
+            })) = parse(line.as_bytes())
+            else {
+                panic!("{line}")
+            };
+            assert_eq!(request.error.abort, Some(Abort { fetch, far }));
+            assert_eq!(request.error.iss.get(), iss);
         }
     }
 
@@ -389,6 +431,12 @@ mod tests {
             ("storm pe=0 iss=11 sev=none", "count-missing"),
             ("storm count=1 iss=11 sev=none", "pe-missing-or-bad"),
             ("storm count=1 pe=0 iss=11 sev=none delay=3", "unknown-word"),
+            (
+                "raise id=1 pe=0 iss=11 sev=fatal sync=data",
+                "no-external-abort",
+            ),
+            ("raise id=1 pe=0 iss=10 sev=fatal sync=walk", "unknown-word"),
+            ("raise id=1 pe=0 iss=10 sev=fatal far=1", "far-without-sync"),
             ("behave pe=all", "mode-missing"),
             ("behave as=conforming", "pe-missing-or-bad"),
             ("behave pe=8 as=conforming", "pe-missing-or-bad"),

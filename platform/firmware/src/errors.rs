@@ -11,8 +11,9 @@ use firebreak_contract::{
     Act, Action, Backlog, Limits, MaskedUerPolicy, Origin, OverlayPolicy, Raise, ResetReason,
     Severity, Source, SourceState, Target, origin,
 };
-use firebreak_syndrome::{CperSeverity, Iss};
+use firebreak_syndrome::{CperSeverity, Iss, external_abort_state};
 
+use crate::abort::{self, Abort};
 use crate::behavior::{self, Mode, Modes, SLOW_FACTOR};
 
 mod misbehave;
@@ -44,6 +45,8 @@ pub struct Error {
     pub pa: Option<Pa>,
     /// Severity of its record; `None`: it comes without a record.
     pub record: Option<CperSeverity>,
+    /// It is an SEA, and `iss` that of an abort; `None`: it is an SEI.
+    pub abort: Option<Abort>,
     /// How the firmware treats it; `None`: as it treats every error of that PE.
     pub modes: Option<Modes>,
     /// It is one of very many: it is counted, not told line by line.
@@ -338,6 +341,9 @@ impl PeErrors {
     fn raise(&mut self, machine: &mut impl Machine, error: Error) {
         let severity = severity(machine, &error);
         let act = decide(machine, &error, severity);
+        if error.abort.is_some() {
+            return self.raise_abort(machine, error, act, severity);
+        }
         if matches!(act, Act::ResetWithBert(_) | Act::LogOnly) || self.block_is_free() {
             let raise = Raise {
                 now_ticks: machine.now_ticks(),
@@ -349,6 +355,26 @@ impl PeErrors {
         }
         // The contract lets the firmware hold what it knows to be simulated.
         self.carry_out(machine, error, Action::Hold);
+    }
+
+    /// An SEA cannot be held back: where its block is in use, the machine is reset.
+    fn raise_abort(
+        &mut self,
+        machine: &mut impl Machine,
+        error: Error,
+        act: Act,
+        severity: Severity,
+    ) {
+        if machine.context().is_none() {
+            return self.tell(machine, &error, Event::Dropped("pe-off"));
+        }
+        let raise = Raise {
+            now_ticks: machine.now_ticks(),
+            act,
+            severity: severity.worse(Severity::Recoverable),
+        };
+        let action = self.source.on_raise(raise);
+        self.carry_out(machine, error, action);
     }
 
     fn block_is_free(&self) -> bool {
@@ -501,13 +527,20 @@ impl PeErrors {
 }
 
 fn severity(machine: &impl Machine, error: &Error) -> Severity {
-    Severity::of(machine.has_ras().then_some(error.iss), error.record)
+    let state = match error.abort {
+        Some(_) => external_abort_state(error.iss),
+        None => error.iss,
+    };
+    Severity::of(machine.has_ras().then_some(state), error.record)
 }
 
 fn decide(machine: &impl Machine, error: &Error, severity: Severity) -> Act {
     let Some(context) = machine.context() else {
         return Act::Defer(firebreak_contract::DeferReason::NotReady);
     };
+    if error.abort.is_some() {
+        return abort::act(severity, &context, &POLICY);
+    }
     behavior::act(modes(machine, error), severity, &context, &POLICY)
 }
 

@@ -18,6 +18,7 @@
     )
 )]
 
+pub mod abort;
 pub mod behavior;
 pub mod boot_record;
 pub mod command;

@@ -72,6 +72,8 @@ pub struct Raise {
     pub delay_ticks: u64,
     /// Whether the firmware waits until the PE is in a guest.
     pub in_guest: bool,
+    /// Makes it a synchronous external abort: met by `data` or `fetch`, at this virtual address.
+    pub sync: Option<(String, Option<u64>)>,
     /// How the firmware misbehaves for this one, if not as for the whole PE: `barge-in`, ...
     pub modes: Option<String>,
     /// A second PE that takes the same error.
@@ -90,6 +92,7 @@ impl Raise {
             no_record: false,
             delay_ticks: 0,
             in_guest: false,
+            sync: None,
             modes: None,
             with: None,
         }
@@ -106,6 +109,13 @@ impl Raise {
     #[must_use]
     pub fn in_guest(mut self) -> Self {
         self.in_guest = true;
+        self
+    }
+
+    /// Makes it a synchronous external abort, met by `data` or `fetch`.
+    #[must_use]
+    pub fn sync(mut self, met_by: &str, far: Option<u64>) -> Self {
+        self.sync = Some((met_by.to_owned(), far));
         self
     }
 
@@ -155,6 +165,12 @@ impl fmt::Display for Raise {
         }
         if let Some(pe) = self.with {
             write!(f, " with={pe}")?;
+        }
+        if let Some((met_by, far)) = &self.sync {
+            write!(f, " sync={met_by}")?;
+            if let Some(far) = far {
+                write!(f, " far={far:#x}")?;
+            }
         }
         if let Some(modes) = &self.modes {
             write!(f, " as={modes}")?;

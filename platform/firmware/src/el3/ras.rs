@@ -11,10 +11,10 @@ use firebreak_contract::{
     Limits, PstateFeatures, ResetReason, Target, entry_pstate, esr_for_sei, hcr, origin,
 };
 use firebreak_cper::Severity;
-use firebreak_el3::behavior::Modes;
+use firebreak_el3::behavior::{Mode, Modes};
 use firebreak_el3::boot_record;
 use firebreak_el3::errors::{
-    BACKLOG, Context, Error, Event, Machine, Order, PeErrors, StormCounts,
+    self, BACKLOG, Context, Error, Event, Machine, Order, PeErrors, StormCounts,
 };
 use firebreak_el3::lie::lie;
 use firebreak_el3::psci::Psci;
@@ -192,23 +192,33 @@ impl Machine for Live<'_> {
     }
 
     fn notify(&mut self, error: &Error, target: Target, vector_offset: u16) {
+        let Some(frame) = self.frame.as_deref() else {
+            return;
+        };
+        let (esr, far) = match (error.abort, origin(frame.spsr)) {
+            (Some(abort), Some(from)) => {
+                let stale = errors::modes(self, error).has(Mode::StaleEc);
+                let far = abort.far.unwrap_or(FAR_POISON);
+                (abort.esr(error.iss, from, target, stale), far)
+            }
+            _ => (esr_for_sei(u64::from(error.iss.get())), FAR_POISON),
+        };
         let Some(frame) = self.frame.as_deref_mut() else {
             return;
         };
-        let esr = esr_for_sei(u64::from(error.iss.get()));
         let (vbar, sctlr) = match target {
             Target::El2 => {
                 sysreg::write_elr_el2(frame.elr);
                 sysreg::write_spsr_el2(frame.spsr);
                 sysreg::write_esr_el2(esr);
-                sysreg::write_far_el2(FAR_POISON);
+                sysreg::write_far_el2(far);
                 (sysreg::vbar_el2(), sysreg::sctlr_el2())
             }
             Target::El1 => {
                 sysreg::write_elr_el1(frame.elr);
                 sysreg::write_spsr_el1(frame.spsr);
                 sysreg::write_esr_el1(esr);
-                sysreg::write_far_el1(FAR_POISON);
+                sysreg::write_far_el1(far);
                 (sysreg::vbar_el1(), sysreg::sctlr_el1())
             }
         };
@@ -297,12 +307,16 @@ fn log_event(pe: usize, error: &Error, event: Event) {
 fn log_raised(pe: usize, error: &Error) {
     let (id, iss) = (error.id, error.iss.get());
     let severity = error.record.map_or("none", |severity| severity.name());
+    let sync = error.abort.map_or("", |abort| match abort.fetch {
+        true => " sync=fetch",
+        false => " sync=data",
+    });
     match error.pa.map(Pa::get) {
         Some(pa) => log::line(format_args!(
-            "raised id={id} pe={pe} iss={iss:#x} sev={severity} pa={pa:#x}"
+            "raised id={id} pe={pe} iss={iss:#x} sev={severity} pa={pa:#x}{sync}"
         )),
         None => log::line(format_args!(
-            "raised id={id} pe={pe} iss={iss:#x} sev={severity}"
+            "raised id={id} pe={pe} iss={iss:#x} sev={severity}{sync}"
         )),
     }
 }

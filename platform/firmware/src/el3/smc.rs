@@ -121,6 +121,7 @@ fn raise(pe: usize, frame: &mut Frame) -> Result<i64, Error> {
         iss,
         pa: (pa != sei::smc::NO_ADDRESS).then_some(Pa::new(pa)),
         record,
+        abort: None,
         modes: None,
         in_storm: false,
     };

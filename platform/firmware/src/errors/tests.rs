@@ -142,6 +142,7 @@ fn error(id: u64, iss: Iss, record: CperSeverity) -> Error {
         iss,
         pa: None,
         record: Some(record),
+        abort: None,
         modes: None,
         in_storm: false,
     }
@@ -500,4 +501,68 @@ proptest! {
             (1..=raised).filter(|id| !dropped.contains(id)).take(handed.len()).collect();
         prop_assert_eq!(handed, expected);
     }
+}
+
+fn sea(id: u64, far: Option<u64>) -> Request {
+    let abort = Abort { fetch: false, far };
+    now(Error {
+        abort: Some(abort),
+        ..error(id, Iss::new(0x10).unwrap(), CperSeverity::Recoverable)
+    })
+}
+
+const WITH_TEA: u64 = READY | hcr::TEA;
+
+#[test]
+fn an_abort_is_handed_over_masked_or_not_and_acknowledged() {
+    for spsr in [EL1H, EL2H, EL2H_MASKED] {
+        let mut model = Model::new(spsr, WITH_TEA);
+        let mut errors = PeErrors::new(LIMITS);
+        errors.request(&mut model, sea(1, Some(0x4000)));
+        assert_eq!(model.delivered, [1], "{spsr:#x}");
+        model.acknowledge();
+        errors.service(&mut model, false);
+        assert_eq!(
+            model.names(),
+            [(1, "raised"), (1, "delivered"), (1, "acked")]
+        );
+        assert!(errors.is_quiet());
+    }
+}
+
+#[test]
+fn an_abort_that_finds_the_block_in_use_resets_the_machine() {
+    for first in [uer(1), sea(1, None)] {
+        let mut model = Model::new(EL1H, WITH_TEA);
+        let mut errors = PeErrors::new(LIMITS);
+        errors.request(&mut model, first);
+        errors.request(&mut model, sea(2, None));
+        assert_eq!(model.reset, Some((2, ResetReason::CannotWait)));
+        assert_eq!(model.overwritten, 0);
+    }
+}
+
+#[test]
+fn an_abort_before_el2_is_ready_resets_and_one_of_a_pe_that_is_off_is_none() {
+    let mut model = Model::new(EL2H, hcr::RW);
+    PeErrors::new(LIMITS).request(&mut model, sea(1, None));
+    assert_eq!(model.reset, Some((1, ResetReason::CannotWait)));
+    let mut off = Model::default();
+    PeErrors::new(LIMITS).request(&mut off, sea(1, None));
+    assert_eq!(off.names(), [(1, "raised"), (1, "dropped")]);
+    assert_eq!(off.reset, None);
+}
+
+#[test]
+fn set_says_how_bad_an_abort_is_where_the_pe_has_feat_ras() {
+    let uncontainable = |no_ras| {
+        let mut model = Model::new(EL1H, WITH_TEA);
+        model.no_ras = no_ras;
+        let mut request = sea(1, None);
+        request.error.iss = Iss::new(0x1010).unwrap();
+        PeErrors::new(LIMITS).request(&mut model, request);
+        model.reset
+    };
+    assert_eq!(uncontainable(false), Some((1, ResetReason::Uncontainable)));
+    assert_eq!(uncontainable(true), None);
 }
