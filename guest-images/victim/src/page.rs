@@ -20,6 +20,11 @@ pub(crate) fn ipa() -> u64 {
     PAGE.0.get() as u64
 }
 
+/// Says whether an address lies in the page.
+pub(crate) fn holds(address: u64) -> bool {
+    address.wrapping_sub(ipa()) < 4096
+}
+
 /// Reads the words that the last round wrote and writes those of this one. Returns whether they
 /// were as written.
 ///

@@ -67,10 +67,10 @@
 firebreak_vectors:
 
 // --- From EL2 itself, on SP_EL0: EL2's code proper.
-// 0x000 synchronous. A Firebreak bug, or an external abort that EL2 consumed: report and die.
+// 0x000 synchronous. An external abort that EL2 consumed, or a Firebreak bug: report and die.
     slot el2t_sync
     mov     x1, #0
-    b       el2_fault
+    b       el2_sync
 // 0x080 IRQ. Cannot come: EL2 runs with PSTATE.I = 1.
     slot el2t_irq
     mov     x1, #1
@@ -84,10 +84,10 @@ firebreak_vectors:
     b       sei_from_el2
 
 // --- From EL2 itself, on SP_EL2: the entry and exit windows, and the SEI path's edges.
-// 0x200 synchronous.
+// 0x200 synchronous. As 0x000; an external abort in the exit window begins it anew.
     slot el2h_sync
     mov     x1, #4
-    b       el2_fault
+    b       el2_sync
 // 0x280 IRQ. Cannot come.
     slot el2h_irq
     mov     x1, #5
@@ -268,6 +268,27 @@ firebreak_window_sei_start:
     ldp     x2, x3, [sp, #{SEI} + 16]
     eret
 firebreak_window_sei_end:
+    dsb     nsh
+    isb
+
+// A synchronous exception of EL2's own. x1 = slot number; x0 was lost. Only a window that needs no
+// more than x0 = PeBlock, x30 and SP_EL0 is gone on with; SPSR_EL2 still holds its PSTATE, because
+// SError is masked here and nothing else comes.
+el2_sync:
+    msr     spsel, #1
+    mrs     x3, sp_el0
+    ldr     x2, [sp, #{SEI_SP}]
+    mov     x0, sp
+    msr     sp_el0, x2
+    msr     spsel, #0
+    stp     x30, x3, [sp, #-16]!
+    bl      firebreak_el2_sync      // extern "C" fn(&PeBlock, slot) -> where to go on
+    ldp     x30, x3, [sp]
+    msr     elr_el2, x0
+    msr     spsel, #1
+    msr     sp_el0, x3
+    mov     x0, sp
+    eret
     dsb     nsh
     isb
 

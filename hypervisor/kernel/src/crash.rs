@@ -143,7 +143,7 @@ fn leave_record(record: &Record) {
 ///
 /// Called by `vectors.S` alone, on the SEI stack.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn firebreak_el2_fault(pe: &'static PeBlock, slot: u64) -> ! {
+pub(crate) unsafe extern "C" fn firebreak_el2_fault(pe: &'static PeBlock, slot: u64) -> ! {
     let (esr, elr, far) = (sysreg::esr_el2(), sysreg::elr_el2(), sysreg::far_el2());
     write_crash_page(pe.id, esr, elr, far);
     let mut text = heapless::String::<160>::new();

@@ -6,7 +6,7 @@
 
 use crate::pe::{PeBlock, Task, attention};
 use crate::virq::Lrs;
-use crate::{inject, mmio, system_registers};
+use crate::{inject, mmio, sea, system_registers};
 use core::sync::atomic::Ordering;
 use firebreak_abi::{Ipa, guest_map};
 use firebreak_syndrome::{DataAbort, Ec, Esr};
@@ -44,6 +44,9 @@ fn rare(pe: &'static PeBlock) {
     let mut task = unsafe { Task::enter(pe) };
     if Esr::from_raw(task.frame.esr).ec() == Ec::IABT_LOWER {
         mmio::instruction_abort(&mut task);
+    } else if sea::is_external_abort(task.frame.esr) {
+        // The class of EL2's own abort by the vector of a guest: the vector is right.
+        sea::external_abort(&mut task);
     } else {
         unknown(&mut task);
     }

@@ -7,7 +7,7 @@ use crate::pe::Task;
 use firebreak_arch::guest::{self, Injection};
 use firebreak_arch::sysreg;
 use firebreak_syndrome::{
-    DataAbort, InstructionAbort, SyncAbort, UNDEFINED_ESR, external_abort_esr,
+    AbortFsc, DataAbort, InstructionAbort, SyncAbort, UNDEFINED_ESR, external_abort_esr,
 };
 
 const SPSR_AARCH32: u64 = 1 << 4;
@@ -43,7 +43,8 @@ pub(crate) fn data_abort(task: &mut Task) {
         abort.on_stage1_walk(),
         abort.fsc_bits(),
     );
-    take(task, esr, Some(task.frame.far));
+    let far = (!abort.far_not_valid()).then_some(task.frame.far);
+    take(task, esr, far);
 }
 
 /// Turns a stage-2 instruction abort into a synchronous external abort of the guest itself.
@@ -55,16 +56,20 @@ pub(crate) fn instruction_abort(task: &mut Task) {
         abort.on_stage1_walk(),
         abort.fsc_bits(),
     );
-    take(task, esr, Some(task.frame.far));
+    let far = (!abort.far_not_valid()).then_some(task.frame.far);
+    take(task, esr, far);
 }
 
 /// A guest whose own tables lie in a hole gets the abort of a table walk: FSC 0x14 plus the
 /// level, which a stage-2 fault of the walk does not tell; level 0 of the guest's walk is
-/// reported as the level of the stage-2 lookup, its two low bits.
+/// reported as the level of the stage-2 lookup, its two low bits. An external abort on a walk
+/// that EL2 took from the guest is passed on as it is.
 fn walk_level(esr: u64, on_walk: bool, stage2_fsc: u8) -> u64 {
     const FSC_MASK: u64 = 0x3f;
     const FSC_WALK: u64 = 0x14;
-    if on_walk {
+    if let AbortFsc::ExternalOnWalk(_) = AbortFsc::from_bits(stage2_fsc) {
+        esr & !FSC_MASK | u64::from(stage2_fsc)
+    } else if on_walk {
         esr & !FSC_MASK | FSC_WALK | u64::from(stage2_fsc & 3)
     } else {
         esr

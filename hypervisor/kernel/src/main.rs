@@ -25,6 +25,7 @@ mod pe;
 mod record;
 mod recovery;
 mod run;
+mod sea;
 mod sei;
 mod sync;
 mod system;

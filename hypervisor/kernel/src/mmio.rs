@@ -365,7 +365,7 @@ pub(crate) fn seconds() -> u64 {
 fn not_emulated(task: &mut Task) {
     let abort = DataAbort::new(task.frame.esr);
     if is_external(abort.fsc()) {
-        return crate::recovery::external_abort(task, abort.far_not_valid());
+        return crate::sea::external_abort(task);
     }
     let ipa = fault_ipa(task);
     if mapped_again(task, ipa) {
@@ -384,7 +384,7 @@ fn not_emulated(task: &mut Task) {
 pub(crate) fn instruction_abort(task: &mut Task) {
     let abort = InstructionAbort::new(task.frame.esr);
     if is_external(abort.fsc()) {
-        return crate::recovery::external_abort(task, abort.far_not_valid());
+        return crate::sea::external_abort(task);
     }
     let ipa = fault_ipa(task);
     if mapped_again(task, ipa) {

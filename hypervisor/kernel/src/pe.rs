@@ -50,6 +50,9 @@ pub(crate) struct PeBlock {
     pub(crate) queue: Ring<PendingError, QUEUE_SLOTS>,
     /// SEIs that arrived on this PE.
     pub(crate) sei_count: AtomicU64,
+    /// Where the way to the guest was last begun anew after an SEA, and in its lowest three bits
+    /// how many times in a row.
+    pub(crate) last_rewind: AtomicU64,
     /// Syndrome of the last SEI that the queue refused, with [`PRESENT`] set; or 0.
     refused: AtomicU32,
     /// EL2 has nothing to do on this PE: it waits, or looks whether its wait is over.
@@ -122,6 +125,7 @@ impl PeBlock {
             mpidr,
             queue: Ring::new(),
             sei_count: AtomicU64::new(0),
+            last_rewind: AtomicU64::new(0),
             refused: AtomicU32::new(0),
             idle: AtomicBool::new(false),
             resident: AtomicU32::new(NO_RESIDENT),

@@ -3,7 +3,7 @@
 
 use crate::partition::Partition;
 use crate::pe::{Injection, Task};
-use crate::{console, deadlines, inject, memory, sei, system};
+use crate::{console, deadlines, memory, sea, sei, system};
 use core::sync::atomic::{AtomicU64, Ordering};
 use firebreak_abi::{Pa, VcpuId, VmId};
 use firebreak_arch::guest::{self, VirtualSerror};
@@ -66,6 +66,7 @@ pub(crate) fn drain(task: &mut Task) {
 fn report(task: &Task, error: &PendingError) {
     let Evidence {
         iss,
+        sync,
         record,
         interrupted,
         ..
@@ -101,6 +102,7 @@ fn report(task: &Task, error: &PendingError) {
         from,
         pc: error.pc,
         iss: raw,
+        sync,
         severity: severity_name(error.decision.severity),
         cper: record.map_or("none", |record| record.severity.name()),
         pa: record.and_then(|record| record.pa).map(Pa::get),
@@ -141,7 +143,11 @@ fn act(task: &mut Task, error: &PendingError) {
         partition.request_stop(task, cause);
     }
     if let ContextVerdict::Inject { iss, .. } = decision.context {
-        raise_vserror(task, iss.get());
+        if error.evidence.sync {
+            sea::tell(task, error);
+        } else {
+            raise_vserror(task, iss.get());
+        }
     }
     match decision.page {
         PageVerdict::Inject { vm, iss }
@@ -356,26 +362,6 @@ fn end_injection(task: &mut Task, injection: Injection, state: VserrorState, elr
         elr,
     };
     console::emit(&task.ctx, &event);
-}
-
-/// A synchronous external abort of hardware, routed here by HCR_EL2.TEA or found by a stage-2
-/// walk. It goes back to the guest that caused it; what it hit is not known here.
-pub(crate) fn external_abort(task: &mut Task, _far_not_valid: bool) {
-    if let Some((partition, vcpu)) = task.vcpu() {
-        let event = Event::Undef {
-            vm: partition.id.0,
-            vcpu,
-            pc: task.frame.elr,
-            esr: task.frame.esr,
-        };
-        partition.report(&task.ctx, &event);
-    }
-    const EC_INSTRUCTION_ABORT: u64 = 0x20;
-    if task.frame.esr >> 26 == EC_INSTRUCTION_ABORT {
-        inject::instruction_abort(task);
-    } else {
-        inject::data_abort(task);
-    }
 }
 
 /// Prints what is known of a partition that is about to die.

@@ -28,6 +28,8 @@ const SPSR_EL_SHIFT: u32 = 2;
 struct Notification {
     /// ESR_EL2.ISS; `None` without FEAT_RAS, where it says nothing.
     iss: Option<Iss>,
+    /// It is an SEA.
+    sync: bool,
     /// Interrupted PC.
     pc: u64,
     /// Interrupted context.
@@ -52,6 +54,7 @@ unsafe extern "C" fn firebreak_sei_guest(pe: &'static PeBlock) {
     let &Frame { esr, elr, spsr, .. } = unsafe { &*pe.head.guest.get() };
     let notification = Notification {
         iss: syndrome(esr),
+        sync: false,
         pc: elr,
         interrupted: guest(pe, spsr),
         nesting: 0,
@@ -74,8 +77,7 @@ unsafe extern "C" fn firebreak_sei_el2(pe: &'static PeBlock, frame: &mut Frame) 
     let interrupted = if exit.contains(pc) {
         // The way back to a guest starts again, with a new look at `attention`.
         frame.elr = exit.start;
-        // SAFETY: nobody changes the guest's frame while it is being loaded from.
-        guest(pe, unsafe { (*pe.head.guest.get()).spsr })
+        guest_on_its_way(pe)
     } else if idle.contains(pc) {
         frame.elr = idle.start;
         Interrupted::Idle
@@ -90,6 +92,7 @@ unsafe extern "C" fn firebreak_sei_el2(pe: &'static PeBlock, frame: &mut Frame) 
         pe,
         &Notification {
             iss: syndrome(frame.esr),
+            sync: false,
             pc,
             interrupted,
             nesting: 1,
@@ -157,12 +160,63 @@ fn take_in_task(task: &mut Task, iss: Option<Iss>) {
         task.pe,
         &Notification {
             iss,
+            sync: false,
             pc,
             interrupted,
             nesting: 0,
             pulled: true,
         },
     );
+}
+
+/// Takes an SEA of the guest, in task context. Says whether there was a record to take.
+pub(crate) fn take_abort(task: &mut Task) -> bool {
+    if !has_record(task.pe) {
+        return false;
+    }
+    // SAFETY: as in `take_in_task`: the firmware holds back every other error of this PE until
+    // this one's record is acknowledged.
+    let ctx = unsafe { NmiCtx::new() };
+    let notification = Notification {
+        iss: syndrome(task.frame.esr),
+        sync: true,
+        pc: task.frame.elr,
+        interrupted: guest(task.pe, task.frame.spsr),
+        nesting: 0,
+        pulled: false,
+    };
+    take(&ctx, task.pe, &notification);
+    true
+}
+
+/// Takes an SEA of EL2's own; `iss` with whether it is that of an abort.
+pub(crate) fn take_own_abort(
+    ctx: &NmiCtx,
+    pe: &'static PeBlock,
+    (iss, sync): (Iss, bool),
+    pc: u64,
+    interrupted: Interrupted,
+) {
+    let notification = Notification {
+        iss: syndrome(u64::from(iss.get())),
+        sync,
+        pc,
+        interrupted,
+        nesting: 1,
+        pulled: false,
+    };
+    take(ctx, pe, &notification);
+}
+
+/// What is interrupted where nothing but the guest of the frame is at stake.
+pub(crate) fn guest_on_its_way(pe: &PeBlock) -> Interrupted {
+    // SAFETY: nobody changes the guest's frame while it is being loaded from.
+    guest(pe, unsafe { (*pe.head.guest.get()).spsr })
+}
+
+/// Says whether a record of this PE's source waits to be taken.
+pub(crate) fn has_record(pe: &PeBlock) -> bool {
+    source_of(pe).is_some_and(|source| read_word(source.read_ack) != sei::source::ACKED)
 }
 
 fn source_of(pe: &PeBlock) -> Option<&'static Source> {
@@ -177,7 +231,7 @@ fn take(ctx: &NmiCtx, pe: &'static PeBlock, notification: &Notification) {
         return crash::reset_from_nmi(ctx, notification.iss.map_or(0, Iss::get), pe.id);
     };
     let source = source_of(pe);
-    let outstanding = source.is_some_and(|source| read_word(source.read_ack) != sei::source::ACKED);
+    let outstanding = has_record(pe);
     let summary = source.and_then(|source| record::read(system, source));
     let error = decide(system, pe, notification, summary.as_ref());
     if error.decision.context == ContextVerdict::ResetMachine {
@@ -222,6 +276,7 @@ fn decide(
     };
     let evidence = Evidence {
         iss,
+        sync: notification.sync,
         record,
         interrupted: notification.interrupted,
         owner: owned.map(owner),

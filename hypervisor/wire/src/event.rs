@@ -107,6 +107,8 @@ pub struct ErrorEvent<'a> {
     pub pc: u64,
     /// ESR_EL2.ISS.
     pub iss: u64,
+    /// It came as a synchronous external abort, and `iss` is that of an abort.
+    pub sync: bool,
     /// `UC`, `UEU`, `UER`, `UEO`, `CE`, `IMPDEF` or `uncategorized`.
     pub severity: &'a str,
     /// `recoverable`, `fatal`, `corrected`, `informational` or `none`.
@@ -277,7 +279,7 @@ pub enum Event<'a> {
         /// Who left the record.
         source: RecordSource,
     },
-    /// An SError without a record.
+    /// An SError, or a synchronous external abort, without a record.
     Unclaimed {
         /// PE that took it.
         pe: u8,
@@ -440,7 +442,8 @@ impl ErrorEvent<'_> {
             .opt_text("name", self.name);
         o.text("from", self.from.as_str())
             .hex("pc", self.pc)
-            .hex("iss", self.iss);
+            .hex("iss", self.iss)
+            .flag("sync", self.sync);
         o.text("severity", self.severity)
             .text("cper", self.cper)
             .opt_hex("pa", self.pa);
@@ -614,6 +617,7 @@ mod tests {
             from: Level::El1,
             pc: u64::MAX,
             iss: 0x1ff_ffff,
+            sync: false,
             severity: "UER",
             cper: "recoverable",
             pa: None,

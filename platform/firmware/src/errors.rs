@@ -368,6 +368,14 @@ impl PeErrors {
         if machine.context().is_none() {
             return self.tell(machine, &error, Event::Dropped("pe-off"));
         }
+        // EL2 does not hear of what EL1 takes, so nobody would acknowledge a record of it.
+        if let Act::Notify {
+            target: Target::El1,
+            vector_offset,
+        } = act
+        {
+            return deliver(machine, &error, Target::El1, vector_offset);
+        }
         let raise = Raise {
             now_ticks: machine.now_ticks(),
             act,

@@ -58,12 +58,12 @@ pub(crate) fn add(trials: &mut Vec<Trial>) {
 }
 
 /// Boots the system `two`, and returns the machine and the physical address of the victim's page.
-fn boot(system: &str, cpu: &str) -> Result<(Case, u64), Failed> {
+pub(crate) fn boot(system: &str, cpu: &str) -> Result<(Case, u64), Failed> {
     boot_machine(with_firmware(system)?.cpu(cpu).smp(2))
 }
 
 /// Boots a machine with a victim and a control guest, as [`boot`] does.
-fn boot_machine(machine: Machine) -> Result<(Case, u64), Failed> {
+pub(crate) fn boot_machine(machine: Machine) -> Result<(Case, u64), Failed> {
     let mut case = Case::start(machine)?;
     let ready = case.line("victim", "victim: ready")?;
     let page = field(&ready, "page").ok_or("the victim names no page")?;
@@ -94,7 +94,7 @@ fn error(case: &Case, raise: &Raise, verdict: &str) -> Result<Event, Failed> {
 }
 
 /// Waits until the victim reports an SError with that syndrome.
-fn victim_takes(case: &Case, syndrome: u64) -> Outcome {
+pub(crate) fn victim_takes(case: &Case, syndrome: u64) -> Outcome {
     let line = case.line("victim", "victim: serror")?;
     let esr = field(&line, "esr").unwrap_or(0);
     case.hold(
@@ -108,7 +108,7 @@ fn victim_takes(case: &Case, syndrome: u64) -> Outcome {
 }
 
 /// Waits until the victim touches its retired page, gets the right abort, and goes on.
-fn victim_loses_page(case: &Case) -> Outcome {
+pub(crate) fn victim_loses_page(case: &Case) -> Outcome {
     let retired = case.event("retired", |_| true)?;
     let line = case.line("victim", "victim: abort")?;
     let (esr, far) = (
@@ -123,7 +123,7 @@ fn victim_loses_page(case: &Case) -> Outcome {
     case.lines("victim", "victim: alive", 3).map(drop)
 }
 
-fn control_ticks(case: &Case) -> Outcome {
+pub(crate) fn control_ticks(case: &Case) -> Outcome {
     case.lines("control", "control: ticks=", 2).map(drop)
 }
 

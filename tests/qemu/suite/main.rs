@@ -13,6 +13,7 @@ mod guests;
 mod harness;
 mod misbehavior;
 mod refusals;
+mod sea;
 
 use std::process::ExitCode;
 
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
     guests::add(&mut trials);
     errors::add(&mut trials);
     misbehavior::add(&mut trials);
+    sea::add(&mut trials);
     demo::add(&mut trials);
     libtest_mimic::run(&arguments, trials).exit_code()
 }

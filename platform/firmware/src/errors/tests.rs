@@ -119,7 +119,7 @@ impl Machine for Model {
         core::mem::take(&mut self.pending) != 0
     }
     fn notify(&mut self, error: &Error, target: Target, _vector_offset: u16) {
-        assert_eq!(target, Target::El2);
+        assert!(target == Target::El2 || error.abort.is_some());
         self.delivered.push(error.id);
         if let Some((spsr, _)) = &mut self.context {
             *spsr = EL2H_MASKED;
@@ -540,6 +540,15 @@ fn an_abort_that_finds_the_block_in_use_resets_the_machine() {
         assert_eq!(model.reset, Some((2, ResetReason::CannotWait)));
         assert_eq!(model.overwritten, 0);
     }
+}
+
+#[test]
+fn an_abort_that_el1_takes_leaves_the_block_alone() {
+    let mut model = Model::new(EL1H, READY);
+    let mut errors = PeErrors::new(LIMITS);
+    errors.request(&mut model, sea(1, None));
+    assert_eq!(model.names(), [(1, "raised"), (1, "delivered")]);
+    assert!(!model.unacked && model.block.is_none() && errors.is_quiet());
 }
 
 #[test]
