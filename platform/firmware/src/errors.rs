@@ -374,7 +374,7 @@ impl PeErrors {
             vector_offset,
         } = act
         {
-            return deliver(machine, &error, Target::El1, vector_offset);
+            return self.deliver(machine, &error, Target::El1, vector_offset);
         }
         let raise = Raise {
             now_ticks: machine.now_ticks(),
