@@ -1,3 +1,14 @@
-//! Board data: only what a board's devicetree cannot tell.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The boards that need no board file of the user's: each is a page of data.
+//!
+//! The hypervisor learns its machine from the devicetree and uses none of this. It is what
+//! `firebreak check` can know on a desk, before a devicetree is there. `docs/partitions.md`
+//! describes the format.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
+
+/// Name and board file of each board.
+pub const KNOWN: &[(&str, &str)] = &[
+    ("qemu-virt", include_str!("../qemu-virt.toml")),
+    ("xlnx-versal-virt", include_str!("../xlnx-versal-virt.toml")),
+];

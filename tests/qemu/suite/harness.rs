@@ -30,7 +30,7 @@ pub(crate) fn failed(error: impl std::fmt::Display) -> Failed {
     Failed::from(error.to_string())
 }
 
-fn workspace() -> PathBuf {
+pub(crate) fn workspace() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.ancestors().nth(2).unwrap_or(here).to_path_buf()
 }

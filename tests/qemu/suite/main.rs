@@ -6,6 +6,7 @@
 //! Run it with `cargo xtask test qemu`, which builds what is booted here.
 #![forbid(unsafe_code)]
 
+mod boards;
 mod boot;
 mod demo;
 mod errors;
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
     arguments.test_threads.get_or_insert(MACHINES_AT_ONCE);
     let mut trials: Vec<Trial> = Vec::new();
     boot::add(&mut trials);
+    boards::add(&mut trials);
     refusals::add(&mut trials);
     guests::add(&mut trials);
     errors::add(&mut trials);

@@ -5,13 +5,11 @@ use std::fs;
 use std::path::Path;
 
 use firebreak_abi::{Mpidr, PaRange};
+use firebreak_boards::KNOWN;
 use firebreak_manifest::Board;
 
 use crate::diagnostic::{Diagnostics, Problem, Source};
 use crate::document::{self, At, Table};
-
-/// Boards that need no file.
-pub const KNOWN: &[(&str, &str)] = &[("qemu-virt", include_str!("../boards/qemu-virt.toml"))];
 
 /// A board to check against.
 #[derive(Clone, Debug)]
@@ -22,6 +20,8 @@ pub struct BoardFile {
     pub board: Board,
     /// Where the image will stand.
     pub image_base: u64,
+    /// Whether its PEs have FEAT_RAS, so that a syndrome can be chosen.
+    pub has_ras: bool,
 }
 
 /// Loads a board by its name, or from a file (a word that ends in `.toml`).
@@ -74,6 +74,7 @@ pub(crate) fn read(source: &Source) -> Result<BoardFile, Diagnostics> {
     let image = root
         .integer("image")?
         .ok_or_else(|| root.missing("image", "image = 0x4020_0000"))?;
+    let has_ras = root.boolean("ras")?.is_none_or(|flag| flag.value);
     let memory = root.tables("memory", "a piece of memory")?;
     let reserved = root.tables("reserved", "a reserved range")?;
     let mut problems = root.unknown_keys();
@@ -110,6 +111,7 @@ pub(crate) fn read(source: &Source) -> Result<BoardFile, Diagnostics> {
             name,
             board,
             image_base: image.value,
+            has_ras,
         })
     } else {
         Err(Diagnostics { problems })

@@ -18,7 +18,7 @@ mod system;
 
 use std::path::Path;
 
-pub use board::{BoardFile, KNOWN as KNOWN_BOARDS};
+pub use board::BoardFile;
 pub use diagnostic::{Diagnostics, Level, Problem, Source};
 pub use document::At;
 pub use partition::{Partition, PartitionFile};

@@ -51,6 +51,10 @@ pub struct Partition {
     pub restart: RestartPolicy,
     /// What is done about errors.
     pub policy: Policy,
+    /// Words of the policy that choose a syndrome.
+    pub chosen_syndromes: Vec<At<String>>,
+    /// `ras_visible = true`, if the file says so.
+    pub ras_demanded: Option<Range<usize>>,
 }
 
 /// What a partition may have.
@@ -172,10 +176,12 @@ fn read_partition(
         check_cmdline(&table, cmdline)?;
     }
     let console = read_console(&mut table)?;
-    let ras_visible = table.boolean("ras_visible")?.is_none_or(|flag| flag.value);
+    let shown = table.boolean("ras_visible")?;
+    let ras_visible = shown.as_ref().is_none_or(|flag| flag.value);
     let watchdog = table.boolean("watchdog")?;
     let restart = read_restart(&mut table, watchdog.as_ref(), problems)?;
-    let policy = read_policy(&mut table, ras_visible, problems)?;
+    let mut chosen_syndromes = Vec::new();
+    let policy = read_policy(&mut table, ras_visible, &mut chosen_syndromes, problems)?;
     Ok(Partition {
         span: table.span.clone(),
         name,
@@ -190,6 +196,8 @@ fn read_partition(
         watchdog: watchdog.is_none_or(|flag| flag.value),
         restart,
         policy,
+        chosen_syndromes,
+        ras_demanded: shown.filter(|flag| flag.value).map(|flag| flag.span),
     })
 }
 
@@ -397,6 +405,7 @@ fn read_restart(
 fn read_policy(
     table: &mut Table<'_, '_>,
     ras_visible: bool,
+    chosen_syndromes: &mut Vec<At<String>>,
     problems: &mut Vec<Problem>,
 ) -> Result<Policy, Problem> {
     let mut policy = default_policy(ras_visible);
@@ -411,6 +420,9 @@ fn read_policy(
             .and_then(|reaction| reaction.check(class).map(|()| reaction));
         match reaction {
             Ok(reaction) => {
+                if word.value.contains(':') {
+                    chosen_syndromes.push(word.clone());
+                }
                 problems.extend(check_visible(
                     table.source,
                     class,

@@ -7,6 +7,7 @@
 //! passes here is refused there.
 
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use firebreak_abi::{Pa, PaRange};
@@ -75,6 +76,7 @@ pub fn check(file: &Path, options: &Options) -> Result<System, Diagnostics> {
     let board = board::load(&parsed.board, &source, dir)?;
     let mut problems = Vec::new();
     check_pes(&source, &parsed, &board, &mut problems);
+    check_ras(&source, &parsed, &board, &mut problems);
     let payloads = options.payloads.as_deref().unwrap_or(dir);
     let mut guests = Vec::new();
     let mut warnings = Vec::new();
@@ -170,6 +172,37 @@ fn check_pes(
             } else {
                 owners.push((pe.value, partition));
             }
+        }
+    }
+}
+
+/// A board without FEAT_RAS has no syndromes: a policy that chooses one cannot be kept.
+fn check_ras(
+    source: &Source,
+    file: &PartitionFile,
+    board: &BoardFile,
+    problems: &mut Vec<Problem>,
+) {
+    if board.has_ras {
+        return;
+    }
+    let mut wrong = |span: &Range<usize>, message: String, label: &str, remedy: String| {
+        problems.push(Problem::error(source, span.clone(), message, label, remedy));
+    };
+    for partition in &file.partitions {
+        for word in &partition.chosen_syndromes {
+            let (reaction, _) = word.value.split_once(':').unwrap_or((&word.value, ""));
+            let message = format!(
+                "the PEs of {} have no FEAT_RAS: the syndrome of a virtual SError cannot be chosen",
+                board.name
+            );
+            let remedy = format!("write \"{reaction}\": the guest takes an SError without one");
+            wrong(&word.span, message, "needs FEAT_RAS", remedy);
+        }
+        if let Some(span) = &partition.ras_demanded {
+            let message = format!("the PEs of {} have no FEAT_RAS to show", board.name);
+            let remedy = "leave ras_visible out".to_owned();
+            wrong(span, message, "needs FEAT_RAS", remedy);
         }
     }
 }

@@ -36,7 +36,7 @@ const LOGIC: [&str; 12] = [
     "firebreak-wire",
 ];
 
-const LAYERS: [Layer; 10] = [
+const LAYERS: [Layer; 11] = [
     Layer {
         name: "names and layouts",
         crates: &["firebreak-abi"],
@@ -52,9 +52,17 @@ const LAYERS: [Layer; 10] = [
         others: Some(&["heapless", "zerocopy", "fdt", "loom"]),
     },
     Layer {
-        name: "drivers and boards",
+        name: "drivers",
         crates: &["firebreak-drivers", "firebreak-boards"],
         may_use: &["firebreak-abi"],
+        inside: false,
+        others: Some(&[]),
+    },
+    Layer {
+        // Data for the tools: the hypervisor asks the devicetree.
+        name: "boards",
+        crates: &["firebreak-boards"],
+        may_use: &[],
         inside: false,
         others: Some(&[]),
     },
@@ -90,7 +98,6 @@ const LAYERS: [Layer; 10] = [
             "firebreak-wire",
             "firebreak-arch",
             "firebreak-drivers",
-            "firebreak-boards",
         ],
         inside: false,
         others: Some(&[
@@ -145,7 +152,7 @@ const LAYERS: [Layer; 10] = [
             "firebreak-qemu",
             "xtask",
         ],
-        may_use: &with_abi(),
+        may_use: &with_boards(),
         inside: true,
         others: None,
     },
@@ -158,13 +165,14 @@ const LAYERS: [Layer; 10] = [
     },
 ];
 
-const fn with_abi() -> [&'static str; LOGIC.len() + 1] {
-    let mut names = ["firebreak-abi"; LOGIC.len() + 1];
+const fn with_boards() -> [&'static str; LOGIC.len() + 2] {
+    let mut names = ["firebreak-abi"; LOGIC.len() + 2];
     let mut index = 0;
     while index < LOGIC.len() {
         names[index] = LOGIC[index];
         index += 1;
     }
+    names[index] = "firebreak-boards";
     names
 }
 
