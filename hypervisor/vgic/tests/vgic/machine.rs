@@ -20,6 +20,8 @@ struct Physical {
 
 pub(crate) struct Machine {
     pub(crate) dist: &'static Distributor,
+    /// Where `dist` lives: a fuzzer makes millions of machines.
+    allocation: *mut Distributor,
     pub(crate) gics: Vec<VcpuGic<'static>>,
     pub(crate) cpus: Vec<Cpu>,
     /// By PE (0 for SPIs) and physical INTID.
@@ -32,9 +34,20 @@ pub(crate) struct Machine {
 
 pub(crate) const GICR_SGI: u32 = 0x1_0000;
 
+impl Drop for Machine {
+    fn drop(&mut self) {
+        self.gics.clear();
+        // SAFETY: `new` made this box; the vCPUs that referred to it are gone, and nobody takes
+        // a copy of the reference out of its machine.
+        drop(unsafe { Box::from_raw(self.allocation) });
+    }
+}
+
 impl Machine {
     pub(crate) fn new(vcpus: usize, lrs: usize) -> Self {
-        let dist: &'static Distributor = Box::leak(Box::new(Distributor::new()));
+        let allocation = Box::into_raw(Box::new(Distributor::new()));
+        // SAFETY: it was made just now, and lives until the machine is dropped.
+        let dist: &'static Distributor = unsafe { &*allocation };
         dist.configure(vcpus);
         for (vintid, pintid) in HW_INTIDS {
             if vintid < 32 {
@@ -49,6 +62,7 @@ impl Machine {
         let cpus = (0..vcpus).map(|_| Cpu::new(lrs)).collect();
         let mut machine = Self {
             dist,
+            allocation,
             gics,
             cpus,
             physical: BTreeMap::new(),

@@ -7,5 +7,6 @@ mod cpu;
 mod guests;
 mod machine;
 mod oracle;
+mod pair;
 mod registers;
 mod threads;
