@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What contributors type: `cargo xtask setup`, `build`, `demo`, `test`, `bench`, `check`.
+//! What contributors type: `cargo xtask setup`, `build`, `demo`, `test`, `bench`, `fuzz`, `check`.
 //!
 //! Each command does all that it needs, in order, and says what it does; nothing has to be
 //! remembered between two of them. Exit codes: 0 all well, 1 something failed, 2 the command
@@ -10,6 +10,7 @@ mod bench;
 mod build;
 mod check;
 mod demo;
+mod fuzz;
 mod image;
 mod layers;
 mod paths;
@@ -42,6 +43,7 @@ enum Command {
     Demo(demo::Args),
     Check(check::Args),
     Bench(bench::Args),
+    Fuzz(fuzz::Args),
     Test(suite::Args),
 }
 
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
         Command::Test(args) => suite::run(&args),
     };
     match result {
