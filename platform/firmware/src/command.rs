@@ -14,6 +14,9 @@ use firebreak_syndrome::{CperSeverity, Iss};
 use crate::abort::Abort;
 use crate::behavior::Modes;
 use crate::errors::{Error, Order, Request, StormRequest};
+use crate::sweep::Plan;
+
+mod sweep;
 
 /// The longest line that is accepted, in bytes.
 pub const MAX_LINE_BYTES: usize = 200;
@@ -26,6 +29,13 @@ const STORM_ID: u64 = 2_000_000;
 pub enum Command {
     /// Answer with `pong`.
     Ping,
+    /// Raise errors at a run of consecutive moments.
+    Sweep {
+        /// Number of the PE.
+        pe: usize,
+        /// The errors and their moments.
+        plan: Plan,
+    },
     /// Raise an error, or very many.
     Raise {
         /// Number of the PE.
@@ -58,6 +68,7 @@ pub fn parse(line: &[u8]) -> Result<Option<Command>, &'static str> {
         Some("raise") => raise(words).map(Some),
         Some("storm") => storm(words).map(Some),
         Some("behave") => behave(words).map(Some),
+        Some("sweep") => sweep::parse(words).map(Some),
         Some(_) => Err("unknown-command"),
     }
 }

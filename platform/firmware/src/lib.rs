@@ -26,3 +26,4 @@ pub mod errors;
 pub mod fdt;
 pub mod lie;
 pub mod psci;
+pub mod sweep;

@@ -51,4 +51,13 @@ impl Qmp {
         self.stream
             .write_all(format!("{}\n", json!({ "execute": command })).as_bytes())
     }
+
+    /// Sends a line to the human monitor.
+    pub(crate) fn monitor(&mut self, line: &str) -> io::Result<()> {
+        let command = json!({
+            "execute": "human-monitor-command",
+            "arguments": { "command-line": line },
+        });
+        self.stream.write_all(format!("{command}\n").as_bytes())
+    }
 }

@@ -178,6 +178,17 @@ impl Running {
             .map_err(io_error("asking QEMU for a reset"))
     }
 
+    /// Types a line on QEMU's human monitor. What it answers is not looked at.
+    ///
+    /// # Errors
+    ///
+    /// When QEMU is gone.
+    pub fn monitor(&mut self, line: &str) -> Result<(), Error> {
+        self.qmp
+            .monitor(line)
+            .map_err(io_error("typing on QEMU's monitor"))
+    }
+
     /// Returns what stops and continues the machine's time, from any thread.
     ///
     /// # Errors

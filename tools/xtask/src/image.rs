@@ -24,9 +24,15 @@ pub(crate) fn test_manifest(name: &str) -> PathBuf {
 
 /// Builds an image from a partition file, with what `build` left in our output directory.
 pub(crate) fn build(manifest: &Path, image: &Path) -> Result<()> {
+    build_with(manifest, image, None)
+}
+
+/// The same, with another hypervisor than the one that `build` left there.
+pub(crate) fn build_with(manifest: &Path, image: &Path, hypervisor: Option<&Path>) -> Result<()> {
+    let own = || paths::out().join("hypervisor.bin");
     let options = Options {
         payloads: Some(paths::out()),
-        hypervisor: Some(paths::out().join("hypervisor.bin")),
+        hypervisor: Some(hypervisor.map_or_else(own, Path::to_path_buf)),
     };
     let built = firebreak_image::build(manifest, &options).map_err(|error| anyhow!("{error:?}"))?;
     write_if_changed(image, &built.bytes)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What contributors type: `cargo xtask setup`, `build`, `demo`, `test`, `bench`, `fuzz`, `check`.
+//! What contributors type: `cargo xtask setup`, `build`, `demo`, `test`, `bench`, `sweep`,
+//! `fuzz`, `check`.
 //!
 //! Each command does all that it needs, in order, and says what it does; nothing has to be
 //! remembered between two of them. Exit codes: 0 all well, 1 something failed, 2 the command
@@ -17,6 +18,7 @@ mod paths;
 mod process;
 mod setup;
 mod suite;
+mod sweep;
 mod targets;
 
 use std::process::ExitCode;
@@ -45,6 +47,7 @@ enum Command {
     Bench(bench::Args),
     Fuzz(fuzz::Args),
     Test(suite::Args),
+    Sweep(sweep::Args),
 }
 
 fn main() -> ExitCode {
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Test(args) => suite::run(&args),
+        Command::Sweep(args) => sweep::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

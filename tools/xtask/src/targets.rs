@@ -26,6 +26,7 @@ pub(crate) const GUESTS: Group = Group {
         "firebreak-guest-victim",
         "firebreak-guest-prober",
         "firebreak-guest-bench",
+        "firebreak-guest-sweep",
     ],
     lint_name: "clippy: bare-metal guests",
 };

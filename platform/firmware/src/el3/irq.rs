@@ -64,6 +64,12 @@ fn read_commands(pe: usize) {
 fn run(this_pe: usize, command: Command) {
     match command {
         Command::Ping => log::line(format_args!("pong")),
+        Command::Sweep { pe, plan } => {
+            ras::sweep(pe, plan);
+            if pe != this_pe {
+                ras::wake(pe);
+            }
+        }
         Command::Behave { pe, modes } => {
             ras::behave(pe, modes);
             match pe {

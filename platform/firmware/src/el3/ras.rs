@@ -22,6 +22,10 @@ use firebreak_syndrome::Iss;
 use heapless::Deque;
 use spin::Mutex;
 
+mod sweep;
+
+pub(super) use sweep::start as sweep;
+
 use super::frame::Frame;
 use super::region::Page;
 use super::{PSCI, bert, gic, lock, log, meeting, sysreg};
@@ -95,8 +99,10 @@ pub(super) fn service(pe: usize, frame: Option<&mut Frame>, unmasked: bool) {
         while let Some(order) = lock::with(&INBOX[pe], Deque::pop_front) {
             errors.order(&mut machine, order);
         }
+        let sweeping = sweep::step(&mut machine, errors);
+        let deadline = errors.next_deadline(sysreg::cntpct_el0());
         // A deadline that passed meanwhile fires at once: the timer's condition is a level.
-        match errors.next_deadline(sysreg::cntpct_el0()) {
+        match deadline.into_iter().chain(sweeping).min() {
             Some(deadline) => {
                 sysreg::write_cntps_cval_el1(deadline);
                 sysreg::write_cntps_ctl_el1(1);

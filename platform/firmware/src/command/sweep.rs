@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `sweep pe=<dec> id=<dec> iss=<hex> sev=<word> [pa=<hex>] period=<ticks> from=<ticks> to=<ticks>
+//! [open=<ticks>:<hex>:<word>[:<hex>]]`: offset, syndrome, severity and address of what comes first.
+
+use firebreak_abi::{MAX_PES, Pa};
+use firebreak_syndrome::{CperSeverity, Iss};
+
+use super::{Command, decimal, hexadecimal, once};
+use crate::errors::Error;
+use crate::sweep::Plan;
+
+pub(super) fn parse<'a>(words: impl Iterator<Item = &'a str>) -> Result<Command, &'static str> {
+    let (mut id, mut pe, mut iss, mut severity, mut pa) = (None, None, None, None, None);
+    let (mut period, mut from, mut to, mut open) = (None, None, None, None);
+    for word in words {
+        match word.split_once('=').unwrap_or((word, "")) {
+            ("id", value) => once(&mut id, decimal(value))?,
+            ("pe", value) => once(&mut pe, decimal(value))?,
+            ("iss", value) => once(&mut iss, syndrome(value))?,
+            ("sev", value) => once(&mut severity, Some(record(value)?))?,
+            ("pa", value) => once(&mut pa, hexadecimal(value).map(Pa::new))?,
+            ("period", value) => once(&mut period, decimal(value))?,
+            ("from", value) => once(&mut from, decimal(value))?,
+            ("to", value) => once(&mut to, decimal(value))?,
+            ("open", value) => once(&mut open, Some(opening(value)?))?,
+            _ => return Err("unknown-word"),
+        }
+    }
+    let pe = pe
+        .and_then(|pe| usize::try_from(pe).ok())
+        .filter(|pe| *pe < MAX_PES);
+    Ok(Command::Sweep {
+        pe: pe.ok_or("pe-missing-or-bad")?,
+        plan: Plan {
+            error: Error {
+                id: id.ok_or("id-missing")?,
+                iss: iss.ok_or("iss-missing-or-bad")?,
+                pa,
+                record: severity.ok_or("sev-missing")?,
+                modes: None,
+                in_storm: false,
+            },
+            opening: open,
+            period_ticks: period.filter(|ticks| *ticks != 0).ok_or("period-missing")?,
+            from_ticks: from.ok_or("from-missing")?,
+            to_ticks: to.ok_or("to-missing")?,
+        },
+    })
+}
+
+fn syndrome(text: &str) -> Option<Iss> {
+    u32::try_from(hexadecimal(text)?).ok().and_then(Iss::new)
+}
+
+fn record(word: &str) -> Result<Option<CperSeverity>, &'static str> {
+    match word {
+        "none" => Ok(None),
+        word => Ok(Some(CperSeverity::from_name(word).ok_or("sev-unknown")?)),
+    }
+}
+
+fn opening(text: &str) -> Result<(u64, Error), &'static str> {
+    let mut parts = text.split(':');
+    let at = parts.next().and_then(decimal).ok_or("open-bad")?;
+    let iss = parts.next().and_then(syndrome).ok_or("open-bad")?;
+    let record = record(parts.next().ok_or("open-bad")?)?;
+    let pa = match parts.next() {
+        Some(text) => Some(Pa::new(hexadecimal(text).ok_or("open-bad")?)),
+        None => None,
+    };
+    let error = Error {
+        id: 0,
+        iss,
+        pa,
+        record,
+        modes: None,
+        in_storm: false,
+    };
+    match parts.next() {
+        None => Ok((at, error)),
+        Some(_) => Err("open-bad"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_line_becomes_a_plan() {
+        let line = b"sweep pe=1 id=100 iss=0 sev=corrected pa=0x50000000 period=65536 from=3 to=9 open=2:c11:recoverable:0x51000000";
+        let Ok(Some(Command::Sweep { pe: 1, plan })) = super::super::parse(line) else {
+            panic!("not a sweep")
+        };
+        assert_eq!(
+            (plan.period_ticks, plan.from_ticks, plan.to_ticks),
+            (65_536, 3, 9)
+        );
+        assert_eq!(
+            (plan.error.id, plan.error.pa),
+            (100, Some(Pa::new(0x5000_0000)))
+        );
+        let (at, opening) = plan.opening.unwrap();
+        assert_eq!(
+            (at, opening.iss, opening.record),
+            (2, Iss::UER, Some(CperSeverity::Recoverable))
+        );
+        assert_eq!(opening.pa, Some(Pa::new(0x5100_0000)));
+    }
+
+    #[test]
+    fn wrong_lines_are_refused_with_a_reason() {
+        for (line, reason) in [
+            ("sweep", "pe-missing-or-bad"),
+            ("sweep pe=0 id=1 iss=0 sev=corrected", "period-missing"),
+            (
+                "sweep pe=0 id=1 iss=0 sev=corrected period=0",
+                "period-missing",
+            ),
+            (
+                "sweep pe=0 id=1 iss=0 sev=corrected period=1 from=1",
+                "to-missing",
+            ),
+            ("sweep open=1", "open-bad"),
+            ("sweep open=1:0", "open-bad"),
+            ("sweep open=1:0:none:1:1", "open-bad"),
+            ("sweep open=1:0:bad", "sev-unknown"),
+            ("sweep delay=1", "unknown-word"),
+        ] {
+            assert_eq!(super::super::parse(line.as_bytes()), Err(reason), "{line}");
+        }
+    }
+}

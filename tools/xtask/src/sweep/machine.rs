@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The machine that is swept: its image, its trace, its points.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use firebreak_qemu::{Machine, Mark, Record, Running, deadline};
+
+use super::paths::{Kind, Mode, Path};
+use super::symbols::Symbols;
+use super::trace::{self, Step};
+use crate::{build, image, paths};
+
+/// Points that are asked for at once.
+const CHUNK: u64 = 64;
+/// A round of at most so many ticks is swept whole, without choosing.
+const WHOLE_TICKS: usize = 2_500;
+/// From the start of a period to the expiry of the guest's timer and a bit more.
+const TIMER_TICKS: u64 = 400;
+/// How long one chunk may take, in seconds.
+const PATIENCE_S: u64 = 120;
+
+/// Returns where the sweep keeps what it makes.
+pub(super) fn dir() -> PathBuf {
+    paths::out().join("sweep")
+}
+
+/// Makes the image for a path.
+fn make_image(path: &Path, hypervisor: Option<&std::path::Path>) -> Result<PathBuf> {
+    let template = image::test_manifest("sweep");
+    let text = fs::read_to_string(&template).with_context(|| template.display().to_string())?;
+    let arguments = format!("sweep={} period={}", path.round, path.period_ticks);
+    let text = text.replace("sweep=hvc period=1048576", &arguments);
+    let manifest = dir().join(format!("{}.toml", path.name));
+    build::write_if_changed(&manifest, text.as_bytes())?;
+    let to = dir().join(format!("{}.img", path.name));
+    image::build_with(&manifest, &to, hypervisor)?;
+    Ok(to)
+}
+
+/// The machine of one path.
+pub(super) struct Swept {
+    running: Running,
+    path: Path,
+}
+
+impl Swept {
+    /// Boots it.
+    pub(super) fn boot(path: &Path, hypervisor: Option<&std::path::Path>) -> Result<Self> {
+        let running = Machine::new(make_image(path, hypervisor)?)
+            .firmware(build::firmware_image())
+            .smp(1)
+            .icount(true)
+            .start()?;
+        let swept = Self {
+            running,
+            path: *path,
+        };
+        swept.await_ready(Mark::START)?;
+        Ok(swept)
+    }
+
+    fn await_ready(&self, mark: Mark) -> Result<()> {
+        self.running
+            .wait_for("`sweep: ready`", mark, deadline(PATIENCE_S), |record| {
+                record
+                    .line("sweep")
+                    .is_some_and(|line| line.starts_with("sweep: ready"))
+            })?;
+        Ok(())
+    }
+
+    /// Tells the firmware how to behave.
+    pub(super) fn behave(&mut self, mode: Mode) -> Result<()> {
+        if mode == Mode::Conforming {
+            return Ok(());
+        }
+        let mark = self.running.mark();
+        self.running
+            .send_firmware(&format!("behave pe=0 as={}", mode.name()))?;
+        self.running
+            .wait_for("`fw: behaving`", mark, deadline(PATIENCE_S), |record| {
+                record.firmware("behaving").is_some()
+            })?;
+        Ok(())
+    }
+
+    /// Traces some periods, with the opening errors of the path but without its points.
+    pub(super) fn trace(&mut self) -> Result<Vec<Step>> {
+        let file = dir().join(format!("{}.trace", self.path.name));
+        // What is there belongs to another run; QEMU appends.
+        let _ = fs::remove_file(&file);
+        if self.path.opening.is_some() {
+            // Far behind everything that the opening error sets off.
+            let far = self.path.period_ticks / 2;
+            self.send(Kind::Ce, 2, far, far + 40)?;
+        }
+        for line in [
+            format!("logfile {}", file.display()),
+            "one-insn-per-tb on".to_owned(),
+            "log exec,nochain".to_owned(),
+        ] {
+            self.running.monitor(&line)?;
+        }
+        let mark = self.running.mark();
+        self.running
+            .wait_until("three periods", mark, deadline(PATIENCE_S), |records| {
+                (records.iter().filter(|record| is_period(record)).count() > 2).then_some(())
+            })?;
+        self.running.monitor("log none")?;
+        self.running.monitor("logfile /dev/null")?;
+        let steps = trace::read(&file)?;
+        let _ = fs::remove_file(&file);
+        Ok(steps)
+    }
+
+    fn send(&mut self, kind: Kind, id: u64, from: u64, to: u64) -> Result<()> {
+        let mut line = format!(
+            "sweep pe=0 id={id} iss={:#x} sev={} period={} from={from} to={to}",
+            kind.iss(),
+            kind.severity(),
+            self.path.period_ticks
+        );
+        if let Some(opening) = self.path.opening {
+            line.push_str(&format!(
+                " open={}:{:#x}:{}",
+                opening.at_ticks,
+                opening.error.iss(),
+                opening.error.severity()
+            ));
+        }
+        Ok(self.running.send_firmware(&line)?)
+    }
+
+    /// Raises an error at each of these offsets. Returns all that was said, from boot on.
+    pub(super) fn sweep(
+        &mut self,
+        kind: Kind,
+        offsets: &BTreeSet<u64>,
+        mut progress: impl FnMut(u64),
+    ) -> Result<()> {
+        let mut id = 2;
+        for (from, to) in chunks(offsets) {
+            let mut next = from;
+            while next <= to {
+                let mark = self.running.mark();
+                self.send(kind, id, next, to)?;
+                let end = self.await_chunk(mark)?;
+                let done = end.unwrap_or(to + 1);
+                id += 2 * (to + 1 - next);
+                progress(done - next);
+                next = done;
+                if end.is_some() {
+                    self.await_ready(mark)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for the end of a chunk. `Some`: the machine was reset, and this is the next offset.
+    fn await_chunk(&self, mark: Mark) -> Result<Option<u64>> {
+        let what = "the end of a chunk";
+        let mut last = None;
+        let mut stuck = None;
+        let end = self
+            .running
+            .wait_until(what, mark, deadline(PATIENCE_S), |records| {
+                records.iter().rev().find_map(|record| {
+                    let Record::Firmware(line) = record else {
+                        return None;
+                    };
+                    match line.verb.as_str() {
+                        "swept" => Some(None),
+                        "ready" => {
+                            last = records
+                                .iter()
+                                .filter_map(|record| record.firmware("point")?.num("at"))
+                                .next_back();
+                            Some(last.map(|at| at + 1))
+                        }
+                        "stuck" => {
+                            stuck = Some(line.raw.clone());
+                            Some(None)
+                        }
+                        _ => None,
+                    }
+                })
+            })?;
+        if let Some(line) = stuck {
+            bail!(
+                "{}",
+                self.running.explain(&line, "it was never acknowledged")
+            );
+        }
+        Ok(end)
+    }
+
+    /// Waits until every error that was raised has been reported, as far as that ever happens,
+    /// and ends the machine. Returns all that was said.
+    pub(super) fn finish(self) -> Vec<Record> {
+        let mark = self.running.mark();
+        // Two lines of the guest: what EL2 had to say before has been said.
+        let _ = self
+            .running
+            .wait_until("the last reports", mark, deadline(30), |records| {
+                (records.iter().filter(|record| is_period(record)).count() > 1).then_some(())
+            });
+        self.running.quit()
+    }
+}
+
+/// A sign of life that comes again and again.
+fn is_period(record: &Record) -> bool {
+    record
+        .line("sweep")
+        .is_some_and(|line| line.starts_with("sweep: rounds=") || line.starts_with("sweep: ready"))
+}
+
+/// Runs of consecutive offsets, none longer than a chunk.
+fn chunks(offsets: &BTreeSet<u64>) -> Vec<(u64, u64)> {
+    let mut chunks: Vec<(u64, u64)> = Vec::new();
+    for &offset in offsets {
+        match chunks.last_mut() {
+            Some((from, to)) if *to + 1 == offset && offset - *from < CHUNK => *to = offset,
+            _ => chunks.push((offset, offset)),
+        }
+    }
+    chunks
+}
+
+/// What is to be swept: the boundaries, and the offsets that hit them.
+#[derive(Debug)]
+pub(super) struct Targets {
+    /// Addresses at EL2 that a round executes.
+    pub(super) executed: BTreeSet<u64>,
+    /// Offsets in the period.
+    pub(super) offsets: BTreeSet<u64>,
+}
+
+/// Finds what is to be swept in a trace.
+pub(super) fn targets(path: &Path, steps: &[Step], guest: &Symbols) -> Result<Targets> {
+    let anchor = guest.address(&format!("sweep_anchor_{}", path.label))?;
+    let done = guest.address(&format!("sweep_done_{}", path.label))?;
+    let rounds = trace::rounds(steps, anchor, done);
+    // The first may have begun before the trace did.
+    let Some(round) = rounds.get(1) else {
+        bail!(
+            "path {}: the trace has {} whole rounds, two are needed",
+            path.name,
+            rounds.len()
+        );
+    };
+    let offsets = if round.len() <= WHOLE_TICKS {
+        (0..round.len() as u64 + TIMER_TICKS).collect()
+    } else {
+        trace::wanted(round)
+            .into_iter()
+            .map(|index| index as u64)
+            .collect()
+    };
+    Ok(Targets {
+        executed: trace::executed(round),
+        offsets,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offsets_are_asked_for_in_runs_that_are_not_too_long() {
+        let offsets: BTreeSet<u64> = (0..CHUNK + 3).chain([100, 200, 201]).collect();
+        assert_eq!(
+            chunks(&offsets),
+            [(0, CHUNK - 1), (CHUNK, CHUNK + 2), (100, 100), (200, 201)]
+        );
+    }
+}

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Raises an SEI at every instruction boundary of EL2's entries, exits and what lies between, and
+//! checks that nothing is lost that need not be.
+//!
+//! Each path is a round of the sweep guest, the same in each period of CNTPCT. QEMU's trace of
+//! one round is the list of boundaries; the firmware's `sweep` command raises an error at each
+//! offset, one in each period; what firmware, hypervisor and guest then say is held against each
+//! other. `docs/sweep.md` explains the table.
+
+mod judge;
+mod machine;
+mod paths;
+mod report;
+mod symbols;
+mod trace;
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+
+use crate::process::{self, step};
+use crate::{build, paths as places};
+use machine::Swept;
+use paths::{Kind, Mode, PATHS, Path};
+use report::Row;
+use symbols::Symbols;
+
+/// Where the image is loaded, and linked to 0.
+const HYPERVISOR_BASE: u64 = 0x4020_0000;
+
+/// Raises an SEI at every instruction boundary and checks what is lost.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  cargo xtask sweep                          every path, both modes: some minutes
+  cargo xtask sweep --short                  what `cargo xtask test` runs
+  cargo xtask sweep --path hvc --mode barge-in
+  cargo xtask sweep --resume --json sweep.json   go on where the last run was interrupted")]
+pub(crate) struct Args {
+    /// Sweeps a few paths with one class of error.
+    #[arg(long)]
+    short: bool,
+    /// Sweeps this path alone.
+    #[arg(long, value_name = "NAME")]
+    path: Option<String>,
+    /// Sweeps with a firmware that behaves like this alone.
+    #[arg(long, value_enum)]
+    mode: Option<Mode>,
+    /// Writes {\"paths\":[{\"path\",\"mode\",\"boundaries\",\"nothing_lost\",\"vm_lost\",...}]}.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Keeps the rows of an interrupted run of the same build.
+    #[arg(long)]
+    resume: bool,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    crate::setup::run(&crate::setup::Args::unattended())?;
+    build::hypervisor()?;
+    build::firmware()?;
+    build::guests()?;
+    let rows = sweep(args)?;
+    print!("{}", report::table(&rows));
+    if let Some(path) = &args.json {
+        let text = format!("{:#}\n", json!({ "paths": rows }));
+        fs::write(path, text).with_context(|| path.display().to_string())?;
+    }
+    let failures: Vec<String> = rows
+        .iter()
+        .flat_map(|row| {
+            row.failures
+                .iter()
+                .map(|failure| format!("{} {} {}: {failure}", row.path, row.mode, row.error))
+        })
+        .collect();
+    if !failures.is_empty() {
+        let shown = failures.iter().take(40).cloned().collect::<Vec<_>>();
+        bail!(
+            "{} things that must not be:\n  {}",
+            failures.len(),
+            shown.join("\n  ")
+        );
+    }
+    Ok(())
+}
+
+/// One path with one firmware and one class of error.
+type Job = (&'static Path, Mode, Kind);
+
+fn jobs(args: &Args) -> Result<Vec<Job>> {
+    let mut jobs = Vec::new();
+    let kinds: &[Kind] = if args.short {
+        &[Kind::Ueo]
+    } else {
+        &[Kind::Ce, Kind::Ueo]
+    };
+    for mode in [Mode::Conforming, Mode::BargeIn] {
+        for path in PATHS {
+            let named = args
+                .path
+                .as_deref()
+                .map_or(!args.short || path.short, |name| name == path.name);
+            if !named || args.mode.is_some_and(|wanted| wanted != mode) {
+                continue;
+            }
+            jobs.extend(kinds.iter().map(|kind| (path, mode, *kind)));
+        }
+    }
+    if jobs.is_empty() {
+        let names: Vec<&str> = PATHS.iter().map(|path| path.name).collect();
+        return Err(process::Unusable(format!(
+            "there is no such path; there are {}",
+            names.join(", ")
+        ))
+        .into());
+    }
+    Ok(jobs)
+}
+
+fn sweep(args: &Args) -> Result<Vec<Row>> {
+    let symbols = Symbols::read(&build::hypervisor_elf(), HYPERVISOR_BASE)?;
+    let guest = Symbols::read(&places::out().join("guests/sweep.elf"), 0)?;
+    let jobs = jobs(args)?;
+    let bar = progress_bar(jobs.len() as u64);
+    let mut rows = Vec::new();
+    for (path, mode, kind) in jobs {
+        bar.set_message(format!("{} {} {}", path.name, mode.name(), kind.name()));
+        let row = one(path, mode, kind, &symbols, &guest)
+            .with_context(|| format!("path {} {} {}", path.name, mode.name(), kind.name()))?;
+        if !process::is_interactive() {
+            step(format!(
+                "sweep: {} {} {}: {} boundaries, {} failures",
+                row.path,
+                row.mode,
+                row.error,
+                row.boundaries,
+                row.failures.len()
+            ));
+        }
+        rows.push(row);
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok(rows)
+}
+
+fn progress_bar(len: u64) -> ProgressBar {
+    if !process::is_interactive() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(len).with_style(style)
+}
+
+fn one(path: &Path, mode: Mode, kind: Kind, symbols: &Symbols, guest: &Symbols) -> Result<Row> {
+    let steps = Swept::boot(path, None)?.trace()?;
+    let targets = machine::targets(path, &steps, guest)?;
+    let mut swept = Swept::boot(path, None)?;
+    swept.behave(mode)?;
+    swept.sweep(kind, &targets.offsets, |_| {})?;
+    let points = judge::points(&swept.finish());
+    Ok(report::row(path, mode, kind, &targets, &points, symbols))
+}

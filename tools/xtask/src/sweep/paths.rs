@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The paths that are swept, and the errors that sweep them.
+
+/// An error that comes first in each period, so that the point lies in what it sets off.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Opening {
+    /// Offset from the start of the period, in ticks.
+    pub(super) at_ticks: u64,
+    /// What it is.
+    pub(super) error: Kind,
+}
+
+/// An error by its class.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Kind {
+    /// Corrected.
+    Ce,
+    /// Restartable.
+    Ueo,
+}
+
+impl Kind {
+    /// Returns its name.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Ce => "CE",
+            Self::Ueo => "UEO",
+        }
+    }
+
+    /// Returns its syndrome.
+    pub(super) const fn iss(self) -> u32 {
+        match self {
+            Self::Ce => 0x1811,
+            Self::Ueo => 0x0811,
+        }
+    }
+
+    /// Returns the severity of its record.
+    pub(super) const fn severity(self) -> &'static str {
+        match self {
+            Self::Ce | Self::Ueo => "corrected",
+        }
+    }
+}
+
+/// What a path does, and which part of it is swept.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Path {
+    /// Name in the report.
+    pub(super) name: &'static str,
+    /// Round of the guest.
+    pub(super) round: &'static str,
+    /// Label of the guest's assembly: `sweep_anchor_<label>`.
+    pub(super) label: &'static str,
+    /// Length of a period, in ticks.
+    pub(super) period_ticks: u64,
+    /// What comes first.
+    pub(super) opening: Option<Opening>,
+    /// Whether it is part of the short sweep.
+    pub(super) short: bool,
+}
+
+const PERIOD_TICKS: u64 = 1 << 20;
+
+const fn path(name: &'static str, label: &'static str, short: bool) -> Path {
+    Path {
+        name,
+        round: name,
+        label,
+        period_ticks: PERIOD_TICKS,
+        opening: None,
+        short,
+    }
+}
+
+/// All of them.
+pub(super) const PATHS: &[Path] = &[
+    path("guest", "guest", false),
+    path("hvc", "hvc", true),
+    path("hvc_features", "hvc", false),
+    path("smc", "smc", false),
+    path("mmio_gicd", "load", false),
+    path("mmio_gicr", "store", false),
+    path("mmio_uart", "load", false),
+    path("sgi", "sgi", false),
+    path("irq_timer", "timer", true),
+    path("wfi", "wfi", false),
+    path("suspend", "hvc", false),
+    path("console", "console", false),
+];
+
+/// What the firmware does about the mask.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub(super) enum Mode {
+    /// It keeps to the contract.
+    Conforming,
+    /// It ignores SPSR_EL3.A.
+    BargeIn,
+}
+
+impl Mode {
+    /// Returns its name, in the firmware's protocol and in the report.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Conforming => "conforming",
+            Self::BargeIn => "barge-in",
+        }
+    }
+}

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The table of the sweep, for people and for programs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::judge::{Loss, Point};
+use super::machine::Targets;
+use super::paths::{Kind, Mode, Path};
+use super::symbols::Symbols;
+
+/// A boundary that cost something.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub(super) struct Lost {
+    /// Where.
+    pub(super) boundary: String,
+    /// What: `vm` or `machine`.
+    pub(super) loss: String,
+}
+
+/// A row of the table.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) struct Row {
+    pub(super) path: String,
+    pub(super) mode: String,
+    /// Class of the errors.
+    pub(super) error: String,
+    /// Boundaries at EL2 that were hit.
+    pub(super) boundaries: usize,
+    /// Errors that were raised, those that found the guest or a loop's other turns included.
+    pub(super) points: usize,
+    pub(super) nothing_lost: usize,
+    pub(super) vm_lost: usize,
+    pub(super) machine_lost: usize,
+    /// Longest run of boundaries at EL2 with SError masked, the SEI handler aside.
+    pub(super) longest_masked: usize,
+    /// The boundaries that are not `nothing_lost`.
+    pub(super) lost: Vec<Lost>,
+    /// What must not be.
+    pub(super) failures: Vec<String>,
+}
+
+/// Judges one path.
+pub(super) fn row(
+    path: &Path,
+    mode: Mode,
+    kind: Kind,
+    targets: &Targets,
+    points: &[Point],
+    symbols: &Symbols,
+) -> Row {
+    let mut worst: BTreeMap<u64, Loss> = BTreeMap::new();
+    let mut failures = Vec::new();
+    for point in points {
+        for problem in &point.problems {
+            failures.push(format!(
+                "{} (offset {}, pstate {:#x}): {problem}",
+                place(point, symbols),
+                point.at,
+                point.spsr
+            ));
+        }
+        if point.in_el2() {
+            let loss = worst.entry(point.elr).or_insert(Loss::Nothing);
+            *loss = (*loss).max(point.loss());
+        } else if point.loss() != Loss::Nothing {
+            failures.push(format!(
+                "{}: {:?} lost",
+                place(point, symbols),
+                point.loss()
+            ));
+        }
+    }
+    let hit: BTreeSet<u64> = worst.keys().copied().collect();
+    for address in targets.executed.difference(&hit) {
+        failures.push(format!(
+            "{} was executed but never hit",
+            symbols.name(*address)
+        ));
+    }
+    let count = |loss| worst.values().filter(|each| **each == loss).count();
+    let lost = worst
+        .iter()
+        .filter(|(_, loss)| **loss != Loss::Nothing)
+        .map(|(address, loss)| Lost {
+            boundary: symbols.name(*address),
+            loss: if *loss == Loss::Vm { "vm" } else { "machine" }.to_owned(),
+        })
+        .collect();
+    Row {
+        path: path.name.to_owned(),
+        mode: mode.name().to_owned(),
+        error: kind.name().to_owned(),
+        boundaries: worst.len(),
+        points: points.len(),
+        nothing_lost: count(Loss::Nothing),
+        vm_lost: count(Loss::Vm),
+        machine_lost: count(Loss::Machine),
+        longest_masked: longest_masked(points, symbols),
+        lost,
+        failures,
+    }
+}
+
+fn place(point: &Point, symbols: &Symbols) -> String {
+    if point.in_el2() {
+        symbols.name(point.elr)
+    } else {
+        format!("the guest at {:#x}", point.elr)
+    }
+}
+
+/// Longest run of consecutive offsets at which EL2 had SError masked, outside of the SEI path.
+fn longest_masked(points: &[Point], symbols: &Symbols) -> usize {
+    let windows = symbols.windows();
+    let in_sei = |address: u64| {
+        ["entry_serror", "sei"].iter().any(|name| {
+            windows
+                .get(*name)
+                .is_some_and(|window| window.contains(&address))
+        })
+    };
+    let mut sorted: Vec<&Point> = points.iter().collect();
+    sorted.sort_by_key(|point| point.at);
+    let (mut longest, mut run, mut sei) = (0, 0, false);
+    let mut before = None;
+    for point in sorted {
+        if !point.is_masked() || before.is_some_and(|at| point.at > at + 1) {
+            (run, sei) = (0, false);
+        }
+        before = Some(point.at);
+        if point.is_masked() {
+            sei |= in_sei(point.elr);
+            run += 1;
+            if !sei {
+                longest = longest.max(run);
+            }
+        }
+    }
+    longest
+}
+
+/// Writes the table.
+pub(super) fn table(rows: &[Row]) -> String {
+    let mut text = format!(
+        "{:14} {:11} {:5} {:>10} {:>7} {:>12} {:>8} {:>12} {:>14}\n",
+        "path",
+        "mode",
+        "error",
+        "boundaries",
+        "points",
+        "nothing lost",
+        "VM lost",
+        "machine lost",
+        "longest masked"
+    );
+    for row in rows {
+        text.push_str(&format!(
+            "{:14} {:11} {:5} {:>10} {:>7} {:>12} {:>8} {:>12} {:>14}\n",
+            row.path,
+            row.mode,
+            row.error,
+            row.boundaries,
+            row.points,
+            row.nothing_lost,
+            row.vm_lost,
+            row.machine_lost,
+            row.longest_masked
+        ));
+    }
+    let lost: BTreeSet<(&str, &str, &str)> = rows
+        .iter()
+        .flat_map(|row| {
+            row.lost.iter().map(|lost| {
+                (
+                    row.mode.as_str(),
+                    lost.boundary.as_str(),
+                    lost.loss.as_str(),
+                )
+            })
+        })
+        .collect();
+    for (mode, boundary, loss) in lost {
+        text.push_str(&format!("{mode}: {boundary} costs the {loss}\n"));
+    }
+    text
+}

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Names of addresses: the hypervisor's windows and functions, the guest's labels.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::ops::Range;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use object::{Object, ObjectSymbol};
+
+/// Symbols of one linked program.
+#[derive(Debug)]
+pub(super) struct Symbols {
+    by_name: BTreeMap<String, u64>,
+    by_address: BTreeMap<u64, String>,
+}
+
+impl Symbols {
+    /// Reads them; `base` is added to each, for a program that is loaded elsewhere than linked.
+    pub(super) fn read(elf: &Path, base: u64) -> Result<Self> {
+        let bytes = fs::read(elf).with_context(|| elf.display().to_string())?;
+        let file = object::File::parse(&*bytes).with_context(|| elf.display().to_string())?;
+        let mut symbols = Self {
+            by_name: BTreeMap::new(),
+            by_address: BTreeMap::new(),
+        };
+        for symbol in file.symbols() {
+            let Ok(name) = symbol.name() else { continue };
+            let address = symbol.address() + base;
+            // Mapping symbols ($x, $d) name no function; nor do the windows' own.
+            if name.is_empty() || name.starts_with('$') || !symbol.is_definition() {
+                continue;
+            }
+            symbols.by_name.insert(name.to_owned(), address);
+            if !name.starts_with("firebreak_window_") {
+                let short = rustc_name(name);
+                symbols.by_address.entry(address).or_insert(short);
+            }
+        }
+        Ok(symbols)
+    }
+
+    /// Returns the address of a symbol.
+    pub(super) fn address(&self, name: &str) -> Result<u64> {
+        self.by_name
+            .get(name)
+            .copied()
+            .with_context(|| format!("the program has no symbol {name}; build it anew"))
+    }
+
+    /// Returns the declared windows, by name.
+    pub(super) fn windows(&self) -> BTreeMap<String, Range<u64>> {
+        let mut windows = BTreeMap::new();
+        for (name, start) in &self.by_name {
+            let inner = name
+                .strip_prefix("firebreak_window_")
+                .and_then(|name| name.strip_suffix("_start"));
+            let Some(inner) = inner else { continue };
+            if let Some(end) = self.by_name.get(&format!("firebreak_window_{inner}_end")) {
+                windows.insert(inner.to_owned(), *start..*end);
+            }
+        }
+        windows
+    }
+
+    /// Returns an address as symbol and offset.
+    pub(super) fn name(&self, address: u64) -> String {
+        match self.by_address.range(..=address).next_back() {
+            Some((start, name)) => format!("{name}+{:#x}", address - start),
+            None => format!("{address:#x}"),
+        }
+    }
+}
+
+/// Leaves out of a mangled name (v0 or legacy) what only the compiler wants to know.
+fn rustc_name(name: &str) -> String {
+    name.split_once("17h")
+        .map_or(name, |(front, _)| front)
+        .to_owned()
+}

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The instructions of one round, from QEMU's own trace: which boundaries there are.
+//!
+//! With one instruction in each translation block, `-d exec,nochain` logs a line for each
+//! instruction that is about to run: `Trace 0: <host> [<cs_base>/<pc>/<flags>/<cflags>]`. A line
+//! `Stopped execution` behind it says that it did not run after all. Bits \[7:4\] of the flags
+//! are the translation regime: 2 for EL1 of a guest, 6 for EL2.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+/// Regime of an instruction.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Level {
+    /// EL1 (or EL0) of a guest.
+    Guest,
+    /// EL2.
+    El2,
+    /// EL3.
+    El3,
+}
+
+/// An instruction that ran.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Step {
+    /// Its address.
+    pub(super) pc: u64,
+    /// Where it ran.
+    pub(super) level: Level,
+}
+
+/// Reads a line; `None` for those that say nothing about an instruction.
+fn step(line: &str) -> Option<Step> {
+    let inside = line.strip_prefix("Trace ")?.split_once('[')?.1;
+    let mut fields = inside.split(['/', ']']);
+    let pc = u64::from_str_radix(fields.nth(1)?, 16).ok()?;
+    let flags = u64::from_str_radix(fields.next()?, 16).ok()?;
+    let level = match flags >> 4 & 0xf {
+        2 | 0 | 1 | 3 => Level::Guest,
+        6 => Level::El2,
+        _ => Level::El3,
+    };
+    Some(Step { pc, level })
+}
+
+/// Reads a trace.
+pub(super) fn read(path: &Path) -> Result<Vec<Step>> {
+    let file = File::open(path).with_context(|| path.display().to_string())?;
+    let mut steps = Vec::new();
+    for line in BufReader::new(file).lines() {
+        let line = line.with_context(|| path.display().to_string())?;
+        if line.starts_with("Stopped execution") {
+            steps.pop();
+        } else if let Some(step) = step(&line) {
+            steps.push(step);
+        }
+    }
+    Ok(steps)
+}
+
+/// Returns the rounds of a trace: each from the guest's instruction at `anchor` up to the one at
+/// `done`, or to the next round where there is none.
+pub(super) fn rounds(steps: &[Step], anchor: u64, done: u64) -> Vec<&[Step]> {
+    let is = |step: &Step, pc| step.level == Level::Guest && step.pc == pc;
+    let starts: Vec<usize> = (0..steps.len())
+        .filter(|index| steps.get(*index).is_some_and(|step| is(step, anchor)))
+        .collect();
+    let mut rounds = Vec::new();
+    for pair in starts.windows(2) {
+        let round = steps.get(pair[0]..pair[1]).unwrap_or(&[]);
+        let end = round.iter().position(|step| is(step, done));
+        rounds.push(
+            round
+                .get(..end.map_or(round.len(), |end| end + 1))
+                .unwrap_or(round),
+        );
+    }
+    rounds
+}
+
+/// Returns the addresses at EL2 that a round executes.
+pub(super) fn executed(round: &[Step]) -> BTreeSet<u64> {
+    round
+        .iter()
+        .filter(|step| step.level == Level::El2)
+        .map(|step| step.pc)
+        .collect()
+}
+
+/// Returns the steps that are to be hit: of each address at EL2 the first, the second and the
+/// last time that it is reached.
+pub(super) fn wanted(round: &[Step]) -> BTreeSet<usize> {
+    let mut seen: BTreeMap<u64, (usize, Option<usize>, usize)> = BTreeMap::new();
+    for (index, step) in round.iter().enumerate() {
+        if step.level != Level::El2 {
+            continue;
+        }
+        let times = seen.entry(step.pc).or_insert((index, None, index));
+        if index != times.0 {
+            times.1.get_or_insert(index);
+        }
+        times.2 = index;
+    }
+    seen.into_values()
+        .flat_map(|(first, second, last)| [Some(first), second, Some(last)])
+        .flatten()
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn steps(text: &[(u64, Level)]) -> Vec<Step> {
+        text.iter()
+            .map(|(pc, level)| Step {
+                pc: *pc,
+                level: *level,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn lines_of_qemu_are_steps() {
+        let line = "Trace 0: 0x7f95e420c880 [00000000/0000000040200c80/00000061/ff022201] sym";
+        assert_eq!(
+            step(line),
+            Some(Step {
+                pc: 0x4020_0c80,
+                level: Level::El2
+            })
+        );
+        let line = "Trace 0: 0x7f95e42301c0 [00004000/0000000040201470/00000021/ff022201] ";
+        assert_eq!(
+            step(line),
+            Some(Step {
+                pc: 0x4020_1470,
+                level: Level::Guest
+            })
+        );
+        assert_eq!(
+            step("Stopped execution of TB chain before 0x7f95e420c880"),
+            None
+        );
+    }
+
+    #[test]
+    fn a_block_that_was_stopped_did_not_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("trace");
+        let text = "Trace 0: 0x1 [0/40/61/0] \nStopped execution of TB chain before 0x1 [40] \n\
+                    Trace 0: 0x1 [0/40/61/0] \nTrace 0: 0x1 [0/44/61/0] \n";
+        std::fs::write(&path, text).unwrap();
+        let pcs: Vec<u64> = read(&path).unwrap().iter().map(|step| step.pc).collect();
+        assert_eq!(pcs, [0x40, 0x44]);
+    }
+
+    #[test]
+    fn rounds_are_cut_at_their_labels_and_not_at_the_same_address_of_el2() {
+        use Level::{El2, Guest};
+        let trace = steps(&[
+            (9, Guest),
+            (1, Guest),
+            (5, El2),
+            (1, El2),
+            (2, Guest),
+            (9, Guest),
+            (1, Guest),
+            (2, El2),
+            (2, Guest),
+            (1, Guest),
+        ]);
+        let found = rounds(&trace, 1, 2);
+        assert_eq!(found.len(), 2);
+        assert_eq!(found[0], &trace[1..5]);
+        assert_eq!(found[1], &trace[6..9]);
+    }
+
+    #[test]
+    fn loops_are_hit_at_their_first_second_and_last_turn() {
+        use Level::{El2, Guest};
+        let trace = steps(&[
+            (1, Guest),
+            (5, El2),
+            (6, El2),
+            (5, El2),
+            (6, El2),
+            (5, El2),
+            (6, El2),
+            (5, El2),
+            (7, El2),
+        ]);
+        assert_eq!(wanted(&trace), BTreeSet::from([1, 2, 3, 4, 6, 7, 8]));
+        assert_eq!(executed(&trace), BTreeSet::from([5, 6, 7]));
+    }
+}
