@@ -206,13 +206,13 @@ mod tests {
 
     #[test]
     fn each_line_that_is_missing_or_comes_twice_is_a_problem() {
-        for index in 1..GOOD.len() {
+        for (index, line) in GOOD.iter().enumerate().skip(1) {
             let mut lines = GOOD.to_vec();
             lines.remove(index);
-            assert_eq!(read(&lines)[0].problems.len(), 1, "without {}", GOOD[index]);
+            assert_eq!(read(&lines)[0].problems.len(), 1, "without {line}");
             let mut lines = GOOD.to_vec();
-            lines.insert(index, GOOD[index]);
-            assert_eq!(read(&lines)[0].problems.len(), 1, "twice {}", GOOD[index]);
+            lines.insert(index, line);
+            assert_eq!(read(&lines)[0].problems.len(), 1, "twice {line}");
         }
     }
 

@@ -40,7 +40,7 @@ fn step(line: &str) -> Option<Step> {
     let pc = u64::from_str_radix(fields.nth(1)?, 16).ok()?;
     let flags = u64::from_str_radix(fields.next()?, 16).ok()?;
     let level = match flags >> 4 & 0xf {
-        2 | 0 | 1 | 3 => Level::Guest,
+        0..=3 => Level::Guest,
         6 => Level::El2,
         _ => Level::El3,
     };
