@@ -53,6 +53,21 @@ pub struct Error {
     pub in_storm: bool,
 }
 
+impl Error {
+    /// Makes an SEI that is treated as the PE treats every error.
+    pub const fn sei(id: u64, iss: Iss, pa: Option<Pa>, record: Option<CperSeverity>) -> Self {
+        Self {
+            id,
+            iss,
+            pa,
+            record,
+            abort: None,
+            modes: None,
+            in_storm: false,
+        }
+    }
+}
+
 /// An error and the moment at which it is to be raised.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Request {

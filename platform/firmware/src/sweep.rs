@@ -135,10 +135,7 @@ impl Sweep {
                 }
             }
             Phase::Armed { .. } => {
-                let error = Error {
-                    id: self.id(),
-                    ..self.plan.error
-                };
+                let error = Error::sei(10, Iss::UEO, None, Some(CperSeverity::Corrected));
                 let at = self.offset_ticks;
                 self.offset_ticks = at.saturating_add(1);
                 self.next_period(now_ticks);

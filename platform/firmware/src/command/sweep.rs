@@ -32,14 +32,12 @@ pub(super) fn parse<'a>(words: impl Iterator<Item = &'a str>) -> Result<Command,
     Ok(Command::Sweep {
         pe: pe.ok_or("pe-missing-or-bad")?,
         plan: Plan {
-            error: Error {
-                id: id.ok_or("id-missing")?,
-                iss: iss.ok_or("iss-missing-or-bad")?,
+            error: Error::sei(
+                id.ok_or("id-missing")?,
+                iss.ok_or("iss-missing-or-bad")?,
                 pa,
-                record: severity.ok_or("sev-missing")?,
-                modes: None,
-                in_storm: false,
-            },
+                severity.ok_or("sev-missing")?,
+            ),
             opening: open,
             period_ticks: period.filter(|ticks| *ticks != 0).ok_or("period-missing")?,
             from_ticks: from.ok_or("from-missing")?,
@@ -68,14 +66,7 @@ fn opening(text: &str) -> Result<(u64, Error), &'static str> {
         Some(text) => Some(Pa::new(hexadecimal(text).ok_or("open-bad")?)),
         None => None,
     };
-    let error = Error {
-        id: 0,
-        iss,
-        pa,
-        record,
-        modes: None,
-        in_storm: false,
-    };
+    let error = Error::sei(0, iss, pa, record);
     match parts.next() {
         None => Ok((at, error)),
         Some(_) => Err("open-bad"),
