@@ -135,7 +135,10 @@ impl Sweep {
                 }
             }
             Phase::Armed { .. } => {
-                let error = Error::sei(10, Iss::UEO, None, Some(CperSeverity::Corrected));
+                let error = Error {
+                    id: self.id(),
+                    ..self.plan.error
+                };
                 let at = self.offset_ticks;
                 self.offset_ticks = at.saturating_add(1);
                 self.next_period(now_ticks);
@@ -170,14 +173,7 @@ mod tests {
     const PERIOD: u64 = 1 << 20;
 
     fn plan(opening: Option<u64>) -> Plan {
-        let error = Error {
-            id: 10,
-            iss: Iss::UEO,
-            pa: None,
-            record: Some(CperSeverity::Corrected),
-            modes: None,
-            in_storm: false,
-        };
+        let error = Error::sei(10, Iss::UEO, None, Some(CperSeverity::Corrected));
         Plan {
             error,
             opening: opening.map(|at| (at, error)),
