@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a devicetree got wrong: which node, which property, and what to do about it.
 
+use core::cell::Cell;
 use core::fmt;
 
 use firebreak_triage::ReactionError;
@@ -96,9 +97,63 @@ impl fmt::Display for DtError<'_> {
 
 impl core::error::Error for DtError<'_> {}
 
-impl From<TreeFault> for DtError<'_> {
-    fn from(fault: TreeFault) -> Self {
-        Self::Tree(fault)
+/// Says that the reader's [`Complaint`] holds the error.
+///
+/// It takes no room, so a function that may refuse still returns its value in registers: at EL2,
+/// where an error of this size would be copied at each `?`, that is a fifth of the readers' code.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Refused(());
+
+/// Where a reader and all that it calls put down what is wrong.
+#[derive(Default)]
+pub(crate) struct Complaint<'a>(Cell<Option<DtError<'a>>>);
+
+impl<'a> Complaint<'a> {
+    /// Complains of a property.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn property(
+        &self,
+        node: &NodePath<'a>,
+        property: &'a str,
+        fault: &Fault<'a>,
+    ) -> Refused {
+        self.put(DtError::Property {
+            node: *node,
+            property,
+            fault: *fault,
+        })
+    }
+
+    /// Complains of a node as such.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn node(&self, node: &NodePath<'a>, fault: &Fault<'a>) -> Refused {
+        self.put(DtError::Node {
+            node: *node,
+            fault: *fault,
+        })
+    }
+
+    /// Complains of the blob.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn tree(&self, fault: TreeFault) -> Refused {
+        self.put(DtError::Tree(fault))
+    }
+
+    fn put(&self, error: DtError<'a>) -> Refused {
+        self.0.set(Some(error));
+        Refused(())
+    }
+
+    /// Gives a result its error back.
+    pub(crate) fn close<T>(&self, result: Result<T, Refused>) -> Result<T, DtError<'a>> {
+        // `put` alone makes a `Refused`, so the error is there whenever one is wanted.
+        result.map_err(|Refused(())| {
+            let unsaid = DtError::Tree(TreeFault::Unfinished);
+            self.0.get().unwrap_or(unsaid)
+        })
     }
 }
 

@@ -4,7 +4,7 @@
 use firebreak_abi::{Mpidr, Pa, PaRange};
 
 use super::properties::{Id, Properties};
-use crate::error::{DtError, Fault, NodePath};
+use crate::error::{Complaint, Fault, NodePath, Refused};
 use crate::value::{Cells, Value};
 
 /// What a node is to the reader.
@@ -37,6 +37,7 @@ pub(super) struct Node<'a, 'p> {
     /// Index of this one.
     pub(super) depth: usize,
     pub(super) properties: &'p Properties<'a>,
+    pub(super) complaint: &'p Complaint<'a>,
 }
 
 impl<'a> Node<'a, '_> {
@@ -60,54 +61,56 @@ impl<'a> Node<'a, '_> {
         self.properties.get(id)
     }
 
-    fn error(&self, id: Id, fault: Fault<'a>) -> DtError<'a> {
-        DtError::Property {
-            node: self.path(),
-            property: id.name(),
-            fault,
-        }
+    #[cold]
+    #[inline(never)]
+    fn error(&self, id: Id, fault: &Fault<'a>) -> Refused {
+        self.complaint.property(&self.path(), id.name(), fault)
     }
 
-    pub(super) fn missing(&self, id: Id, remedy: &'static str) -> DtError<'a> {
-        self.error(id, Fault::Missing(remedy))
+    #[cold]
+    #[inline(never)]
+    pub(super) fn missing(&self, id: Id, remedy: &'static str) -> Refused {
+        self.error(id, &Fault::Missing(remedy))
     }
 
-    pub(super) fn form(&self, id: Id, form: &'static str) -> DtError<'a> {
-        self.error(id, Fault::Form(form))
+    #[cold]
+    #[inline(never)]
+    pub(super) fn form(&self, id: Id, form: &'static str) -> Refused {
+        self.error(id, &Fault::Form(form))
     }
 
-    pub(super) fn wrong(&self, id: Id, remedy: &'static str) -> DtError<'a> {
-        self.error(id, Fault::Value(remedy))
+    #[cold]
+    #[inline(never)]
+    pub(super) fn wrong(&self, id: Id, remedy: &'static str) -> Refused {
+        self.error(id, &Fault::Value(remedy))
     }
 
-    pub(super) fn too_many(&self, what: &'static str, most: usize) -> DtError<'a> {
-        DtError::Node {
-            node: self.path(),
-            fault: Fault::TooMany { what, most },
-        }
+    pub(super) fn too_many(&self, what: &'static str, most: usize) -> Refused {
+        let fault = Fault::TooMany { what, most };
+        self.complaint.node(&self.path(), &fault)
     }
 
-    pub(super) fn need(&self, id: Id, remedy: &'static str) -> Result<Value<'a>, DtError<'a>> {
+    pub(super) fn need(&self, id: Id, remedy: &'static str) -> Result<Value<'a>, Refused> {
         match self.get(id) {
             Some(value) => Ok(value),
             None => Err(self.missing(id, remedy)),
         }
     }
 
-    pub(super) fn cell(&self, id: Id, default: u32) -> Result<u32, DtError<'a>> {
+    pub(super) fn cell(&self, id: Id, default: u32) -> Result<u32, Refused> {
         match self.get(id) {
             Some(value) => value.u32().ok_or_else(|| self.form(id, "one cell")),
             None => Ok(default),
         }
     }
 
-    pub(super) fn cells(&self, id: Id) -> Result<Cells<'a>, DtError<'a>> {
+    pub(super) fn cells(&self, id: Id) -> Result<Cells<'a>, Refused> {
         let value = self.need(id, "say where it is")?;
         value.cells().ok_or_else(|| self.form(id, "whole cells"))
     }
 
     /// Reads one address and length by the parent's cell counts.
-    pub(super) fn range(&self, id: Id, cells: &mut Cells<'a>) -> Result<PaRange, DtError<'a>> {
+    pub(super) fn range(&self, id: Id, cells: &mut Cells<'a>) -> Result<PaRange, Refused> {
         const FORM: &str = "addresses of one or two cells and lengths of one or two cells";
         let Frame {
             address_cells,
@@ -128,7 +131,7 @@ impl<'a> Node<'a, '_> {
         Ok(PaRange::new(start, len_bytes))
     }
 
-    pub(super) fn first_range(&self, id: Id) -> Result<PaRange, DtError<'a>> {
+    pub(super) fn first_range(&self, id: Id) -> Result<PaRange, Refused> {
         let mut cells = self.cells(id)?;
         self.range(id, &mut cells)
     }
@@ -136,8 +139,8 @@ impl<'a> Node<'a, '_> {
     /// Hands over each range of `reg` that is not empty.
     pub(super) fn each_range(
         &self,
-        mut take: impl FnMut(PaRange) -> Result<(), DtError<'a>>,
-    ) -> Result<(), DtError<'a>> {
+        mut take: impl FnMut(PaRange) -> Result<(), Refused>,
+    ) -> Result<(), Refused> {
         let mut cells = self.cells(Id::Reg)?;
         while !cells.is_done() {
             let range = self.range(Id::Reg, &mut cells)?;
@@ -149,7 +152,7 @@ impl<'a> Node<'a, '_> {
     }
 
     /// Returns the INTID of the n-th interrupt in the GIC's three-cell form.
-    pub(super) fn interrupt(&self, n: usize) -> Result<Option<u32>, DtError<'a>> {
+    pub(super) fn interrupt(&self, n: usize) -> Result<Option<u32>, Refused> {
         const FORM: &str = "three cells for each interrupt: 0 (SPI) or 1 (PPI), number, trigger";
         if self.get(Id::Interrupts).is_none() {
             return Ok(None);
@@ -177,7 +180,7 @@ impl<'a> Node<'a, '_> {
         region: PaRange,
         start: Pa,
         len_bytes: u64,
-    ) -> Result<(), DtError<'a>> {
+    ) -> Result<(), Refused> {
         let end = start.checked_add(len_bytes);
         if start >= region.start && end.is_some_and(|end| end <= region.end()) {
             Ok(())
@@ -187,7 +190,7 @@ impl<'a> Node<'a, '_> {
     }
 
     /// Reads the affinity of a PE.
-    pub(super) fn affinity(&self, id: Id) -> Result<Mpidr, DtError<'a>> {
+    pub(super) fn affinity(&self, id: Id) -> Result<Mpidr, Refused> {
         let raw = self
             .need(id, "give the affinity of MPIDR_EL1")?
             .number()

@@ -12,7 +12,7 @@ use heapless::Vec;
 use super::node::{Frame, Kind, Node};
 use super::properties::{Device, Id, Names, Properties};
 use super::{Board, Conduit, Gicv3, MAX_GICR, Sei, Source, Timer, Uart};
-use crate::error::{DtError, Fault, NodePath};
+use crate::error::{Complaint, DtError, Fault, NodePath, Refused};
 use crate::tree::{Event, MAX_DEPTH, Tree};
 use crate::value::Value;
 
@@ -25,9 +25,16 @@ const MAX_CANDIDATES: usize = 4;
 ///
 /// A damaged blob, or a node that Firebreak needs and that is wrong. What is merely absent is
 /// absent in the [`Board`]: the caller decides whether it can do without.
+#[inline(never)]
 pub fn read_board(dtb: &[u8]) -> Result<Board, DtError<'_>> {
-    let tree = Tree::open(dtb)?;
-    let mut found = Found::default();
+    let complaint = Complaint::default();
+    complaint.close(read(dtb, &complaint))
+}
+
+fn read<'a>(dtb: &'a [u8], complaint: &Complaint<'a>) -> Result<Board, Refused> {
+    let bad_tree = |fault| complaint.tree(fault);
+    let tree = Tree::open(dtb).map_err(bad_tree)?;
+    let mut found = Found::new(complaint);
     for (address, len_bytes) in tree.reservations() {
         let path = NodePath::top(b"(reservation block)");
         found.reserve(path, PaRange::new(address, len_bytes))?;
@@ -36,18 +43,18 @@ pub fn read_board(dtb: &[u8]) -> Result<Board, DtError<'_>> {
     let mut names = Names::new();
     let mut properties = Properties::new();
     let mut walk = tree.walk();
-    while let Some(event) = walk.next_event()? {
+    while let Some(event) = walk.next_event().map_err(bad_tree)? {
         let Event::Begin(name) = event else { continue };
         let depth = walk.depth();
         let kind = open(&mut frames, depth, name);
         properties.clear();
-        while let Some((name, value)) = walk.next_property()? {
-            if let Some(id) = names.find(name)? {
+        while let Some((name, value)) = walk.next_property().map_err(bad_tree)? {
+            if let Some(id) = names.find(name).map_err(bad_tree)? {
                 properties.set(id, value);
             } else if kind == Kind::Aliases {
                 // An alias too many is only missed if the console is named by it, and then the
                 // first UART takes its place.
-                let _ = found.aliases.push((name.bytes()?, value));
+                let _ = found.aliases.push((name.bytes().map_err(bad_tree)?, value));
             }
         }
         found.judge(&mut frames, depth, &properties)?;
@@ -81,8 +88,8 @@ fn open<'a>(frames: &mut [Frame<'a>], depth: usize, name: &'a [u8]) -> Kind {
 }
 
 /// What has been found so far.
-#[derive(Default)]
-struct Found<'a> {
+struct Found<'a, 'c> {
+    complaint: &'c Complaint<'a>,
     board: Board,
     uarts: Vec<(NodePath<'a>, Uart), MAX_CANDIDATES>,
     aliases: Vec<(&'a [u8], Value<'a>), MAX_CANDIDATES>,
@@ -93,14 +100,26 @@ struct Found<'a> {
     unresolved: Vec<(usize, u32, NodePath<'a>), MAX_PES>,
 }
 
-impl<'a> Found<'a> {
+impl<'a, 'c> Found<'a, 'c> {
+    fn new(complaint: &'c Complaint<'a>) -> Self {
+        Self {
+            complaint,
+            board: Board::default(),
+            uarts: Vec::new(),
+            aliases: Vec::new(),
+            stdout_path: None,
+            phandles: Vec::new(),
+            unresolved: Vec::new(),
+        }
+    }
+
     /// Judges the node at `depth`, all of whose properties are known now.
     fn judge(
         &mut self,
         frames: &mut [Frame<'a>],
         depth: usize,
         properties: &Properties<'a>,
-    ) -> Result<(), DtError<'a>> {
+    ) -> Result<(), Refused> {
         let mut frame = frames.get(depth).copied().unwrap_or_default();
         if frame.kind == Kind::Dead {
             return Ok(());
@@ -110,6 +129,7 @@ impl<'a> Found<'a> {
                 frames,
                 depth,
                 properties,
+                complaint: self.complaint,
             };
             frame.address_cells = node.cell(Id::AddressCells, frame.address_cells)?;
             frame.size_cells = node.cell(Id::SizeCells, frame.size_cells)?;
@@ -129,11 +149,7 @@ impl<'a> Found<'a> {
         Ok(())
     }
 
-    fn judge_enabled(
-        &mut self,
-        frame: &mut Frame<'a>,
-        node: &Node<'a, '_>,
-    ) -> Result<(), DtError<'a>> {
+    fn judge_enabled(&mut self, frame: &mut Frame<'a>, node: &Node<'a, '_>) -> Result<(), Refused> {
         match node.parent().kind {
             Kind::Cpus => return self.cpu(node),
             Kind::Sei => return self.source(node),
@@ -188,7 +204,7 @@ impl<'a> Found<'a> {
         }
     }
 
-    fn memory(&mut self, node: &Node<'a, '_>, range: PaRange) -> Result<(), DtError<'a>> {
+    fn memory(&mut self, node: &Node<'a, '_>, range: PaRange) -> Result<(), Refused> {
         if self.board.memory.iter().any(|other| other.overlaps(range)) {
             return Err(node.wrong(
                 Id::Reg,
@@ -202,7 +218,7 @@ impl<'a> Found<'a> {
             .map_err(|_| node.too_many("pieces of memory", most))
     }
 
-    fn reserve(&mut self, path: NodePath<'a>, range: PaRange) -> Result<(), DtError<'a>> {
+    fn reserve(&mut self, path: NodePath<'a>, range: PaRange) -> Result<(), Refused> {
         if range.len_bytes == 0 || self.board.reserved.contains(&range) {
             return Ok(());
         }
@@ -217,10 +233,10 @@ impl<'a> Found<'a> {
         } else {
             return Ok(());
         };
-        Err(DtError::Node { node: path, fault })
+        Err(self.complaint.node(&path, &fault))
     }
 
-    fn cpu(&mut self, node: &Node<'a, '_>) -> Result<(), DtError<'a>> {
+    fn cpu(&mut self, node: &Node<'a, '_>) -> Result<(), Refused> {
         if !node.get(Id::DeviceType).is_some_and(|kind| kind.has("cpu")) {
             return Ok(());
         }
@@ -239,7 +255,7 @@ impl<'a> Found<'a> {
         Ok(())
     }
 
-    fn uart(&mut self, node: &Node<'a, '_>) -> Result<(), DtError<'a>> {
+    fn uart(&mut self, node: &Node<'a, '_>) -> Result<(), Refused> {
         let range = node.first_range(Id::Reg)?;
         let intid = node.interrupt(0)?;
         let intid =
@@ -255,7 +271,7 @@ impl<'a> Found<'a> {
         Ok(())
     }
 
-    fn gic(&mut self, node: &Node<'a, '_>) -> Result<(), DtError<'a>> {
+    fn gic(&mut self, node: &Node<'a, '_>) -> Result<(), Refused> {
         const GICD_LEN: u64 = 0x1_0000;
         const GICR_LEN: u64 = 0x2_0000;
         const SBSA_MAINTENANCE_INTID: u32 = 25;
@@ -296,7 +312,7 @@ impl<'a> Found<'a> {
         Ok(())
     }
 
-    fn timer(&mut self, node: &Node<'a, '_>) -> Result<(), DtError<'a>> {
+    fn timer(&mut self, node: &Node<'a, '_>) -> Result<(), Refused> {
         // Order of the binding: secure, non-secure EL1, virtual, EL2.
         if let (Some(physical_intid), Some(virtual_intid), Some(hypervisor_intid)) =
             (node.interrupt(1)?, node.interrupt(2)?, node.interrupt(3)?)
@@ -310,7 +326,7 @@ impl<'a> Found<'a> {
         Ok(())
     }
 
-    fn psci(&mut self, node: &Node<'a, '_>) -> Result<(), DtError<'a>> {
+    fn psci(&mut self, node: &Node<'a, '_>) -> Result<(), Refused> {
         let method = node.need(Id::Method, "say \"smc\" or \"hvc\"")?;
         self.board.psci_conduit = Some(match method.text() {
             Some("smc") => Conduit::Smc,
@@ -320,7 +336,7 @@ impl<'a> Found<'a> {
         Ok(())
     }
 
-    fn sei(&mut self, node: &Node<'a, '_>) -> Result<(), DtError<'a>> {
+    fn sei(&mut self, node: &Node<'a, '_>) -> Result<(), Refused> {
         if self.board.sei.is_some() {
             return Err(node.wrong(
                 Id::Compatible,
@@ -328,7 +344,7 @@ impl<'a> Found<'a> {
             ));
         }
         let region = node.first_range(Id::Reg)?;
-        let within = |id| -> Result<Option<PaRange>, DtError<'a>> {
+        let within = |id| -> Result<Option<PaRange>, Refused> {
             if node.get(id).is_none() {
                 return Ok(None);
             }
@@ -347,12 +363,12 @@ impl<'a> Found<'a> {
         Ok(())
     }
 
-    fn source(&mut self, node: &Node<'a, '_>) -> Result<(), DtError<'a>> {
+    fn source(&mut self, node: &Node<'a, '_>) -> Result<(), Refused> {
         let Some(sei) = self.board.sei.as_mut() else {
             return Ok(());
         };
         let region = sei.region;
-        let word = |id| -> Result<Pa, DtError<'a>> {
+        let word = |id| -> Result<Pa, Refused> {
             let value = node.need(id, "each source needs it")?;
             let pa = value.number().map(Pa::new);
             let pa = pa.ok_or_else(|| node.form(id, "a physical address of one or two cells"))?;
@@ -391,7 +407,7 @@ impl<'a> Found<'a> {
     }
 
     /// Answers what could not be answered before everything was seen.
-    fn resolve(&mut self) -> Result<(), DtError<'a>> {
+    fn resolve(&mut self) -> Result<(), Refused> {
         for (index, phandle, path) in &self.unresolved {
             let pe = self.phandles.iter().position(|one| *one == Some(*phandle));
             let mpidr = pe.and_then(|pe| self.board.cpus.get(pe)).copied();
@@ -405,11 +421,7 @@ impl<'a> Found<'a> {
                 continue;
             }
             let fault = Fault::Value("is not the phandle of a PE; name one of /cpus");
-            return Err(DtError::Property {
-                node: *path,
-                property: "cpu",
-                fault,
-            });
+            return Err(self.complaint.property(path, "cpu", &fault));
         }
         let named = self.stdout_path.and_then(|path| self.find_uart(path));
         self.board.uart = named.or(self.uarts.first().map(|(_, uart)| *uart));
@@ -436,7 +448,7 @@ impl<'a> Found<'a> {
 }
 
 /// Which PE a source serves: by affinity, or by a phandle that is looked up at the end.
-fn target<'a>(node: &Node<'a, '_>) -> Result<(Mpidr, Option<u32>), DtError<'a>> {
+fn target(node: &Node<'_, '_>) -> Result<(Mpidr, Option<u32>), Refused> {
     if let Some(cpu) = node.get(Id::Cpu) {
         let phandle = cpu.u32().ok_or_else(|| node.form(Id::Cpu, "one phandle"))?;
         return Ok((Mpidr::default(), Some(phandle)));

@@ -10,11 +10,12 @@ use super::read::CellCounts;
 use super::{
     MAX_BOOTARGS_LEN, MAX_RESTART_LIMIT, PartitionConfig, default_policy, is_valid_name, property,
 };
-use crate::error::{DtError, Fault, NodePath};
+use crate::error::{Complaint, Fault, NodePath, Refused};
 use crate::value::Value;
 
 /// A partition's node while it is read.
-pub(super) struct Domain<'a> {
+pub(super) struct Domain<'a, 'c> {
+    pub(super) complaint: &'c Complaint<'a>,
     path: NodePath<'a>,
     partition: PartitionConfig<'a>,
     cells: CellCounts,
@@ -97,9 +98,13 @@ impl Known {
     }
 }
 
-impl<'a> Domain<'a> {
+impl<'a, 'c> Domain<'a, 'c> {
     /// Starts with the node's name, which is the partition's.
-    pub(super) fn new(path: NodePath<'a>, node_name: &'a [u8]) -> Result<Self, DtError<'a>> {
+    pub(super) fn new(
+        path: NodePath<'a>,
+        node_name: &'a [u8],
+        complaint: &'c Complaint<'a>,
+    ) -> Result<Self, Refused> {
         const NAME: &str =
             "is no name for a partition; use up to 15 of a-z, 0-9 and -, a letter first";
         let text = node_name
@@ -110,11 +115,9 @@ impl<'a> Domain<'a> {
             .ok()
             .filter(|name| is_valid_name(name))
             .and_then(|name| String::try_from(name).ok())
-            .ok_or(DtError::Node {
-                node: path,
-                fault: Fault::Value(NAME),
-            })?;
+            .ok_or_else(|| complaint.node(&path, &Fault::Value(NAME)))?;
         Ok(Self {
+            complaint,
             path,
             partition: PartitionConfig {
                 name,
@@ -137,20 +140,12 @@ impl<'a> Domain<'a> {
         })
     }
 
-    fn fault<T>(&self, property: &'a str, fault: Fault<'a>) -> Result<T, DtError<'a>> {
-        Err(DtError::Property {
-            node: self.path,
-            property,
-            fault,
-        })
+    fn fault<T>(&self, property: &'a str, fault: Fault<'a>) -> Result<T, Refused> {
+        Err(self.complaint.property(&self.path, property, &fault))
     }
 
     /// Takes one property.
-    pub(super) fn property(
-        &mut self,
-        raw_name: &'a [u8],
-        value: Value<'a>,
-    ) -> Result<(), DtError<'a>> {
+    pub(super) fn property(&mut self, raw_name: &'a [u8], value: Value<'a>) -> Result<(), Refused> {
         let name = core::str::from_utf8(raw_name).unwrap_or("?");
         let Some(known) = Known::find(name) else {
             return self.fault(name, Fault::Unknown);
@@ -162,7 +157,8 @@ impl<'a> Domain<'a> {
         match known {
             Known::Compatible | Known::Phandle => {}
             Known::Cells => {
-                self.cells.note(self.path, raw_name, value)?;
+                self.cells
+                    .note(&self.path, raw_name, value, self.complaint)?;
             }
             Known::Cpus => self.vcpus(name, value)?,
             Known::Memory => self.memory(name, value)?,
@@ -192,7 +188,7 @@ impl<'a> Domain<'a> {
         Ok(())
     }
 
-    fn flag(&self, name: &'a str, value: Value<'a>) -> Result<bool, DtError<'a>> {
+    fn flag(&self, name: &'a str, value: Value<'a>) -> Result<bool, Refused> {
         match value.u32() {
             Some(0) => Ok(false),
             Some(1) => Ok(true),
@@ -200,7 +196,7 @@ impl<'a> Domain<'a> {
         }
     }
 
-    fn vcpus(&mut self, name: &'a str, value: Value<'a>) -> Result<(), DtError<'a>> {
+    fn vcpus(&mut self, name: &'a str, value: Value<'a>) -> Result<(), Refused> {
         let count = value
             .u32()
             .and_then(|count| u8::try_from(count).ok())
@@ -212,7 +208,7 @@ impl<'a> Domain<'a> {
         Ok(())
     }
 
-    fn memory(&mut self, name: &'a str, value: Value<'a>) -> Result<(), DtError<'a>> {
+    fn memory(&mut self, name: &'a str, value: Value<'a>) -> Result<(), Refused> {
         let bytes = match (value.len(), value.number()) {
             (8, Some(kib)) => kib.checked_mul(1024),
             _ => return self.fault(name, Fault::Form("KiB as two cells")),
@@ -229,7 +225,7 @@ impl<'a> Domain<'a> {
         Ok(())
     }
 
-    fn pes(&mut self, name: &'a str, value: Value<'a>) -> Result<(), DtError<'a>> {
+    fn pes(&mut self, name: &'a str, value: Value<'a>) -> Result<(), Refused> {
         const FORM: &str = "two cells for each vCPU: the PE's affinity";
         let Some(mut cells) = value.cells() else {
             return self.fault(name, Fault::Form(FORM));
@@ -259,12 +255,7 @@ impl<'a> Domain<'a> {
         Ok(())
     }
 
-    fn reaction(
-        &mut self,
-        name: &'a str,
-        class: Class,
-        value: Value<'a>,
-    ) -> Result<(), DtError<'a>> {
+    fn reaction(&mut self, name: &'a str, class: Class, value: Value<'a>) -> Result<(), Refused> {
         let Some(word) = value.text() else {
             return self.fault(name, Fault::Form("a policy word"));
         };
@@ -276,19 +267,10 @@ impl<'a> Domain<'a> {
     }
 
     /// Takes one module.
-    pub(super) fn module(
-        &mut self,
-        module: ModuleNode<'a>,
-        image_base: Pa,
-    ) -> Result<(), DtError<'a>> {
+    pub(super) fn module(&mut self, module: ModuleNode<'a>, image_base: Pa) -> Result<(), Refused> {
         let path = module.path;
-        let wrong = |property, fault| {
-            Err(DtError::Property {
-                node: path,
-                property,
-                fault,
-            })
-        };
+        let complaint = self.complaint;
+        let wrong = |property, fault| Err(complaint.property(&path, property, &fault));
         let base = if self.image_relative {
             image_base.get()
         } else {
@@ -300,13 +282,10 @@ impl<'a> Domain<'a> {
                 Fault::Missing("say \"multiboot,kernel\" or \"multiboot,ramdisk\""),
             );
         };
-        let range = module.range(self.cells, base)?;
+        let range = module.range(self.cells, base, complaint)?;
         if compatible.has("multiboot,kernel") {
             if self.kernel_seen {
-                return Err(DtError::Node {
-                    node: path,
-                    fault: Fault::Value("is a second kernel; remove one"),
-                });
+                return Err(complaint.node(&path, &Fault::Value("is a second kernel; remove one")));
             }
             self.kernel_seen = true;
             self.partition.kernel = range;
@@ -333,16 +312,13 @@ impl<'a> Domain<'a> {
             );
         }
         if self.partition.ramdisk.replace(range).is_some() {
-            return Err(DtError::Node {
-                node: path,
-                fault: Fault::Value("is a second ramdisk; remove one"),
-            });
+            return Err(complaint.node(&path, &Fault::Value("is a second ramdisk; remove one")));
         }
         Ok(())
     }
 
     /// Checks that nothing is missing and that the parts fit each other.
-    pub(super) fn finish(mut self) -> Result<PartitionConfig<'a>, DtError<'a>> {
+    pub(super) fn finish(mut self) -> Result<PartitionConfig<'a>, Refused> {
         if self.partition.vcpus == 0 {
             return self.fault(property::CPUS, Fault::Missing("say how many vCPUs"));
         }
@@ -351,10 +327,7 @@ impl<'a> Domain<'a> {
         }
         if !self.kernel_seen {
             let fault = Fault::Value("has no kernel; add a module \"multiboot,kernel\"");
-            return Err(DtError::Node {
-                node: self.path,
-                fault,
-            });
+            return Err(self.complaint.node(&self.path, &fault));
         }
         let pes = self.partition.pes.len();
         if self.seen & Known::Mpidr.bit() != 0 && pes != usize::from(self.partition.vcpus) {
@@ -395,41 +368,38 @@ impl<'a> ModuleNode<'a> {
         &mut self,
         raw_name: &'a [u8],
         value: Value<'a>,
-    ) -> Result<(), DtError<'a>> {
+        complaint: &Complaint<'a>,
+    ) -> Result<(), Refused> {
         let slot = match raw_name {
             b"compatible" => &mut self.compatible,
             b"reg" => &mut self.reg,
             b"bootargs" => &mut self.bootargs,
             b"phandle" | b"linux,phandle" => return Ok(()),
             _ => {
-                let property = core::str::from_utf8(raw_name).unwrap_or("?");
-                return Err(DtError::Property {
-                    node: self.path,
-                    property,
-                    fault: Fault::Unknown,
-                });
+                return Err(self.refuse(raw_name, Fault::Unknown, complaint));
             }
         };
         if slot.replace(value).is_some() {
-            let property = core::str::from_utf8(raw_name).unwrap_or("?");
-            return Err(DtError::Property {
-                node: self.path,
-                property,
-                fault: Fault::Duplicate,
-            });
+            return Err(self.refuse(raw_name, Fault::Duplicate, complaint));
         }
         Ok(())
     }
 
-    fn range(&self, counts: CellCounts, base: u64) -> Result<PaRange, DtError<'a>> {
-        let wrong = |fault| DtError::Property {
-            node: self.path,
-            property: "reg",
-            fault,
-        };
+    fn refuse(&self, raw_name: &'a [u8], fault: Fault<'a>, complaint: &Complaint<'a>) -> Refused {
+        let property = core::str::from_utf8(raw_name).unwrap_or("?");
+        complaint.property(&self.path, property, &fault)
+    }
+
+    fn range(
+        &self,
+        counts: CellCounts,
+        base: u64,
+        complaint: &Complaint<'a>,
+    ) -> Result<PaRange, Refused> {
+        let wrong = |fault| complaint.property(&self.path, "reg", &fault);
         let reg = self
             .reg
-            .ok_or(wrong(Fault::Missing("say where the module stands")))?;
+            .ok_or_else(|| wrong(Fault::Missing("say where the module stands")))?;
         let form = || {
             wrong(Fault::Form(
                 "one address and length, by the partition's cell counts",
@@ -449,9 +419,8 @@ impl<'a> ModuleNode<'a> {
         let start = start
             .checked_add(base)
             .filter(|start| start.checked_add(len_bytes).is_some());
-        let start = start.ok_or(wrong(Fault::Value(
-            "ends behind the address space; correct it",
-        )))?;
+        let start = start
+            .ok_or_else(|| wrong(Fault::Value("ends behind the address space; correct it")))?;
         Ok(PaRange::new(start, len_bytes))
     }
 }

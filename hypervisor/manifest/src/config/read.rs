@@ -9,8 +9,8 @@ use firebreak_abi::Pa;
 
 use super::domain::Domain;
 use super::{PartitionConfig, SystemConfig};
-use crate::error::{DtError, Fault, NodePath};
-use crate::tree::{Event, Tree, Walk};
+use crate::error::{Complaint, DtError, Fault, NodePath, Refused};
+use crate::tree::{Event, Name, Tree, Walk};
 use crate::value::Value;
 
 /// Reads the partitions from a configuration's devicetree, or from the board's own.
@@ -21,34 +21,56 @@ use crate::value::Value;
 ///
 /// A damaged blob, or a partition that is not described as the binding wants it. A tree without
 /// any partition is not an error: the list is empty.
+#[inline(never)]
 pub fn read_config(config_dtb: &[u8], image_base: Pa) -> Result<SystemConfig<'_>, DtError<'_>> {
-    let mut walk = Tree::open(config_dtb)?.walk();
+    let complaint = Complaint::default();
+    complaint.close(read(config_dtb, image_base, &complaint))
+}
+
+fn read<'a>(
+    config_dtb: &'a [u8],
+    image_base: Pa,
+    complaint: &Complaint<'a>,
+) -> Result<SystemConfig<'a>, Refused> {
+    let tree = Tree::open(config_dtb).map_err(|fault| complaint.tree(fault))?;
+    let mut walk = tree.walk();
     let mut config = SystemConfig::default();
-    while let Some(event) = walk.next_event()? {
+    while let Some(event) = next(&mut walk, complaint)? {
         if let Event::Begin(b"chosen") = event
             && walk.depth() == 2
         {
-            read_chosen(&mut walk, image_base, &mut config)?;
+            read_chosen(&mut walk, image_base, &mut config, complaint)?;
         }
     }
     Ok(config)
+}
+
+#[inline(never)]
+fn next<'a>(walk: &mut Walk<'a>, complaint: &Complaint<'a>) -> Result<Option<Event<'a>>, Refused> {
+    walk.next_event().map_err(|fault| complaint.tree(fault))
+}
+
+#[inline(never)]
+fn bytes<'a>(name: Name<'a>, complaint: &Complaint<'a>) -> Result<&'a [u8], Refused> {
+    name.bytes().map_err(|fault| complaint.tree(fault))
 }
 
 fn read_chosen<'a>(
     walk: &mut Walk<'a>,
     image_base: Pa,
     config: &mut SystemConfig<'a>,
-) -> Result<(), DtError<'a>> {
+    complaint: &Complaint<'a>,
+) -> Result<(), Refused> {
     let path = NodePath::top(b"chosen");
-    while let Some(event) = walk.next_event()? {
+    while let Some(event) = next(walk, complaint)? {
         match event {
             Event::Property(..) => {}
             Event::Begin(name) => {
                 let path = path.child(name);
-                match compatible(walk.clone())? {
+                match compatible(walk.clone(), complaint)? {
                     Some(list) if list.has("firebreak,domain") || list.has("xen,domain") => {
-                        let partition = read_domain(walk, path, name, image_base)?;
-                        add(config, path, partition)?;
+                        let partition = read_domain(walk, path, name, image_base, complaint)?;
+                        add(config, path, partition, complaint)?;
                     }
                     Some(list) if speaks_of_partitions(list) => {
                         let fault = Fault::Word {
@@ -60,13 +82,9 @@ fn read_chosen<'a>(
                                 .unwrap_or("?"),
                             allowed: "\"firebreak,domain\" or \"xen,domain\" below /chosen",
                         };
-                        return Err(DtError::Property {
-                            node: path,
-                            property: "compatible",
-                            fault,
-                        });
+                        return Err(complaint.property(&path, "compatible", &fault));
                     }
-                    _ => skip(walk)?,
+                    _ => skip(walk, complaint)?,
                 }
             }
             Event::End => return Ok(()),
@@ -85,32 +103,30 @@ fn add<'a>(
     config: &mut SystemConfig<'a>,
     path: NodePath<'a>,
     partition: PartitionConfig<'a>,
-) -> Result<(), DtError<'a>> {
+    complaint: &Complaint<'a>,
+) -> Result<(), Refused> {
     if config
         .partitions
         .iter()
         .any(|other| other.name == partition.name)
     {
         let fault = Fault::Value("has the name of another partition; rename one");
-        return Err(DtError::Node { node: path, fault });
+        return Err(complaint.node(&path, &fault));
     }
     let most = config.partitions.capacity();
-    config
-        .partitions
-        .push(partition)
-        .map_err(|_| DtError::Node {
-            node: path,
-            fault: Fault::TooMany {
-                what: "partitions",
-                most,
-            },
-        })
+    config.partitions.push(partition).map_err(|_| {
+        let what = "partitions";
+        complaint.node(&path, &Fault::TooMany { what, most })
+    })
 }
 
 /// Looks ahead for the `compatible` of the node that has just begun.
-fn compatible(mut walk: Walk<'_>) -> Result<Option<Value<'_>>, DtError<'_>> {
-    while let Some(Event::Property(name, value)) = walk.next_event()? {
-        if name.bytes()? == b"compatible" {
+fn compatible<'a>(
+    mut walk: Walk<'a>,
+    complaint: &Complaint<'a>,
+) -> Result<Option<Value<'a>>, Refused> {
+    while let Some(Event::Property(name, value)) = next(&mut walk, complaint)? {
+        if bytes(name, complaint)? == b"compatible" {
             return Ok(Some(value));
         }
     }
@@ -118,9 +134,9 @@ fn compatible(mut walk: Walk<'_>) -> Result<Option<Value<'_>>, DtError<'_>> {
 }
 
 /// Passes over the rest of the node that has just begun.
-fn skip(walk: &mut Walk<'_>) -> Result<(), DtError<'static>> {
+fn skip<'a>(walk: &mut Walk<'a>, complaint: &Complaint<'a>) -> Result<(), Refused> {
     let depth = walk.depth();
-    while let Some(event) = walk.next_event().map_err(DtError::Tree)? {
+    while let Some(event) = next(walk, complaint)? {
         if matches!(event, Event::End) && walk.depth() < depth {
             break;
         }
@@ -133,11 +149,12 @@ fn read_domain<'a>(
     path: NodePath<'a>,
     name: &'a [u8],
     image_base: Pa,
-) -> Result<PartitionConfig<'a>, DtError<'a>> {
-    let mut domain = Domain::new(path, name)?;
-    while let Some(event) = walk.next_event()? {
+    complaint: &Complaint<'a>,
+) -> Result<PartitionConfig<'a>, Refused> {
+    let mut domain = Domain::new(path, name, complaint)?;
+    while let Some(event) = next(walk, complaint)? {
         match event {
-            Event::Property(name, value) => domain.property(name.bytes()?, value)?,
+            Event::Property(name, value) => domain.property(bytes(name, complaint)?, value)?,
             Event::Begin(name) => read_module(walk, &mut domain, path.child(name), image_base)?,
             Event::End => break,
         }
@@ -163,48 +180,45 @@ impl Default for CellCounts {
 }
 
 impl CellCounts {
-    /// Takes the value if `name` is one of the two; says whether it is.
+    /// Takes the value if `name` is one of the two.
     pub(super) fn note<'a>(
         &mut self,
-        node: NodePath<'a>,
+        node: &NodePath<'a>,
         name: &[u8],
         value: Value<'a>,
-    ) -> Result<bool, DtError<'a>> {
+        complaint: &Complaint<'a>,
+    ) -> Result<(), Refused> {
         let (slot, property) = match name {
             b"#address-cells" => (&mut self.address, "#address-cells"),
             b"#size-cells" => (&mut self.size, "#size-cells"),
-            _ => return Ok(false),
+            _ => return Ok(()),
         };
         match value.u32() {
             Some(count @ (1 | 2)) => *slot = count,
             _ => {
                 let fault = Fault::Form("one cell, 1 or 2");
-                return Err(DtError::Property {
-                    node,
-                    property,
-                    fault,
-                });
+                return Err(complaint.property(node, property, &fault));
             }
         }
-        Ok(true)
+        Ok(())
     }
 }
 
 fn read_module<'a>(
     walk: &mut Walk<'a>,
-    domain: &mut Domain<'a>,
+    domain: &mut Domain<'a, '_>,
     path: NodePath<'a>,
     image_base: Pa,
-) -> Result<(), DtError<'a>> {
+) -> Result<(), Refused> {
+    let complaint = domain.complaint;
     let mut module = super::domain::ModuleNode::new(path);
-    while let Some(event) = walk.next_event()? {
+    while let Some(event) = next(walk, complaint)? {
         match event {
-            Event::Property(name, value) => module.property(name.bytes()?, value)?,
+            Event::Property(name, value) => {
+                module.property(bytes(name, complaint)?, value, complaint)?
+            }
             Event::Begin(name) => {
-                return Err(DtError::Node {
-                    node: path.child(name),
-                    fault: Fault::Unknown,
-                });
+                return Err(complaint.node(&path.child(name), &Fault::Unknown));
             }
             Event::End => break,
         }
