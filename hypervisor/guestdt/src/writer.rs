@@ -120,6 +120,7 @@ impl<'a> FdtWriter<'a> {
     }
 
     /// Begins a node; the root has the empty name.
+    #[inline(never)]
     pub fn begin_node(&mut self, name: &str) {
         self.open();
         self.text(name);
@@ -128,6 +129,7 @@ impl<'a> FdtWriter<'a> {
     }
 
     /// Ends the innermost node.
+    #[inline(never)]
     pub fn end_node(&mut self) {
         match self.depth.checked_sub(1) {
             Some(depth) => self.depth = depth,
@@ -143,6 +145,7 @@ impl<'a> FdtWriter<'a> {
     }
 
     /// Writes one cell.
+    #[inline(never)]
     pub fn prop_u32(&mut self, name: &str, value: u32) {
         self.prop_bytes(name, &value.to_be_bytes());
     }
@@ -153,6 +156,7 @@ impl<'a> FdtWriter<'a> {
     }
 
     /// Writes cells.
+    #[inline(never)]
     pub fn prop_cells(&mut self, name: &str, values: &[u32]) {
         self.head(name, values.len().saturating_mul(4));
         for value in values {
@@ -161,6 +165,7 @@ impl<'a> FdtWriter<'a> {
     }
 
     /// Writes numbers of two cells each.
+    #[inline(never)]
     pub fn prop_u64_list(&mut self, name: &str, values: &[u64]) {
         self.head(name, values.len().saturating_mul(8));
         for value in values {
@@ -169,11 +174,13 @@ impl<'a> FdtWriter<'a> {
     }
 
     /// Writes a text.
+    #[inline(never)]
     pub fn prop_str(&mut self, name: &str, value: &str) {
         self.prop_str_list(name, &[value]);
     }
 
     /// Writes a list of texts.
+    #[inline(never)]
     pub fn prop_str_list(&mut self, name: &str, values: &[&str]) {
         let len = values.iter().fold(0_usize, |sum, value| {
             sum.saturating_add(value.len()).saturating_add(1)
@@ -187,6 +194,7 @@ impl<'a> FdtWriter<'a> {
     }
 
     /// Writes bytes as they are.
+    #[inline(never)]
     pub fn prop_bytes(&mut self, name: &str, value: &[u8]) {
         self.head(name, value.len());
         self.put(value);
@@ -237,10 +245,12 @@ impl<'a> FdtWriter<'a> {
         self.error.map_or(Ok(total), Err)
     }
 
+    #[inline(never)]
     fn fail(&mut self, error: WriteError) {
         self.error.get_or_insert(error);
     }
 
+    #[inline(never)]
     fn open(&mut self) {
         if self.depth == 0 {
             if self.roots != 0 {
@@ -253,6 +263,7 @@ impl<'a> FdtWriter<'a> {
         self.word(BEGIN_NODE);
     }
 
+    #[inline(never)]
     fn head(&mut self, name: &str, len_bytes: usize) {
         if self.depth == 0 || self.after_child {
             self.fail(WriteError::Misplaced);
@@ -300,6 +311,7 @@ impl<'a> FdtWriter<'a> {
         narrow(start)
     }
 
+    #[inline(never)]
     fn text(&mut self, text: &str) {
         if text.as_bytes().contains(&0) {
             self.fail(WriteError::Nul);
@@ -316,12 +328,12 @@ impl<'a> FdtWriter<'a> {
         }
     }
 
-    #[inline]
+    #[inline(never)]
     fn word(&mut self, word: u32) {
         self.put(&word.to_be_bytes());
     }
 
-    #[inline]
+    #[inline(never)]
     fn put(&mut self, bytes: &[u8]) {
         let end = self.at.saturating_add(bytes.len());
         match self.buf.get_mut(self.at..end) {
@@ -333,6 +345,7 @@ impl<'a> FdtWriter<'a> {
         }
     }
 
+    #[inline(never)]
     fn pad(&mut self) {
         while !self.at.is_multiple_of(4) && self.error.is_none() {
             self.put(&[0]);

@@ -79,7 +79,8 @@ pub(crate) fn start(found: Found) -> &'static PeBlock {
     let mut own = |range: PaRange, owner: Owner| {
         if owners.insert(range, owner).is_err() {
             halt(format_args!(
-                "the devicetree's memory ranges overlap or are too many: {range:?}"
+                "the devicetree's memory ranges overlap or are too many at {:#x}",
+                range.start
             ));
         }
     };
@@ -146,10 +147,8 @@ pub(crate) fn start(found: Found) -> &'static PeBlock {
     });
     crash::prepare(system);
     configure_virtual_gics(system);
-    if let Err(error) = system.gic.start_distributor() {
-        halt(format_args!(
-            "the GIC's distributor does not answer ({error:?})"
-        ));
+    if system.gic.start_distributor().is_err() {
+        halt(format_args!("the GIC's distributor does not answer"));
     }
     // Kicks to other PEs need the system registers of the interrupt controller.
     gic::start_cpu_interface();
@@ -365,7 +364,8 @@ fn set_off(ctx: &TaskCtx, system: &'static System) -> &'static PeBlock {
     let own = cpu::mpidr();
     let Some(boot) = system::pe(own) else {
         halt(format_args!(
-            "the boot PE {own:?} is not in the devicetree's /cpus"
+            "the boot PE {:#x} is not in the devicetree's /cpus",
+            own.get()
         ));
     };
     // SAFETY: boot code on this PE; the `Task` of `firebreak_ready` comes after this one's end.

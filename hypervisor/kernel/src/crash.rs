@@ -146,7 +146,7 @@ fn leave_record(record: &Record) {
 pub(crate) unsafe extern "C" fn firebreak_el2_fault(pe: &'static PeBlock, slot: u64) -> ! {
     let (esr, elr, far) = (sysreg::esr_el2(), sysreg::elr_el2(), sysreg::far_el2());
     write_crash_page(pe.id, esr, elr, far);
-    let mut text = heapless::String::<160>::new();
+    let mut text = heapless::String::<256>::new();
     let _ = write!(
         text,
         "unexpected exception at EL2, vector {slot}: esr {esr:#x} elr {elr:#x} far {far:#x}"

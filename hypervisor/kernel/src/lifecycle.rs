@@ -181,7 +181,7 @@ fn finish_stop(task: &mut Task, partition: &'static Partition) {
     match partition.config.restart.decide(cause, count) {
         Next::Restart => restart(task, partition, cause.as_str(), count + 1),
         Next::Stop(why) => {
-            let mut reason = heapless::String::<96>::new();
+            let mut reason = heapless::String::<256>::new();
             let _ = write!(reason, "{why}");
             stop(task, partition, &reason);
         }

@@ -37,7 +37,7 @@ use core::fmt::Write as _;
 /// A bug of Firebreak: nothing that a guest or a devicetree does may end here.
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
-    let mut text = heapless::String::<160>::new();
+    let mut text = heapless::String::<256>::new();
     let place = info
         .location()
         .map_or(("?", 0), |location| (location.file(), location.line()));

@@ -403,7 +403,7 @@ fn dump(task: &Task, partition: &Partition, error: &PendingError) {
         ),
     );
     for (row, registers) in frame.x.chunks(4).enumerate() {
-        let mut line = heapless::String::<128>::new();
+        let mut line = heapless::String::<256>::new();
         for (column, value) in registers.iter().enumerate() {
             let _ = core::fmt::Write::write_fmt(
                 &mut line,

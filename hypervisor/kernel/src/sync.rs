@@ -18,7 +18,7 @@ impl<T> Lock<T> {
     }
 
     /// Waits for the lock.
-    #[inline]
+    #[inline(never)]
     pub(crate) fn lock<'a>(&'a self, _: &TaskCtx) -> MutexGuard<'a, T> {
         self.0.lock()
     }
