@@ -36,20 +36,23 @@ impl Pool {
         }
     }
 
-    /// Takes pages, contiguous and aligned to their common size, filled with zeros.
+    /// Takes pages, contiguous and aligned to their common size, with anything in them.
+    #[inline(never)]
     pub(crate) fn pages(&mut self, count: usize) -> Option<Pa> {
         let bytes = count.checked_mul(PAGE_SIZE_BYTES as usize)?;
         let layout = Layout::from_size_align(bytes, bytes.next_power_of_two()).ok()?;
         let start = self.heap.alloc(layout).ok()?;
-        // SAFETY: the allocator handed out these bytes, and nobody else has them.
-        unsafe { start.as_ptr().write_bytes(0, bytes) };
         Some(Pa::new(start.as_ptr().expose_provenance() as u64))
     }
 }
 
 impl Frames for Pool {
     fn alloc_zeroed(&mut self, count_contiguous: usize) -> Option<Pa> {
-        self.pages(count_contiguous)
+        let start = self.pages(count_contiguous)?;
+        let page = core::ptr::with_exposed_provenance_mut::<u8>(start.get() as usize);
+        // SAFETY: the allocator handed out these bytes, and nobody else has them.
+        unsafe { page.write_bytes(0, PAGE_SIZE_BYTES as usize * count_contiguous) };
+        Some(start)
     }
 
     fn read(&self, table: Pa, index: usize) -> u64 {
