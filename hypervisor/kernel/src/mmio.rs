@@ -92,11 +92,17 @@ fn width(task: &Task) -> usize {
     DataAbort::new(task.frame.esr).size().bytes() as usize
 }
 
+/// Offset in the distributor's frame, which stands on a multiple of its length.
+#[inline]
+fn gicd_offset(task: &Task) -> u32 {
+    fault_ipa(task).get() as u32 & (guest_map::GICD_LEN as u32 - 1)
+}
+
 #[inline(never)]
 fn gicd_read(pe: &'static PeBlock) {
     // SAFETY: the tail of `data_read`, which uses its own `Task` no more.
     let mut task = unsafe { Task::enter(pe) };
-    let offset = fault_ipa(&task).get().wrapping_sub(guest_map::GICD.get()) as u32;
+    let offset = gicd_offset(&task);
     let abort = DataAbort::new(task.frame.esr);
     // An aligned word without sign, as drivers read registers: it needs no cutting.
     if abort.size() != AccessSize::Word || abort.sign_extend() || !offset.is_multiple_of(4) {
@@ -115,7 +121,7 @@ fn gicd_read(pe: &'static PeBlock) {
 fn gicd_read_odd(pe: &'static PeBlock) {
     // SAFETY: the tail of `gicd_read`, which uses its own `Task` no more.
     let mut task = unsafe { Task::enter(pe) };
-    let offset = fault_ipa(&task).get().wrapping_sub(guest_map::GICD.get()) as u32;
+    let offset = gicd_offset(&task);
     let width = width(&task);
     let Some(vcpu) = &task.local.vcpu else {
         return;
@@ -159,7 +165,7 @@ fn gicr_write(pe: &'static PeBlock) {
 fn gicd_write(pe: &'static PeBlock) {
     // SAFETY: the tail of `data_write`, which uses its own `Task` no more.
     let mut task = unsafe { Task::enter(pe) };
-    let offset = fault_ipa(&task).get().wrapping_sub(guest_map::GICD.get()) as u32;
+    let offset = gicd_offset(&task);
     let (width, value) = (width(&task), stored(&task));
     skip(&mut task);
     let Some(vcpu) = &mut task.local.vcpu else {
