@@ -13,12 +13,15 @@ pub(crate) fn u16_at(bytes: &[u8], offset: usize) -> Option<u16> {
     Some(u16::from_le_bytes(array_at(bytes, offset)?))
 }
 
+// Out of line: parsing a record takes dozens of them, and it is not often done.
 /// Returns the 32-bit number at `offset`, or `None` past the end.
+#[inline(never)]
 pub(crate) fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
     Some(u32::from_le_bytes(array_at(bytes, offset)?))
 }
 
 /// Returns the 64-bit number at `offset`, or `None` past the end.
+#[inline(never)]
 pub(crate) fn u64_at(bytes: &[u8], offset: usize) -> Option<u64> {
     Some(u64::from_le_bytes(array_at(bytes, offset)?))
 }

@@ -63,12 +63,23 @@ impl Console {
 }
 
 impl Write for Console {
+    #[inline(never)]
     fn write_str(&mut self, text: &str) -> fmt::Result {
         if let Some(uart) = &mut self.uart {
             uart.write_bytes(text.as_bytes());
         }
         Ok(())
     }
+
+    fn write_char(&mut self, c: char) -> fmt::Result {
+        write_char(self, c)
+    }
+}
+
+/// Writes one character as text: the one place that encodes, for all sinks.
+#[inline(never)]
+pub(crate) fn write_char(sink: &mut dyn Write, c: char) -> fmt::Result {
+    sink.write_str(c.encode_utf8(&mut [0; 4]))
 }
 
 /// Events that are remembered for the dump of a dying partition.
@@ -114,6 +125,10 @@ impl Write for LazyConsole<'_> {
         self.guard
             .get_or_insert_with(|| CONSOLE.lock(ctx))
             .write_str(text)
+    }
+
+    fn write_char(&mut self, c: char) -> fmt::Result {
+        write_char(self, c)
     }
 }
 

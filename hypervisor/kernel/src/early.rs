@@ -5,6 +5,7 @@
 //! straight to the UART that the devicetree names.
 
 use crate::boot::{STACKS_BYTES, stack_ranges};
+use crate::console::write_char;
 use crate::memory::EarlyFrames;
 use core::fmt::{self, Write};
 use firebreak_abi::image::{IMAGE_INFO_LEN, IMAGE_INFO_OFFSET, ImageInfo};
@@ -315,5 +316,9 @@ impl Write for Polled {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         self.0.write_bytes(text.as_bytes());
         Ok(())
+    }
+
+    fn write_char(&mut self, c: char) -> fmt::Result {
+        write_char(self, c)
     }
 }

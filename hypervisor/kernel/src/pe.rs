@@ -189,6 +189,7 @@ impl PeBlock {
     }
 
     /// Makes this PE look before it enters its guest, and interrupts it if it is another one.
+    #[inline(never)]
     pub(crate) fn request(&self, task: &Task, bits: u64) {
         self.head.attention.fetch_or(bits, Ordering::Release);
         if self.id != task.pe.id {

@@ -60,6 +60,7 @@ pub(crate) fn get() -> Option<&'static System> {
 }
 
 /// Returns a partition by number.
+#[inline(never)]
 pub(crate) fn partition(number: u8) -> Option<&'static Partition> {
     get()?.partitions.get(usize::from(number)).copied()
 }

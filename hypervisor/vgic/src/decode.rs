@@ -73,7 +73,7 @@ pub(crate) enum Bank {
 }
 
 /// Decodes the banked part of a distributor or SGI frame.
-#[inline]
+#[inline(never)]
 pub(crate) const fn bank(offset: u32) -> Bank {
     let index = (offset >> 2 & 31) as usize;
     match offset >> 7 {

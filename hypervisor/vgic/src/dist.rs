@@ -361,6 +361,7 @@ impl Distributor {
     }
 
     /// Posts a request to one vCPU.
+    #[inline(never)]
     pub(crate) fn request_one(&self, vcpu: u8, index: usize, bits: u32, request: Request) -> u8 {
         let shared = self.shared(vcpu);
         let requests = match request {

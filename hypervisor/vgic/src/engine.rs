@@ -49,7 +49,7 @@ impl VcpuGic<'_> {
     }
 
     /// INTIDs of a word that wait for this vCPU and may be delivered.
-    #[inline]
+    #[inline(never)]
     pub(crate) fn candidates(&self, index: usize) -> u32 {
         let word = self.word(index);
         let raised = word.raised();

@@ -90,6 +90,7 @@ impl<'a> Node<'a, '_> {
         self.complaint.node(&self.path(), &fault)
     }
 
+    #[inline(never)]
     pub(super) fn need(&self, id: Id, remedy: &'static str) -> Result<Value<'a>, Refused> {
         match self.get(id) {
             Some(value) => Ok(value),
@@ -97,6 +98,7 @@ impl<'a> Node<'a, '_> {
         }
     }
 
+    #[inline(never)]
     pub(super) fn cell(&self, id: Id, default: u32) -> Result<u32, Refused> {
         match self.get(id) {
             Some(value) => value.u32().ok_or_else(|| self.form(id, "one cell")),
@@ -104,6 +106,7 @@ impl<'a> Node<'a, '_> {
         }
     }
 
+    #[inline(never)]
     pub(super) fn cells(&self, id: Id) -> Result<Cells<'a>, Refused> {
         let value = self.need(id, "say where it is")?;
         value.cells().ok_or_else(|| self.form(id, "whole cells"))
@@ -174,6 +177,7 @@ impl<'a> Node<'a, '_> {
     }
 
     /// Refuses what does not lie inside of the shared region.
+    #[inline(never)]
     pub(super) fn inside(
         &self,
         id: Id,

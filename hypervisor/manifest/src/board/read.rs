@@ -368,16 +368,7 @@ impl<'a, 'c> Found<'a, 'c> {
             return Ok(());
         };
         let region = sei.region;
-        let word = |id| -> Result<Pa, Refused> {
-            let value = node.need(id, "each source needs it")?;
-            let pa = value.number().map(Pa::new);
-            let pa = pa.ok_or_else(|| node.form(id, "a physical address of one or two cells"))?;
-            if !pa.is_aligned(8) {
-                return Err(node.wrong(id, "is not 8-byte aligned; align it"));
-            }
-            node.inside(id, region, pa, 8)?;
-            Ok(pa)
-        };
+        let word = |id| source_word(node, id, region);
         let length = node.need(Id::ErrorStatusLength, "give the status block's bytes")?;
         let length = length
             .u32()
@@ -445,6 +436,19 @@ impl<'a, 'c> Found<'a, 'c> {
             .find(|(node, _)| node.is(path))
             .map(|(_, uart)| *uart)
     }
+}
+
+/// Reads the address of one of a source's words in the shared region.
+#[inline(never)]
+fn source_word(node: &Node<'_, '_>, id: Id, region: PaRange) -> Result<Pa, Refused> {
+    let value = node.need(id, "each source needs it")?;
+    let pa = value.number().map(Pa::new);
+    let pa = pa.ok_or_else(|| node.form(id, "a physical address of one or two cells"))?;
+    if !pa.is_aligned(8) {
+        return Err(node.wrong(id, "is not 8-byte aligned; align it"));
+    }
+    node.inside(id, region, pa, 8)?;
+    Ok(pa)
 }
 
 /// Which PE a source serves: by affinity, or by a phandle that is looked up at the end.
