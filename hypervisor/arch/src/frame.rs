@@ -92,6 +92,8 @@ core::arch::global_asm!(
     SEI = const offset_of!(PeHead, sei),
 );
 
+core::arch::global_asm!(include_str!("mem.S"));
+
 const _: () = assert!(offset_of!(Frame, hpfar) == offset_of!(Frame, x) + 248);
 const _: () = assert!(offset_of!(Frame, spsr) == offset_of!(Frame, elr) + 8);
 const _: () = assert!(offset_of!(Frame, far) == offset_of!(Frame, esr) + 8);

@@ -86,6 +86,12 @@ impl<'a> Value<'a> {
     }
 }
 
+/// Finds a name in a table. One loop for all tables: as a `match`, each name is code.
+#[inline(never)]
+pub(crate) fn place_of(names: &[&str], name: &[u8]) -> Option<usize> {
+    names.iter().position(|known| known.as_bytes() == name)
+}
+
 fn join(high: u32, low: u32) -> u64 {
     u64::from(u32::from_be(high)) << 32 | u64::from(u32::from_be(low))
 }

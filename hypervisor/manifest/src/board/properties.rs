@@ -4,7 +4,7 @@
 use firebreak_abi::sei;
 
 use crate::tree::{Name, TreeFault};
-use crate::value::Value;
+use crate::value::{Value, place_of};
 
 macro_rules! properties {
     ($($id:ident = $name:expr),* $(,)?) => {
@@ -156,17 +156,28 @@ pub(super) enum Device {
 impl Device {
     /// Finds the first compatible string that is of interest.
     pub(super) fn of(compatible: Value<'_>) -> Option<Self> {
-        compatible
+        const NAMES: [&str; 9] = [
+            "arm,pl011",
+            "arm,gic-v3",
+            "arm,armv8-timer",
+            "arm,psci-1.0",
+            "arm,psci-0.2",
+            "arm,psci",
+            "firebreak,domain",
+            "xen,domain",
+            sei::COMPATIBLE,
+        ];
+        let found = compatible
             .bytes()
             .split(|byte| *byte == 0)
-            .find_map(|one| match one {
-                b"arm,pl011" => Some(Self::Pl011),
-                b"arm,gic-v3" => Some(Self::Gicv3),
-                b"arm,armv8-timer" => Some(Self::Timer),
-                b"arm,psci-1.0" | b"arm,psci-0.2" | b"arm,psci" => Some(Self::Psci),
-                b"firebreak,domain" | b"xen,domain" => Some(Self::Domain),
-                other if other == sei::COMPATIBLE.as_bytes() => Some(Self::Sei),
-                _ => None,
-            })
+            .find_map(|one| place_of(&NAMES, one))?;
+        Some(match found {
+            0 => Self::Pl011,
+            1 => Self::Gicv3,
+            2 => Self::Timer,
+            3..=5 => Self::Psci,
+            6 | 7 => Self::Domain,
+            _ => Self::Sei,
+        })
     }
 }

@@ -14,7 +14,7 @@ use super::properties::{Device, Id, Names, Properties};
 use super::{Board, Conduit, Gicv3, MAX_GICR, Sei, Source, Timer, Uart};
 use crate::error::{Complaint, DtError, Fault, NodePath, Refused};
 use crate::tree::{Event, MAX_DEPTH, Tree};
-use crate::value::Value;
+use crate::value::{Value, place_of};
 
 /// The most UARTs that are considered, and the most aliases that are remembered.
 const MAX_CANDIDATES: usize = 4;
@@ -67,13 +67,17 @@ fn read<'a>(dtb: &'a [u8], complaint: &Complaint<'a>) -> Result<Board, Refused> 
 fn open<'a>(frames: &mut [Frame<'a>], depth: usize, name: &'a [u8]) -> Kind {
     let parent = depth.checked_sub(1).and_then(|parent| frames.get(parent));
     let dead = parent.is_some_and(|parent| parent.kind == Kind::Dead);
-    let kind = match (depth, name) {
+    let known = match (dead, depth) {
+        (false, 2) => place_of(&["cpus", "chosen", "aliases", "reserved-memory"], name),
+        _ => None,
+    };
+    let kind = match known {
         _ if dead => Kind::Dead,
-        (2, b"cpus") => Kind::Cpus,
-        (2, b"chosen") => Kind::Chosen,
-        (2, b"aliases") => Kind::Aliases,
-        (2, b"reserved-memory") => Kind::ReservedMemory,
-        _ => Kind::Other,
+        Some(0) => Kind::Cpus,
+        Some(1) => Kind::Chosen,
+        Some(2) => Kind::Aliases,
+        Some(_) => Kind::ReservedMemory,
+        None => Kind::Other,
     };
     if let Some(frame) = frames.get_mut(depth) {
         // Cell counts by the specification's defaults (2.3.5).

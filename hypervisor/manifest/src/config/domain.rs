@@ -11,7 +11,7 @@ use super::{
     MAX_BOOTARGS_LEN, MAX_RESTART_LIMIT, PartitionConfig, default_policy, is_valid_name, property,
 };
 use crate::error::{Complaint, Fault, NodePath, Refused};
-use crate::value::Value;
+use crate::value::{Value, place_of};
 
 /// A partition's node while it is read.
 pub(super) struct Domain<'a, 'c> {
@@ -21,12 +21,14 @@ pub(super) struct Domain<'a, 'c> {
     cells: CellCounts,
     image_relative: bool,
     kernel_seen: bool,
+    mpidr_seen: bool,
+    uer_seen: bool,
     /// One bit for each known property that was there.
     seen: u32,
 }
 
-/// Known properties, each with its bit in `Domain::seen`.
-#[derive(Clone, Copy)]
+/// Known properties.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Known {
     Compatible,
     Cells,
@@ -43,58 +45,49 @@ enum Known {
     OnKill,
     Limit,
     CorrectedLimit,
-    On(Class),
 }
 
 impl Known {
-    fn find(name: &str) -> Option<Self> {
-        Some(match name {
-            "compatible" => Self::Compatible,
-            "#address-cells" | "#size-cells" => Self::Cells,
-            "phandle" | "linux,phandle" => Self::Phandle,
-            property::CPUS => Self::Cpus,
-            property::MEMORY => Self::Memory,
-            property::VPL011 => Self::Vpl011,
-            property::MPIDR => Self::Mpidr,
-            property::IMAGE_RELATIVE => Self::ImageRelative,
-            property::RAS_VISIBLE => Self::RasVisible,
-            property::WATCHDOG => Self::Watchdog,
-            property::RESTART_ON_RESET => Self::OnReset,
-            property::RESTART_ON_SILENCE => Self::OnSilence,
-            property::RESTART_ON_KILL => Self::OnKill,
-            property::RESTART_LIMIT => Self::Limit,
-            property::CORRECTED_LIMIT => Self::CorrectedLimit,
-            _ => {
-                let class = name.strip_prefix(property::ON_PREFIX)?;
-                Self::On(Class::ALL.into_iter().find(|one| one.name() == class)?)
-            }
-        })
-    }
+    const ALL: [(&str, Self); 17] = [
+        ("#address-cells", Self::Cells),
+        ("#size-cells", Self::Cells),
+        ("phandle", Self::Phandle),
+        ("linux,phandle", Self::Phandle),
+        ("compatible", Self::Compatible),
+        (property::CPUS, Self::Cpus),
+        (property::MEMORY, Self::Memory),
+        (property::VPL011, Self::Vpl011),
+        (property::MPIDR, Self::Mpidr),
+        (property::IMAGE_RELATIVE, Self::ImageRelative),
+        (property::RAS_VISIBLE, Self::RasVisible),
+        (property::WATCHDOG, Self::Watchdog),
+        (property::RESTART_ON_RESET, Self::OnReset),
+        (property::RESTART_ON_SILENCE, Self::OnSilence),
+        (property::RESTART_ON_KILL, Self::OnKill),
+        (property::RESTART_LIMIT, Self::Limit),
+        (property::CORRECTED_LIMIT, Self::CorrectedLimit),
+    ];
+}
 
-    /// The bit, or 0 for a property that may be repeated under two names.
-    fn bit(self) -> u32 {
-        match self {
-            Self::Compatible => 1 << 0,
-            Self::Cells | Self::Phandle => 0,
-            Self::Cpus => 1 << 1,
-            Self::Memory => 1 << 2,
-            Self::Vpl011 => 1 << 3,
-            Self::Mpidr => 1 << 4,
-            Self::ImageRelative => 1 << 5,
-            Self::RasVisible => 1 << 6,
-            Self::Watchdog => 1 << 7,
-            Self::OnReset => 1 << 8,
-            Self::OnSilence => 1 << 9,
-            Self::OnKill => 1 << 10,
-            Self::Limit => 1 << 11,
-            Self::CorrectedLimit => 1 << 12,
-            Self::On(Class::Corrected) => 1 << 13,
-            Self::On(Class::Ueo) => 1 << 14,
-            Self::On(Class::Uer) => 1 << 15,
-            Self::On(Class::Ueu) => 1 << 16,
-            Self::On(Class::Impdef) => 1 << 17,
-            Self::On(Class::Uncategorized) => 1 << 18,
+/// A property that is understood: a known one, or the reaction to a class of error.
+#[derive(Clone, Copy)]
+enum Meaning {
+    Known(Known),
+    On(Class),
+}
+
+impl Meaning {
+    /// Finds what a name means, and its bit in `Domain::seen`: none for what may be repeated.
+    fn of(name: &str) -> Option<(Self, u32)> {
+        if let Some(at) = Known::ALL.iter().position(|(known, _)| *known == name) {
+            let (_, known) = Known::ALL.get(at)?;
+            let repeatable = matches!(known, Known::Cells | Known::Phandle);
+            let bit = if repeatable { 0 } else { 1 << at };
+            return Some((Self::Known(*known), bit));
         }
+        let class = name.strip_prefix(property::ON_PREFIX)?;
+        let at = Class::ALL.iter().position(|one| one.name() == class)?;
+        Some((Self::On(*Class::ALL.get(at)?), 1 << (Known::ALL.len() + at)))
     }
 }
 
@@ -136,6 +129,8 @@ impl<'a, 'c> Domain<'a, 'c> {
             cells: CellCounts::default(),
             image_relative: false,
             kernel_seen: false,
+            mpidr_seen: false,
+            uer_seen: false,
             seen: 0,
         })
     }
@@ -147,18 +142,21 @@ impl<'a, 'c> Domain<'a, 'c> {
     /// Takes one property.
     pub(super) fn property(&mut self, raw_name: &'a [u8], value: Value<'a>) -> Result<(), Refused> {
         let name = core::str::from_utf8(raw_name).unwrap_or("?");
-        let Some(known) = Known::find(name) else {
+        let Some((meaning, bit)) = Meaning::of(name) else {
             return self.fault(name, Fault::Unknown);
         };
-        if self.seen & known.bit() != 0 {
+        if self.seen & bit != 0 {
             return self.fault(name, Fault::Duplicate);
         }
-        self.seen |= known.bit();
+        self.seen |= bit;
+        let known = match meaning {
+            Meaning::Known(known) => known,
+            Meaning::On(class) => return self.reaction(name, class, value),
+        };
         match known {
             Known::Compatible | Known::Phandle => {}
             Known::Cells => {
-                self.cells
-                    .note(&self.path, raw_name, value, self.complaint)?;
+                self.cells.note(&self.path, name, value, self.complaint)?;
             }
             Known::Cpus => self.vcpus(name, value)?,
             Known::Memory => self.memory(name, value)?,
@@ -166,7 +164,10 @@ impl<'a, 'c> Domain<'a, 'c> {
                 // Xen's binding also knows a value here; it means the same.
                 self.partition.console = true;
             }
-            Known::Mpidr => self.pes(name, value)?,
+            Known::Mpidr => {
+                self.mpidr_seen = true;
+                self.pes(name, value)?;
+            }
             Known::ImageRelative => self.image_relative = true,
             Known::RasVisible => self.partition.ras_visible = self.flag(name, value)?,
             Known::Watchdog => self.partition.watchdog = self.flag(name, value)?,
@@ -183,7 +184,6 @@ impl<'a, 'c> Domain<'a, 'c> {
                     None => return self.fault(name, Fault::Form("one cell, 0 to 65535")),
                 }
             }
-            Known::On(class) => self.reaction(name, class, value)?,
         }
         Ok(())
     }
@@ -260,7 +260,10 @@ impl<'a, 'c> Domain<'a, 'c> {
             return self.fault(name, Fault::Form("a policy word"));
         };
         match Reaction::parse(word).and_then(|reaction| reaction.check(class).map(|()| reaction)) {
-            Ok(reaction) => self.partition.policy.set(class, reaction),
+            Ok(reaction) => {
+                self.uer_seen |= class == Class::Uer;
+                self.partition.policy.set(class, reaction);
+            }
             Err(error) => return self.fault(name, Fault::Reaction(error)),
         }
         Ok(())
@@ -330,7 +333,7 @@ impl<'a, 'c> Domain<'a, 'c> {
             return Err(self.complaint.node(&self.path, &fault));
         }
         let pes = self.partition.pes.len();
-        if self.seen & Known::Mpidr.bit() != 0 && pes != usize::from(self.partition.vcpus) {
+        if self.mpidr_seen && pes != usize::from(self.partition.vcpus) {
             return self.fault(
                 property::MPIDR,
                 Fault::Value(
@@ -338,7 +341,7 @@ impl<'a, 'c> Domain<'a, 'c> {
                 ),
             );
         }
-        if self.seen & Known::On(Class::Uer).bit() == 0 {
+        if !self.uer_seen {
             self.partition.policy.uer = default_policy(self.partition.ras_visible).uer;
         }
         Ok(self.partition)
@@ -370,14 +373,13 @@ impl<'a> ModuleNode<'a> {
         value: Value<'a>,
         complaint: &Complaint<'a>,
     ) -> Result<(), Refused> {
-        let slot = match raw_name {
-            b"compatible" => &mut self.compatible,
-            b"reg" => &mut self.reg,
-            b"bootargs" => &mut self.bootargs,
-            b"phandle" | b"linux,phandle" => return Ok(()),
-            _ => {
-                return Err(self.refuse(raw_name, Fault::Unknown, complaint));
-            }
+        const NAMES: [&str; 5] = ["compatible", "reg", "bootargs", "phandle", "linux,phandle"];
+        let slot = match place_of(&NAMES, raw_name) {
+            Some(0) => &mut self.compatible,
+            Some(1) => &mut self.reg,
+            Some(2) => &mut self.bootargs,
+            Some(_) => return Ok(()),
+            None => return Err(self.refuse(raw_name, Fault::Unknown, complaint)),
         };
         if slot.replace(value).is_some() {
             return Err(self.refuse(raw_name, Fault::Duplicate, complaint));

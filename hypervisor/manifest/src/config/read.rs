@@ -180,25 +180,22 @@ impl Default for CellCounts {
 }
 
 impl CellCounts {
-    /// Takes the value if `name` is one of the two.
+    /// Takes the value of one of the two properties.
     pub(super) fn note<'a>(
         &mut self,
         node: &NodePath<'a>,
-        name: &[u8],
+        name: &'a str,
         value: Value<'a>,
         complaint: &Complaint<'a>,
     ) -> Result<(), Refused> {
-        let (slot, property) = match name {
-            b"#address-cells" => (&mut self.address, "#address-cells"),
-            b"#size-cells" => (&mut self.size, "#size-cells"),
-            _ => return Ok(()),
+        let Some(count @ (1 | 2)) = value.u32() else {
+            let fault = Fault::Form("one cell, 1 or 2");
+            return Err(complaint.property(node, name, &fault));
         };
-        match value.u32() {
-            Some(count @ (1 | 2)) => *slot = count,
-            _ => {
-                let fault = Fault::Form("one cell, 1 or 2");
-                return Err(complaint.property(node, property, &fault));
-            }
+        if name == "#address-cells" {
+            self.address = count;
+        } else {
+            self.size = count;
         }
         Ok(())
     }

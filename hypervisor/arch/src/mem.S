@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+// memcpy, memmove and memset, by the C library's contract, for EL2.
+//
+// The compiler's own take four instructions for eight bytes and ten times the room. Before the
+// MMU is on all memory is Device memory, where an access must be aligned to its size: so these
+// move pairs of words where both sides are aligned to a word, and bytes where they are not.
+
+    .section .text.memory, "ax"
+
+    .global memmove
+    .type memmove, %function
+memmove:
+    sub     x3, x0, x1
+    cmp     x3, x2
+    b.hs    memcpy                  // the target does not start inside the source
+0:  cbz     x2, 1f                  // from the end, a byte at a time: for short moves only
+    sub     x2, x2, #1
+    ldrb    w4, [x1, x2]
+    strb    w4, [x0, x2]
+    b       0b
+1:  ret
+    .size memmove, . - memmove
+
+    .global memcpy
+    .type memcpy, %function
+memcpy:
+    mov     x3, x0
+    eor     x4, x0, x1
+    tst     x4, #7
+    b.ne    4f                      // never aligned together
+0:  tst     x3, #7
+    b.eq    1f
+    cbz     x2, 6f
+    ldrb    w4, [x1], #1
+    strb    w4, [x3], #1
+    sub     x2, x2, #1
+    b       0b
+1:  subs    x2, x2, #32
+    b.lo    2f
+    ldp     x4, x5, [x1]
+    ldp     x6, x7, [x1, #16]
+    add     x1, x1, #32
+    stp     x4, x5, [x3]
+    stp     x6, x7, [x3, #16]
+    add     x3, x3, #32
+    b       1b
+2:  add     x2, x2, #32
+3:  subs    x2, x2, #8
+    b.lo    5f
+    ldr     x4, [x1], #8
+    str     x4, [x3], #8
+    b       3b
+5:  add     x2, x2, #8
+4:  cbz     x2, 6f
+    ldrb    w4, [x1], #1
+    strb    w4, [x3], #1
+    sub     x2, x2, #1
+    b       4b
+6:  ret
+    .size memcpy, . - memcpy
+
+    .global memset
+    .type memset, %function
+memset:
+    mov     x3, x0
+    and     x1, x1, #0xff
+    mov     x4, #0x0101010101010101
+    mul     x1, x1, x4
+0:  tst     x3, #7
+    b.eq    1f
+    cbz     x2, 4f
+    strb    w1, [x3], #1
+    sub     x2, x2, #1
+    b       0b
+1:  subs    x2, x2, #32
+    b.lo    2f
+    stp     x1, x1, [x3]
+    stp     x1, x1, [x3, #16]
+    add     x3, x3, #32
+    b       1b
+2:  add     x2, x2, #32
+3:  cbz     x2, 4f
+    strb    w1, [x3], #1
+    sub     x2, x2, #1
+    b       3b
+4:  ret
+    .size memset, . - memset
