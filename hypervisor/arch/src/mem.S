@@ -3,7 +3,7 @@
 //
 // The compiler's own take four instructions for eight bytes and ten times the room. Before the
 // MMU is on all memory is Device memory, where an access must be aligned to its size: so these
-// move pairs of words where both sides are aligned to a word, and bytes where they are not.
+// move as much at once as both sides are aligned to.
 
     .section .text.memory, "ax"
 
@@ -27,13 +27,13 @@ memcpy:
     mov     x3, x0
     eor     x4, x0, x1
     tst     x4, #7
-    b.ne    4f                      // never aligned together
+    b.ne    4f
 0:  tst     x3, #7
     b.eq    1f
-    cbz     x2, 6f
+    subs    x2, x2, #1
+    b.lo    9f
     ldrb    w4, [x1], #1
     strb    w4, [x3], #1
-    sub     x2, x2, #1
     b       0b
 1:  subs    x2, x2, #32
     b.lo    2f
@@ -46,17 +46,32 @@ memcpy:
     b       1b
 2:  add     x2, x2, #32
 3:  subs    x2, x2, #8
-    b.lo    5f
+    b.lo    7f
     ldr     x4, [x1], #8
     str     x4, [x3], #8
     b       3b
-5:  add     x2, x2, #8
-4:  cbz     x2, 6f
+4:  tst     x4, #3                  // aligned together to half a word, or never
+    b.ne    8f
+5:  tst     x3, #3
+    b.eq    6f
+    subs    x2, x2, #1
+    b.lo    9f
     ldrb    w4, [x1], #1
     strb    w4, [x3], #1
-    sub     x2, x2, #1
-    b       4b
-6:  ret
+    b       5b
+6:  subs    x2, x2, #4
+    b.lo    10f
+    ldr     w4, [x1], #4
+    str     w4, [x3], #4
+    b       6b
+10: sub     x2, x2, #4
+7:  add     x2, x2, #8
+8:  subs    x2, x2, #1
+    b.lo    9f
+    ldrb    w4, [x1], #1
+    strb    w4, [x3], #1
+    b       8b
+9:  ret
     .size memcpy, . - memcpy
 
     .global memset

@@ -13,6 +13,7 @@ use crate::pe::{PeBlock, PeTable, Task};
 use crate::system::{self, Owners, System};
 use crate::{crash, lifecycle, record, virq};
 use core::fmt;
+use core::mem::MaybeUninit;
 use core::sync::atomic::Ordering;
 use firebreak_abi::{MAX_PES, Mpidr, PAGE_SIZE_BYTES, Pa, PaRange, PeId, VmId, guest_map};
 use firebreak_arch::cpu::Features;
@@ -209,12 +210,12 @@ fn pe_block(
     let sei_sp = el2_sp + PAGE_SIZE_BYTES + SEI_STACK_BYTES;
     let nothing = (&raw const NOTHING_PENDING).addr() as u64;
     let pending = source.map_or(nothing, |source| source.pending.get());
-    let block = core::ptr::with_exposed_provenance_mut::<PeBlock>(place.get() as usize);
-    let id = PeId(index as u8);
+    let block = core::ptr::with_exposed_provenance_mut(place.get() as usize);
     // SAFETY: pages that the pool handed out for this, aligned to 4 KiB and never given back.
-    unsafe { block.write(PeBlock::new(id, mpidr, el2_sp, sei_sp, pending)) };
-    // SAFETY: initialized above, and never freed or moved.
-    unsafe { &*block }
+    let block: &'static mut MaybeUninit<PeBlock> = unsafe { &mut *block };
+    let id = PeId(index as u8);
+    // A reference, and a constructor out of line: so it is made in its place and not copied.
+    block.write(PeBlock::new(id, mpidr, el2_sp, sei_sp, pending))
 }
 
 /// The stacks of a PE inside its share of the stack range: what is mapped, between guard pages.
@@ -271,11 +272,10 @@ fn build(
             "the hypervisor's pool is too small for partition {name}"
         ));
     };
-    let slot = core::ptr::with_exposed_provenance_mut::<Partition>(place.get() as usize);
+    let slot = core::ptr::with_exposed_provenance_mut(place.get() as usize);
     // SAFETY: pages that the pool handed out for this, aligned to 4 KiB and never given back.
-    unsafe { slot.write(partition) };
-    // SAFETY: initialized above, and never freed or moved.
-    unsafe { &*slot }
+    let slot: &'static mut MaybeUninit<Partition> = unsafe { &mut *slot };
+    slot.write(partition)
 }
 
 fn configure_virtual_gics(system: &'static System) {

@@ -111,6 +111,7 @@ pub(crate) struct Injection {
 
 impl PeBlock {
     /// Makes the block of a PE with the tops of its two stacks.
+    #[inline(never)]
     pub(crate) fn new(id: PeId, mpidr: Mpidr, el2_sp: u64, sei_sp: u64, pending_word: u64) -> Self {
         Self {
             head: PeHead {
