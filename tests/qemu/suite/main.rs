@@ -15,6 +15,7 @@ mod harness;
 mod misbehavior;
 mod refusals;
 mod sea;
+mod uboot;
 
 use std::process::ExitCode;
 
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
     errors::add(&mut trials);
     misbehavior::add(&mut trials);
     sea::add(&mut trials);
+    uboot::add(&mut trials);
     demo::add(&mut trials);
     libtest_mimic::run(&arguments, trials).exit_code()
 }

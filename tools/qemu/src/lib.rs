@@ -22,5 +22,7 @@ mod running;
 pub use demux::{Demux, Event, Item};
 pub use firmware::{FirmwareLine, Raise};
 pub use log::{Failure, Mark, Record};
-pub use machine::{Error, Machine, Tap, deadline, qemu_binary, qemu_version};
+pub use machine::{
+    BOOTLOADER_IMAGE_PA, Error, Machine, Tap, deadline, loader, qemu_binary, qemu_version,
+};
 pub use running::{Clock, Running};

@@ -14,6 +14,8 @@ use crate::{Item, Running};
 
 /// Where the reference firmware expects the image.
 const IMAGE_PA: u64 = 0x4020_0000;
+/// Where an image stands for a bootloader to boot it.
+pub const BOOTLOADER_IMAGE_PA: u64 = 0x5000_0000;
 /// How long QEMU may take to connect its lines.
 const CONNECT: Duration = Duration::from_secs(60);
 /// How often the lines are looked at while QEMU starts.
@@ -92,6 +94,7 @@ pub struct Machine {
     binary: OsString,
     image: PathBuf,
     firmware: Option<PathBuf>,
+    bootloader: Option<PathBuf>,
     machine: Option<String>,
     cpu: String,
     smp: u32,
@@ -109,6 +112,7 @@ impl Machine {
             binary: qemu_binary(),
             image: image.into(),
             firmware: None,
+            bootloader: None,
             machine: None,
             cpu: "neoverse-n1".to_owned(),
             smp: 4,
@@ -131,6 +135,13 @@ impl Machine {
     #[must_use]
     pub fn firmware(mut self, firmware: impl Into<PathBuf>) -> Self {
         self.firmware = Some(firmware.into());
+        self
+    }
+
+    /// Boots a bootloader at EL2, with the image in RAM at [`BOOTLOADER_IMAGE_PA`].
+    #[must_use]
+    pub fn bootloader(mut self, bootloader: impl Into<PathBuf>) -> Self {
+        self.bootloader = Some(bootloader.into());
         self
     }
 
@@ -217,15 +228,17 @@ impl Machine {
         ]
         .map(OsString::from)
         .to_vec();
-        match &self.firmware {
-            Some(firmware) => {
+        let first = match (&self.firmware, &self.bootloader) {
+            (Some(firmware), _) => Some((firmware, IMAGE_PA)),
+            (None, Some(bootloader)) => Some((bootloader, BOOTLOADER_IMAGE_PA)),
+            (None, None) => None,
+        };
+        match first {
+            Some((bios, image_pa)) => {
                 args.push("-bios".into());
-                args.push(firmware.into());
-                let mut loader = OsString::from("loader,file=");
-                loader.push(&self.image);
-                loader.push(format!(",addr={IMAGE_PA:#x},force-raw=on"));
+                args.push(bios.into());
                 args.push("-device".into());
-                args.push(loader);
+                args.push(loader(&self.image, image_pa));
             }
             None => {
                 args.push("-kernel".into());
@@ -289,6 +302,14 @@ impl Machine {
         };
         Running::new(child, streams, self.tap.take(), dir)
     }
+}
+
+/// Returns the device that has `file` in RAM at `pa` when the machine starts.
+pub fn loader(file: &Path, pa: u64) -> OsString {
+    let mut argument = OsString::from("loader,file=");
+    argument.push(file);
+    argument.push(format!(",addr={pa:#x},force-raw=on"));
+    argument
 }
 
 /// QEMU is the client of our sockets, so that nobody has to guess when it is ready.

@@ -24,3 +24,8 @@ pub(crate) fn out() -> PathBuf {
 pub(crate) fn kernel() -> PathBuf {
     out().join("kernel")
 }
+
+/// Returns U-Boot for QEMU `virt`, as set-up leaves it.
+pub(crate) fn uboot() -> PathBuf {
+    out().join("u-boot.bin")
+}

@@ -8,6 +8,7 @@
 mod apt;
 mod kernel;
 mod sources;
+mod uboot;
 
 use std::fs;
 use std::io::{self, BufRead, IsTerminal, Write};
@@ -65,7 +66,7 @@ pub(crate) struct Args {
     /// Says what it would do, and does nothing.
     #[arg(long)]
     dry_run: bool,
-    /// Also gets what only the tests use: a nightly toolchain with miri.
+    /// Also gets what only the tests use: a nightly toolchain with miri, and U-Boot.
     #[arg(long)]
     tests: bool,
     /// Acts as if nothing were there yet (to see the plan of a fresh machine).
@@ -115,6 +116,8 @@ enum Action {
     AptGet(Vec<String>),
     /// Downloads and unpacks the kernel, without touching the system.
     Kernel(apt::PrivateApt),
+    /// Downloads and unpacks U-Boot, without touching the system.
+    Uboot(apt::PrivateApt),
 }
 
 impl Action {
@@ -136,6 +139,11 @@ impl Action {
                  machine), unpack it into {}",
                 paths::kernel().display()
             ),
+            Self::Uboot(_) => format!(
+                "download Debian's U-Boot for QEMU with apt-get (not installed on this machine), \
+                 keep {}",
+                paths::uboot().display()
+            ),
         }
     }
 
@@ -153,6 +161,7 @@ impl Action {
             Self::WriteSystemFile { path, contents } => write_system_file(path, contents),
             Self::AptGet(args) => process::run(as_root("apt-get")?.args(args)),
             Self::Kernel(apt) => kernel::fetch(apt),
+            Self::Uboot(apt) => uboot::fetch(apt),
         }
     }
 }
@@ -194,13 +203,17 @@ fn plan(args: &Args) -> Result<Vec<Action>> {
     }
     let need_qemu = args.pretend_missing || !has_qemu();
     let need_kernel = args.pretend_missing || !kernel::is_present();
-    if need_qemu || need_kernel {
+    let need_uboot = args.tests && (args.pretend_missing || !uboot::is_present());
+    if need_qemu || need_kernel || need_uboot {
         let system = apt::System::read(&args.os_release, &args.apt_dir)?;
         if need_qemu {
             plan_qemu(&system, &mut actions)?;
         }
         if need_kernel {
             actions.push(Action::Kernel(system.private_apt()?));
+        }
+        if need_uboot {
+            actions.push(Action::Uboot(system.private_apt()?));
         }
     }
     Ok(actions)
