@@ -8,6 +8,7 @@
 
 use core::fmt::{self, Write};
 
+use crate::answer::Detail;
 use crate::json::{Object, write_decimal};
 
 /// Value of `v` in each event.
@@ -44,8 +45,12 @@ pub enum VserrorState {
     Taken,
     /// The guest's ESB moved it into DISR_EL1.
     Deferred,
-    /// The guest was reset before it took it.
+    /// The guest was reset or stopped before it took it.
     Cancelled,
+    /// A second one came on top: both live on in the injection that is told next.
+    Merged,
+    /// It is pending no more, but whether it was taken or deferred has been overwritten since.
+    Gone,
 }
 
 impl VserrorState {
@@ -56,6 +61,8 @@ impl VserrorState {
             Self::Taken => "taken",
             Self::Deferred => "deferred",
             Self::Cancelled => "cancelled",
+            Self::Merged => "merged",
+            Self::Gone => "gone",
         }
     }
 }
@@ -179,8 +186,13 @@ pub enum Event<'a> {
         syndrome: u64,
         /// How far it got.
         state: VserrorState,
-        /// ELR_EL1 when it was found taken: a hint.
+        /// Where the guest was interrupted when it took it.
         elr: Option<u64>,
+        /// The exception level that it was interrupted at.
+        el: Option<Level>,
+        /// Whether `elr` and `el` are what the guest was interrupted at; otherwise they are
+        /// ELR_EL1 and SPSR_EL1 at a later look: a hint.
+        exact: bool,
     },
     /// A page was taken away from a partition for good.
     Retired {
@@ -298,6 +310,34 @@ pub enum Event<'a> {
         /// Why, and the remedy.
         text: &'a str,
     },
+    /// A guest was made to take a synchronous external abort by a command.
+    Vsea {
+        /// Partition.
+        vm: u8,
+        /// vCPU inside the partition.
+        vcpu: u8,
+        /// Identity of the injection.
+        inj: u64,
+        /// ESR_EL1 as it was given.
+        esr: u64,
+        /// FAR_EL1 as it was given.
+        far: Option<u64>,
+        /// Where the guest was interrupted, exactly.
+        elr: u64,
+        /// The exception level that it was interrupted at.
+        el: Level,
+    },
+    /// A command was carried out, or refused.
+    Answer {
+        /// The caller's number.
+        id: Option<u64>,
+        /// Whether it was done.
+        ok: bool,
+        /// Why not, or what has to be known about it.
+        text: &'a str,
+        /// What else there is to say.
+        detail: Detail<'a>,
+    },
 }
 
 impl Event<'_> {
@@ -321,6 +361,8 @@ impl Event<'_> {
             Self::Unclaimed { .. } => "unclaimed",
             Self::Panic { .. } => "panic",
             Self::Halt { .. } => "halt",
+            Self::Vsea { .. } => "vsea",
+            Self::Answer { .. } => "answer",
         }
     }
 
@@ -363,9 +405,12 @@ impl Event<'_> {
                 syndrome,
                 state,
                 elr,
+                el,
+                exact,
             } => {
                 at(o, vm, vcpu).num("inj", inj).hex("syndrome", syndrome);
                 o.text("state", state.as_str()).opt_hex("elr", elr);
+                o.opt_text("el", el.map(Level::as_str)).flag("exact", exact);
             }
             Self::Retired { vm, ipa, pa } => {
                 o.num("vm", u64::from(vm)).hex("ipa", ipa).hex("pa", pa);
@@ -431,6 +476,29 @@ impl Event<'_> {
             Self::Halt { text } => {
                 o.text("text", text);
             }
+            Self::Vsea {
+                vm,
+                vcpu,
+                inj,
+                esr,
+                far,
+                elr,
+                el,
+            } => {
+                at(o, vm, vcpu).num("inj", inj).hex("esr", esr);
+                o.opt_hex("far", far)
+                    .hex("elr", elr)
+                    .text("el", el.as_str());
+            }
+            Self::Answer {
+                id,
+                ok,
+                text,
+                detail,
+            } => {
+                o.opt_num("id", id).flag("ok", ok).text("text", text);
+                detail.members(o);
+            }
         }
     }
 }
@@ -493,6 +561,7 @@ fn write_dyn(w: &mut dyn Write, t: u64, event: &Event<'_>) -> fmt::Result {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::answer::{PartitionRow, PeRow};
     use serde_json::{Value, json};
 
     fn decoded(event: &Event<'_>) -> Value {
@@ -564,9 +633,69 @@ mod tests {
                     syndrome: 0x811,
                     state: VserrorState::Taken,
                     elr: Some(0x10),
+                    el: Some(Level::El0),
+                    exact: true,
                 },
                 json!({"v":1,"t":42,"ev":"vserror","vm":2,"vcpu":0,"inj":3,"syndrome":"0x811",
-                    "state":"taken","elr":"0x10"}),
+                    "state":"taken","elr":"0x10","el":"el0","exact":true}),
+            ),
+            (
+                Event::Vsea {
+                    vm: 2,
+                    vcpu: 1,
+                    inj: 4,
+                    esr: 0x9600_0410,
+                    far: None,
+                    elr: 0x10,
+                    el: Level::El1,
+                },
+                json!({"v":1,"t":42,"ev":"vsea","vm":2,"vcpu":1,"inj":4,"esr":"0x96000410",
+                    "far":null,"elr":"0x10","el":"el1"}),
+            ),
+            (
+                Event::Answer {
+                    id: Some(u64::MAX),
+                    ok: false,
+                    text: "why",
+                    detail: Detail::None,
+                },
+                json!({"v":1,"t":42,"ev":"answer","id":u64::MAX,"ok":false,"text":"why"}),
+            ),
+            (
+                Event::Answer {
+                    id: None,
+                    ok: true,
+                    text: "",
+                    detail: Detail::Partitions(&[PartitionRow {
+                        vm: 1,
+                        name: "a",
+                        state: "running",
+                        restarts: 2,
+                        vcpus_on: 1,
+                        retired: 3,
+                    }]),
+                },
+                json!({"v":1,"t":42,"ev":"answer","id":null,"ok":true,"text":"","partitions":
+                    [{"vm":1,"name":"a","state":"running","restarts":2,"vcpus_on":1,"retired":3}]}),
+            ),
+            (
+                Event::Answer {
+                    id: Some(1),
+                    ok: true,
+                    text: "",
+                    detail: Detail::Pes(&[PeRow { pe: 1, seis: 2 }]),
+                },
+                json!({"v":1,"t":42,"ev":"answer","id":1,"ok":true,"text":"",
+                    "pes":[{"pe":1,"seis":2}]}),
+            ),
+            (
+                Event::Answer {
+                    id: Some(1),
+                    ok: true,
+                    text: "",
+                    detail: Detail::Injection(7),
+                },
+                json!({"v":1,"t":42,"ev":"answer","id":1,"ok":true,"text":"","inj":7}),
             ),
             (
                 Event::Abort {

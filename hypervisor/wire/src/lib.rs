@@ -8,7 +8,8 @@
 //! * a frame of a guest's console, made by a [`ConsoleEncoder`]: `name| text` or `name> text`;
 //! * the hypervisor's own words, `firebreak: ...`.
 //!
-//! What is typed comes back through an [`InputDecoder`], which says which partition gets it. An
+//! What is typed comes back through an [`InputDecoder`], which says which partition gets it, or
+//! that it was a [`Command`]; each command is answered by one event. An
 //! [`OutputBudget`] keeps a storm of one guest from taking the line away from the others.
 //!
 //! The other end, which takes such a stream apart again, is in `tools/qemu`. Nothing here
@@ -27,18 +28,22 @@
     )
 )]
 
+mod answer;
 mod budget;
+mod command;
 mod console;
 mod event;
 mod input;
 mod json;
 
+pub use answer::{Detail, PartitionRow, PeRow};
 pub use budget::OutputBudget;
+pub use command::{COMMAND_BYTES, Command, Fault, Name, Refused, Request};
 pub use console::{ConsoleEncoder, LINE_BYTES, is_console_name};
 pub use event::{
     ErrorEvent, Event, Level, Ram, RecordSource, SCHEMA_VERSION, VserrorState, write_event,
 };
-pub use input::{ESCAPE, Input, InputDecoder};
+pub use input::{COMMAND, ESCAPE, Input, InputDecoder};
 pub use json::{write_decimal, write_hex};
 
 /// First byte of an event: ASCII record separator (RFC 7464, 2.2).
