@@ -26,6 +26,8 @@ pub const MAX_RESTART_LIMIT: u32 = 1000;
 pub struct SystemConfig<'a> {
     /// In the order of the configuration, which gives the partitions their numbers.
     pub partitions: Vec<PartitionConfig<'a>, MAX_PARTITIONS>,
+    /// Whether the running system takes commands on its UART.
+    pub control: bool,
 }
 
 /// One partition.
@@ -78,8 +80,10 @@ pub fn is_valid_name(name: &str) -> bool {
         && bytes.all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
 }
 
-/// Names of the properties that a partition's node may have.
+/// Names of the properties that a partition's node may have, and of those of `/chosen`.
 pub mod property {
+    /// In `/chosen`: the running system takes commands on its UART, no value.
+    pub const CONTROL: &str = "firebreak,control";
     /// vCPUs, one cell.
     pub const CPUS: &str = "cpus";
     /// RAM in KiB, two cells.

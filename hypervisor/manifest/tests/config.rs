@@ -37,6 +37,32 @@ fn config(inside: impl FnOnce(&mut FdtWriter<'_>)) -> Blob {
 }
 
 #[test]
+fn a_system_takes_commands_only_if_its_configuration_says_so() {
+    let says = |inside: &dyn Fn(&mut FdtWriter<'_>)| {
+        let blob = config(|chosen| {
+            chosen.prop_str("bootargs", "the board's own");
+            inside(chosen);
+            partition(chosen, "a", |_| {});
+        });
+        let read = read_config(blob.bytes(), BASE);
+        read.map(|config| config.control)
+            .map_err(|error| error.to_string())
+    };
+    assert_eq!(says(&|_| {}), Ok(false));
+    assert_eq!(
+        says(&|chosen| chosen.prop_empty("firebreak,control")),
+        Ok(true)
+    );
+    let form = says(&|chosen| chosen.prop_u32("firebreak,control", 0)).unwrap_err();
+    assert!(
+        form.contains("firebreak,control") && form.contains("no value"),
+        "{form}"
+    );
+    let unknown = says(&|chosen| chosen.prop_empty("firebreak,controll")).unwrap_err();
+    assert!(unknown.contains("firebreak,controll"), "{unknown}");
+}
+
+#[test]
 fn every_property_finds_its_field() {
     let blob = config(|chosen| {
         chosen.node("linux", |node| {

@@ -16,6 +16,10 @@ pub enum StopCause {
     Killed,
     /// An error killed it, and its policy for that class of error says to restart it.
     KilledForRestart,
+    /// A person or a program asked for it.
+    Asked,
+    /// A person or a program asked for a restart.
+    AskedForRestart,
 }
 
 impl StopCause {
@@ -26,6 +30,7 @@ impl StopCause {
             Self::Reset => "reset",
             Self::Silence => "silence",
             Self::Killed | Self::KilledForRestart => "killed",
+            Self::Asked | Self::AskedForRestart => "asked",
         }
     }
 }
@@ -60,6 +65,8 @@ impl Default for RestartPolicy {
 pub enum StopReason {
     /// It turned itself off.
     TurnedOff,
+    /// Somebody asked for it.
+    Asked,
     /// Its policy does not restart it after this.
     NotByPolicy(StopCause),
     /// It was restarted as often as its policy allows.
@@ -75,6 +82,7 @@ impl fmt::Display for StopReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TurnedOff => write!(f, "turned itself off"),
+            Self::Asked => write!(f, "asked to stop"),
             Self::NotByPolicy(cause) => {
                 write!(f, "{}, and its policy does not restart it", cause.as_str())
             }
@@ -99,6 +107,9 @@ impl RestartPolicy {
     pub const fn decide(&self, cause: StopCause, count: u32) -> Next {
         let wanted = match cause {
             StopCause::Off => return Next::Stop(StopReason::TurnedOff),
+            StopCause::Asked => return Next::Stop(StopReason::Asked),
+            // The limit is there for what nobody watches.
+            StopCause::AskedForRestart => return Next::Restart,
             StopCause::Reset => self.on_reset,
             StopCause::Silence => self.on_silence,
             StopCause::Killed => self.on_kill,

@@ -27,6 +27,7 @@ pub(crate) fn write(
     partitions: &[Partition],
     modules: &[Modules],
     board: &BoardFile,
+    control: bool,
 ) -> Result<Vec<u8>, WriteError> {
     // Room for the text and, in each partition, for everything else.
     let text: usize = partitions
@@ -41,6 +42,9 @@ pub(crate) fn write(
         root.prop_u32("#size-cells", 2);
         root.prop_str("compatible", "firebreak,config-1");
         root.node("chosen", |chosen| {
+            if control {
+                chosen.prop_empty(property::CONTROL);
+            }
             for (partition, modules) in partitions.iter().zip(modules) {
                 write_partition(chosen, partition, modules, board);
             }

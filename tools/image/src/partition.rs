@@ -18,6 +18,8 @@ use crate::document::{self, At, Table};
 pub struct PartitionFile {
     /// Which board it is for.
     pub board: At<String>,
+    /// Whether the running system takes commands on its UART.
+    pub control: bool,
     /// In the order of the file.
     pub partitions: Vec<Partition>,
 }
@@ -89,10 +91,12 @@ pub(crate) fn read(source: &Source) -> Result<PartitionFile, Diagnostics> {
         value: DEFAULT_BOARD.to_owned(),
         span: 0..0,
     };
+    let mut control = false;
     if let Some(mut system) = root.table("system", "the system")? {
         if let Some(named) = system.string("board")? {
             board = named;
         }
+        control = system.boolean("control")?.is_some_and(|flag| flag.value);
         problems.extend(system.unknown_keys());
     }
     let tables = root.tables("partition", "a partition")?;
@@ -118,7 +122,11 @@ pub(crate) fn read(source: &Source) -> Result<PartitionFile, Diagnostics> {
     check_together(source, &partitions, &mut problems);
     problems.sort_by_key(|problem| problem.span.as_ref().map(|span| span.start));
     if problems.is_empty() {
-        Ok(PartitionFile { board, partitions })
+        Ok(PartitionFile {
+            board,
+            control,
+            partitions,
+        })
     } else {
         Err(Diagnostics { problems })
     }

@@ -95,7 +95,8 @@ pub fn check(file: &Path, options: &Options) -> Result<System, Diagnostics> {
         Some(path) => Hypervisor::load(path)?,
         None => Hypervisor::nominal(),
     };
-    let (config, image) = arrange(&source, &mut guests, &board, &hypervisor)?;
+    let control = parsed.control;
+    let (config, image) = arrange(&source, &mut guests, &board, control, &hypervisor)?;
     let plan = judge(&source, &guests, &board, &config, &image)?;
     let warnings = Diagnostics { problems: warnings };
     Ok(System {
@@ -258,6 +259,7 @@ fn arrange(
     source: &Source,
     guests: &mut [Guest],
     board: &BoardFile,
+    control: bool,
     hypervisor: &Hypervisor,
 ) -> Result<(Vec<u8>, Layout), Problem> {
     let partitions: Vec<_> = guests.iter().map(|guest| guest.partition.clone()).collect();
@@ -274,7 +276,7 @@ fn arrange(
             .collect()
     };
     let write = |guests: &[Guest]| {
-        config::write(&partitions, &modules(guests), board).map_err(|error| {
+        config::write(&partitions, &modules(guests), board, control).map_err(|error| {
             let message = format!("the configuration cannot be written: {error}");
             Problem::error(
                 source,

@@ -2,13 +2,14 @@
 //! Finds the partitions below `/chosen` and reads each.
 //!
 //! `/chosen` itself is a bootloader's notice board, so a property of it that is not for us is
-//! left alone. A child of it that speaks of a partition (`xen,`, `multiboot,` or `firebreak,` in
-//! its `compatible`) must be one, and inside of a partition nothing is ignored.
+//! left alone; one that begins with `firebreak,` must be known. A child of it that speaks of a
+//! partition (`xen,`, `multiboot,` or `firebreak,` in its `compatible`) must be one, and inside of
+//! a partition nothing is ignored.
 
 use firebreak_abi::Pa;
 
 use super::domain::Domain;
-use super::{PartitionConfig, SystemConfig};
+use super::{PartitionConfig, SystemConfig, property};
 use crate::error::{Complaint, DtError, Fault, NodePath, Refused};
 use crate::tree::{Event, Name, Tree, Walk};
 use crate::value::Value;
@@ -64,7 +65,10 @@ fn read_chosen<'a>(
     let path = NodePath::top(b"chosen");
     while let Some(event) = next(walk, complaint)? {
         match event {
-            Event::Property(..) => {}
+            Event::Property(name, value) => {
+                let name = bytes(name, complaint)?;
+                chosen_property(&path, name, value, config, complaint)?;
+            }
             Event::Begin(name) => {
                 let path = path.child(name);
                 match compatible(walk.clone(), complaint)? {
@@ -89,6 +93,26 @@ fn read_chosen<'a>(
             }
             Event::End => return Ok(()),
         }
+    }
+    Ok(())
+}
+
+fn chosen_property<'a>(
+    path: &NodePath<'a>,
+    name: &'a [u8],
+    value: Value<'a>,
+    config: &mut SystemConfig<'a>,
+    complaint: &Complaint<'a>,
+) -> Result<(), Refused> {
+    if name == property::CONTROL.as_bytes() {
+        if !value.bytes().is_empty() {
+            let fault = Fault::Form("no value: the property is there, or it is not");
+            return Err(complaint.property(path, property::CONTROL, &fault));
+        }
+        config.control = true;
+    } else if name.starts_with(b"firebreak,") {
+        let name = core::str::from_utf8(name).unwrap_or("firebreak,?");
+        return Err(complaint.property(path, name, &Fault::Unknown));
     }
     Ok(())
 }

@@ -3,12 +3,13 @@
 
 use firebreak_vm::{Next, RestartPolicy, StopCause, StopReason};
 
-const CAUSES: [StopCause; 5] = [
+const CAUSES: [StopCause; 6] = [
     StopCause::Off,
     StopCause::Reset,
     StopCause::Silence,
     StopCause::Killed,
     StopCause::KilledForRestart,
+    StopCause::Asked,
 ];
 
 #[test]
@@ -24,7 +25,7 @@ fn every_policy_and_cause() {
             };
             for cause in CAUSES {
                 for count in [0, 1, 2, 3, 4, u32::MAX] {
-                    let allowed = [false, on_reset, on_silence, on_kill, true];
+                    let allowed = [false, on_reset, on_silence, on_kill, true, false];
                     let at = CAUSES.iter().position(|&one| one == cause).unwrap();
                     let restarts = policy.decide(cause, count) == Next::Restart;
                     assert_eq!(
@@ -67,6 +68,22 @@ fn the_reason_says_whether_the_policy_or_the_limit_forbids() {
         policy.decide(StopCause::KilledForRestart, 1),
         Next::Stop(reached)
     );
+}
+
+#[test]
+fn what_somebody_asked_for_is_done_whatever_policy_and_limit_say() {
+    let policy = RestartPolicy {
+        limit: 0,
+        on_reset: false,
+        on_silence: false,
+        on_kill: false,
+    };
+    for count in [0, 1, u32::MAX] {
+        let decide = |cause| policy.decide(cause, count);
+        assert_eq!(decide(StopCause::AskedForRestart), Next::Restart);
+        assert_eq!(decide(StopCause::Asked), Next::Stop(StopReason::Asked));
+    }
+    assert_eq!(StopReason::Asked.to_string(), "asked to stop");
 }
 
 #[test]
