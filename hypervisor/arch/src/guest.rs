@@ -124,19 +124,8 @@ pub fn forget_translations() {
     sysreg::isb();
 }
 
-/// What a virtual SError has come to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum VirtualSerror {
-    /// HCR_EL2.VSE is set: not taken yet.
-    Pending,
-    /// Hardware cleared HCR_EL2.VSE, and VDISR_EL2 holds a syndrome: the guest's ESB deferred it.
-    Deferred(u64),
-    /// Hardware cleared HCR_EL2.VSE: the guest took it.
-    Taken,
-}
-
 /// Makes a virtual SError pending with a syndrome of 25 bits; returns VDISR_EL2, which is the
-/// guest's to read and clear, and by whose change [`virtual_serror`] knows a deferral.
+/// guest's to read and clear, and by whose change a deferral is known.
 ///
 /// Without FEAT_RAS the syndrome cannot be chosen and is ignored.
 pub fn raise_virtual_serror(features: &Features, iss: u32) -> u64 {
@@ -154,19 +143,18 @@ pub fn cancel_virtual_serror() {
     sysreg::write_hcr_el2(sysreg::hcr_el2() & !hcr::VSE);
 }
 
-/// Asks what became of the virtual SError that was raised last, when VDISR_EL2 was `before`.
-///
-/// An equal syndrome that was deferred twice is taken for taken: the register cannot tell.
-pub fn virtual_serror(features: &Features, before: u64) -> VirtualSerror {
-    if sysreg::hcr_el2() & hcr::VSE != 0 {
-        return VirtualSerror::Pending;
-    }
+/// Says whether a virtual SError is pending (HCR_EL2.VSE), and returns VDISR_EL2, which is 0
+/// without FEAT_RAS.
+pub fn virtual_serror(features: &Features) -> (bool, u64) {
     let vdisr = if features.ras { sysreg::vdisr_el2() } else { 0 };
-    if vdisr >> 31 & 1 == 1 && vdisr != before {
-        VirtualSerror::Deferred(vdisr)
-    } else {
-        VirtualSerror::Taken
-    }
+    (sysreg::hcr_el2() & hcr::VSE != 0, vdisr)
+}
+
+/// Takes back what the guest's ESB did: VDISR_EL2 is as it was before, and the virtual SError is
+/// pending again with the syndrome that is still in VSESR_EL2.
+pub fn undo_deferral(vdisr_before: u64) {
+    sysreg::write_vdisr_el2(vdisr_before);
+    sysreg::write_hcr_el2(sysreg::hcr_el2() | hcr::VSE);
 }
 
 /// The syndrome of the virtual SError that is pending, if the PE can say.

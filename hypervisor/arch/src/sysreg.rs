@@ -80,6 +80,8 @@ read_only! {
     sctlr_el1 = "sctlr_el1";
     /// Reads ELR_EL1 of the guest on this PE.
     elr_el1 = "elr_el1";
+    /// Reads SPSR_EL1 of the guest on this PE.
+    spsr_el1 = "spsr_el1";
     /// Reads ESR_EL1 of the guest on this PE.
     esr_el1 = "esr_el1";
     /// Reads FAR_EL1 of the guest on this PE.

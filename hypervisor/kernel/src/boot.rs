@@ -115,6 +115,7 @@ pub(crate) fn start(found: Found) -> &'static PeBlock {
     }
     let mut partitions = Vec::new();
     let mut policies = Vec::new();
+    let control = config.control;
     for (index, config) in config.partitions.into_iter().enumerate() {
         let Some(placement) = plan.placements.get(index) else {
             break;
@@ -144,6 +145,7 @@ pub(crate) fn start(found: Found) -> &'static PeBlock {
         partitions,
         policies,
         owners,
+        control,
         sources,
     });
     crash::prepare(system);

@@ -2,7 +2,7 @@
 //! What a PE has promised to do later: one timer, few deadlines.
 
 use crate::pe::Task;
-use crate::{mmio, recovery, virq};
+use crate::{irq, mmio, virq, vserror};
 use firebreak_abi::guest_map;
 use firebreak_arch::{sysreg, timer};
 use firebreak_vdev::{IrqLevel, Signal};
@@ -12,11 +12,12 @@ use firebreak_wire::Event;
 /// Sets the timer for the earliest deadline of this PE.
 pub(crate) fn rearm(task: &Task) {
     let local = &task.local;
-    let injection = local.injection.map(|injection| injection.poll_deadline);
+    let injection = local.injection.and_then(|injection| injection.poll_deadline);
     let all = [
         local.console_deadline,
         local.watchdog_deadline,
         local.alarm_deadline,
+        local.input_deadline,
         injection,
     ];
     match all.into_iter().flatten().min() {
@@ -44,7 +45,10 @@ pub(crate) fn expire(task: &mut Task) {
     if due(task.local.alarm_deadline) {
         alarm(task);
     }
-    recovery::watch_injection(task);
+    if due(task.local.input_deadline) {
+        irq::input(task);
+    }
+    vserror::watch(task);
     rearm(task);
 }
 

@@ -7,7 +7,8 @@ use crate::pe::Task;
 use firebreak_arch::guest::{self, Injection};
 use firebreak_arch::sysreg;
 use firebreak_syndrome::{
-    AbortFsc, DataAbort, InstructionAbort, SyncAbort, UNDEFINED_ESR, external_abort_esr,
+    AbortFsc, DataAbort, Ec, Esr, InstructionAbort, Iss, SyncAbort, UNDEFINED_ESR,
+    external_abort_esr,
 };
 
 const SPSR_AARCH32: u64 = 1 << 4;
@@ -23,6 +24,8 @@ const SCTLR_SPAN: u64 = 1 << 23;
 const SCTLR_DSSBS: u64 = 1 << 44;
 /// Size of one group of vectors (Arm ARM D1.4.1).
 const VECTOR_GROUP: u64 = 0x200;
+/// Offset of the SError vector in its group.
+const VECTOR_SERROR: u64 = 0x180;
 
 /// Says whether the interrupted guest was at EL1 (and not at EL0).
 pub(crate) fn from_el1(spsr: u64) -> bool {
@@ -76,8 +79,32 @@ fn walk_level(esr: u64, on_walk: bool, stage2_fsc: u8) -> u64 {
     }
 }
 
+/// Makes the guest take a synchronous external abort that nothing in it caused, with everything
+/// in the syndrome but the class as the caller wants it; returns ESR_EL1.
+pub(crate) fn external_abort(task: &mut Task, fetch: bool, far: Option<u64>, iss: u32) -> u64 {
+    let ec = match (fetch, from_el1(task.frame.spsr)) {
+        (true, true) => Ec::IABT_SAME,
+        (true, false) => Ec::IABT_LOWER,
+        (false, true) => Ec::DABT_SAME,
+        (false, false) => Ec::DABT_LOWER,
+    };
+    let esr = Esr::build(ec, true, Iss::from_esr(u64::from(iss))).raw();
+    take(task, esr, far);
+    esr
+}
+
+/// Makes the guest take a virtual SError now. FAR_EL1, which hardware leaves unknown, stays.
+pub(crate) fn serror(task: &mut Task, iss: Iss) {
+    enter(task, Esr::serror(iss).raw(), None, VECTOR_SERROR);
+}
+
 /// Makes EL1 take a synchronous exception where the guest stands.
 fn take(task: &mut Task, esr: u64, far: Option<u64>) {
+    enter(task, esr, far, 0);
+}
+
+/// Exception entry at EL1, through the vector at `vector` in its group.
+fn enter(task: &mut Task, esr: u64, far: Option<u64>, vector: u64) {
     let spsr = task.frame.spsr;
     let offset = if from_el1(spsr) {
         if spsr & SPSR_SPSEL == 0 {
@@ -96,7 +123,7 @@ fn take(task: &mut Task, esr: u64, far: Option<u64>) {
         elr: task.frame.elr,
         spsr,
     });
-    task.frame.elr = vbar.wrapping_add(offset);
+    task.frame.elr = vbar.wrapping_add(offset + vector);
     task.frame.spsr = entry_pstate(spsr, sysreg::sctlr_el1());
 }
 

@@ -3,15 +3,17 @@
 
 use crate::pe::{PeBlock, Task};
 use crate::virq::{self, Lrs};
-use crate::{console, deadlines, recovery, system};
+use crate::{console, control, deadlines, system, vserror};
 use firebreak_abi::guest_map;
-use firebreak_arch::{gic, timer};
+use firebreak_arch::{gic, sysreg, timer};
 use firebreak_vdev::IrqLevel;
 use firebreak_vgic::Effects;
 use firebreak_wire::Input;
 
 /// Typed bytes that one interrupt takes at most: the UART's FIFO twice.
 const INPUT_BYTES_AT_ONCE: usize = 64;
+/// When to come back for more, in us: the guest runs meanwhile.
+const INPUT_AGAIN_US: u64 = 100;
 
 /// First Rust function of an interrupt that arrived while a guest ran.
 ///
@@ -89,7 +91,7 @@ fn own(pe: &'static PeBlock, intid: u32) {
         }
     }
     gic::deactivate(intid);
-    recovery::watch_injection(task);
+    vserror::watch(task);
 }
 
 fn maintenance(task: &mut Task) {
@@ -99,8 +101,12 @@ fn maintenance(task: &mut Task) {
     }
 }
 
-/// Gives typed bytes to the partition that has the focus.
-fn input(task: &mut Task) {
+/// Gives typed bytes to the partition that has the focus, and obeys commands.
+///
+/// A PL011 tells of bytes when their number reaches a level: what is left behind by this bound
+/// would never be told of again, so a deadline comes back for it.
+pub(crate) fn input(task: &mut Task) {
+    task.local.input_deadline = None;
     console::CONSOLE.lock(&task.ctx).begin_input();
     for _ in 0..INPUT_BYTES_AT_ONCE {
         let Some(decoded) = console::CONSOLE.lock(&task.ctx).next_input() else {
@@ -115,9 +121,13 @@ fn input(task: &mut Task) {
             Some(Input::NoSuchPartition(number)) => {
                 console::say(&task.ctx, format_args!("there is no partition {number}"));
             }
+            Some(Input::Command(command)) => control::take(task, &command),
             None => {}
         }
     }
+    let soon = sysreg::cntfrq_el0() * INPUT_AGAIN_US / 1_000_000;
+    task.local.input_deadline = Some(sysreg::cntpct_el0() + soon);
+    deadlines::rearm(task);
 }
 
 fn deliver(task: &Task, number: u8, byte: u8) {

@@ -7,7 +7,7 @@
 use crate::partition::{NO_ENTRY, Partition, state};
 use crate::pe::{Task, Vcpu, attention};
 use crate::virq::Lrs;
-use crate::{console, deadlines, load, recovery, system};
+use crate::{console, control, deadlines, load, system, vserror};
 use core::fmt::Write as _;
 use core::sync::atomic::Ordering;
 use firebreak_abi::guest_map;
@@ -71,6 +71,8 @@ pub(crate) fn start_if_asked(task: &mut Task) -> bool {
     shared
         .power
         .store(VcpuPower::On.to_raw(), Ordering::Release);
+    // An order may have waited for this.
+    task.pe.request(task, attention::ORDER);
     true
 }
 
@@ -78,7 +80,7 @@ pub(crate) fn start_if_asked(task: &mut Task) -> bool {
 pub(crate) fn park(task: &mut Task, stopping: bool) {
     let Some(system) = system::get() else { return };
     guest::quiesce();
-    recovery::cancel_injection(task);
+    vserror::cancel(task);
     if let Some(redistributor) = task.local.redistributor {
         for intid in [guest_map::VTIMER_INTID, guest_map::PTIMER_INTID] {
             redistributor.set_private(intid, false);
@@ -179,7 +181,7 @@ fn finish_stop(task: &mut Task, partition: &'static Partition) {
     }
     let count = partition.restarts.load(Ordering::Relaxed);
     match partition.config.restart.decide(cause, count) {
-        Next::Restart => restart(task, partition, cause.as_str(), count + 1),
+        Next::Restart => restart(task, partition, cause.as_str(), count.saturating_add(1)),
         Next::Stop(why) => {
             let mut reason = heapless::String::<256>::new();
             let _ = write!(reason, "{why}");
@@ -189,7 +191,12 @@ fn finish_stop(task: &mut Task, partition: &'static Partition) {
 }
 
 fn stop(task: &Task, partition: &Partition, reason: &str) {
-    partition.set_state(state::STOPPED);
+    stay(task, partition, state::STOPPED, reason);
+}
+
+fn stay(task: &Task, partition: &Partition, state: u8, reason: &str) {
+    partition.set_state(state);
+    control::refuse_orders(task, partition);
     let event = Event::Stopped {
         vm: partition.id.0,
         name: partition.name(),
@@ -210,6 +217,10 @@ fn restart(task: &mut Task, partition: &'static Partition, reason: &str, count: 
             count: count_event,
         },
     );
+    begin(task, partition, count);
+}
+
+fn begin(task: &mut Task, partition: &'static Partition, count: u32) {
     load::scrub(&task.ctx, partition);
     partition.restarts.store(count, Ordering::Relaxed);
     partition.parked.store(0, Ordering::Release);
@@ -217,9 +228,14 @@ fn restart(task: &mut Task, partition: &'static Partition, reason: &str, count: 
     start(task, partition);
 }
 
+/// Starts a stopped partition that somebody asked for; its restarts are counted anew.
+pub(crate) fn start_again(task: &mut Task, partition: &'static Partition) {
+    begin(task, partition, 0);
+}
+
 /// Keeps a partition down that cannot run at all.
 pub(crate) fn refuse(task: &Task, partition: &Partition, reason: &str) {
-    stop(task, partition, reason);
+    stay(task, partition, state::UNUSABLE, reason);
 }
 
 /// Loads a partition and asks its first vCPU's PE to start it.

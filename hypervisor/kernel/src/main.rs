@@ -10,6 +10,7 @@
 
 mod boot;
 mod console;
+mod control;
 mod crash;
 mod deadlines;
 mod early;
@@ -31,6 +32,7 @@ mod sync;
 mod system;
 mod system_registers;
 mod virq;
+mod vserror;
 
 use core::fmt::Write as _;
 

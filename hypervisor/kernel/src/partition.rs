@@ -58,17 +58,33 @@ pub(crate) mod state {
     pub(crate) const STOPPING: u8 = 1;
     /// It is over until somebody starts it.
     pub(crate) const STOPPED: u8 = 2;
+    /// The PE of its first vCPU loads it again.
+    pub(crate) const STARTING: u8 = 3;
     /// Where the number of the cause begins.
     pub(crate) const CAUSE_SHIFT: u32 = 2;
+    /// It is over for good: the machine cannot run it.
+    pub(crate) const UNUSABLE: u8 = STOPPED | 1 << CAUSE_SHIFT;
+
+    /// Words for a state.
+    pub(crate) const fn name(state: u8) -> &'static str {
+        match state {
+            RUNNING => "running",
+            STOPPING => "stopping",
+            STOPPED => "stopped",
+            _ => "starting",
+        }
+    }
 }
 
 /// Causes by the number that stands beside [`state::STOPPING`].
-const CAUSES: [StopCause; 5] = [
+const CAUSES: [StopCause; 7] = [
     StopCause::Killed,
     StopCause::Off,
     StopCause::Reset,
     StopCause::Silence,
     StopCause::KilledForRestart,
+    StopCause::Asked,
+    StopCause::AskedForRestart,
 ];
 
 /// A partition.
@@ -158,8 +174,28 @@ impl Partition {
             .then(|| Ipa::new(pa.get() - self.ram.start.get() + guest_map::RAM.get()))
     }
 
+    /// Makes a partition that is stopped start again; says whether it was stopped, and can.
+    pub(crate) fn request_start(&self, task: &Task) -> bool {
+        let first = self.state.compare_exchange(
+            state::STOPPED,
+            state::STARTING,
+            Ordering::AcqRel,
+            Ordering::Acquire,
+        );
+        match self.pes.first() {
+            Some(pe) if first.is_ok() => pe.request(task, attention::STATE),
+            _ => return false,
+        }
+        true
+    }
+
     /// Makes all vCPUs park, for the first cause that anybody names.
     pub(crate) fn request_stop(&self, task: &Task, cause: StopCause) {
+        self.try_stop(task, cause);
+    }
+
+    /// The same; says whether this cause is the first.
+    pub(crate) fn try_stop(&self, task: &Task, cause: StopCause) -> bool {
         let number = CAUSES.iter().position(|known| *known == cause).unwrap_or(0) as u8;
         // State and cause in one store: whoever sees the one sees the other.
         let stopping = state::STOPPING | number << state::CAUSE_SHIFT;
@@ -174,6 +210,7 @@ impl Partition {
                 pe.request(task, attention::STATE);
             }
         }
+        first.is_ok()
     }
 
     /// Returns the state: one of [`state`].

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! One processing element: what its vectors, its guest and the other PEs find there.
 
+use crate::control::Order;
 use crate::partition::Partition;
 use crate::recovery::PendingError;
+use crate::sync::Lock;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use firebreak_abi::{MAX_PES, Mpidr, PeId, VcpuId, VmId};
@@ -24,6 +26,8 @@ pub(crate) mod attention {
     pub(crate) const VSERROR: u64 = 1 << 3;
     /// The partition's devices may have deadlines that no PE watches any more.
     pub(crate) const DEADLINES: u64 = 1 << 4;
+    /// A command left an order.
+    pub(crate) const ORDER: u64 = 1 << 5;
 }
 
 /// Slots of the recovery queue of one PE.
@@ -62,6 +66,8 @@ pub(crate) struct PeBlock {
     resident: AtomicU32,
     /// A virtual SError that another PE wants for this PE's vCPU.
     requested_vserror: AtomicU32,
+    /// What a command wants of this PE's vCPU.
+    pub(crate) order: Lock<Option<Order>>,
 }
 
 // SAFETY: `local` is reached through `Task::enter` alone, on the PE that owns the block and in
@@ -84,6 +90,8 @@ pub(crate) struct PeLocal {
     pub(crate) watchdog_deadline: Option<u64>,
     /// When the partition's real-time clock rings.
     pub(crate) alarm_deadline: Option<u64>,
+    /// When to look for more input on the UART.
+    pub(crate) input_deadline: Option<u64>,
 }
 
 /// The vCPU of a PE.
@@ -102,11 +110,12 @@ pub(crate) struct Injection {
     /// Identity that the events carry.
     pub(crate) id: u64,
     /// Its syndrome.
-    pub(crate) iss: u32,
+    pub(crate) iss: Iss,
     /// VDISR_EL2 when it was raised: the guest may not have read an earlier one yet.
     pub(crate) vdisr_before: u64,
-    /// When to look whether the guest took it, in ticks of CNTPCT.
-    pub(crate) poll_deadline: u64,
+    /// When to look whether the guest took it, in ticks of CNTPCT; `None` until it is settled how
+    /// the guest takes it.
+    pub(crate) poll_deadline: Option<u64>,
 }
 
 impl PeBlock {
@@ -131,6 +140,7 @@ impl PeBlock {
             idle: AtomicBool::new(false),
             resident: AtomicU32::new(NO_RESIDENT),
             requested_vserror: AtomicU32::new(0),
+            order: Lock::new(None),
             local: UnsafeCell::new(PeLocal {
                 vcpu: None,
                 running: false,
@@ -139,6 +149,7 @@ impl PeBlock {
                 console_deadline: None,
                 watchdog_deadline: None,
                 alarm_deadline: None,
+                input_deadline: None,
             }),
         }
     }
@@ -212,10 +223,10 @@ impl PeBlock {
     }
 
     /// Takes a virtual SError that was asked for.
-    pub(crate) fn take_requested_vserror(&self) -> Option<u32> {
+    pub(crate) fn take_requested_vserror(&self) -> Option<Iss> {
         match self.requested_vserror.swap(0, Ordering::AcqRel) {
             0 => None,
-            request => Some(request & !PRESENT),
+            request => Some(Iss::from_esr(u64::from(request & !PRESENT))),
         }
     }
 }

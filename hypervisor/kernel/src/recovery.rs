@@ -2,24 +2,19 @@
 //! What the SEI path decided and left to task context: reports, pages, partitions, injections.
 
 use crate::partition::Partition;
-use crate::pe::{Injection, Task};
-use crate::{console, deadlines, memory, sea, sei, system};
+use crate::pe::Task;
+use crate::{console, memory, sea, sei, system, vserror};
 use core::sync::atomic::{AtomicU64, Ordering};
 use firebreak_abi::{Pa, VcpuId, VmId};
-use firebreak_arch::guest::{self, VirtualSerror};
 use firebreak_arch::{mmu, sysreg};
 use firebreak_paging::PagingError;
 use firebreak_syndrome::{Iss, Severity};
 use firebreak_triage::{ContextVerdict, Decision, Evidence, GuestEl, Interrupted, PageVerdict};
 use firebreak_vm::{Owned, StopCause, VcpuPower};
-use firebreak_wire::{ErrorEvent, Event, Level, VserrorState};
+use firebreak_wire::{ErrorEvent, Event, Level};
 
-/// How often a PE looks whether its guest has taken a virtual SError, at other exits besides.
-const POLL_EVERY_US: u64 = 1000;
-
-/// Errors and injections are numbered over the whole machine.
+/// Errors are numbered over the whole machine.
 static NEXT_ERROR: AtomicU64 = AtomicU64::new(1);
-static NEXT_INJECTION: AtomicU64 = AtomicU64::new(1);
 
 /// An error as the SEI path leaves it in the queue.
 #[derive(Clone, Copy, Debug)]
@@ -146,7 +141,7 @@ fn act(task: &mut Task, error: &PendingError) {
         if error.evidence.sync {
             sea::tell(task, error);
         } else {
-            raise_vserror(task, iss.get());
+            vserror::raise(task, iss);
         }
     }
     match decision.page {
@@ -156,14 +151,14 @@ fn act(task: &mut Task, error: &PendingError) {
             inject: Some(iss),
             ..
         } => {
-            raise_vserror_in(task, vm, iss.get());
+            raise_vserror_in(task, vm, iss);
         }
         // The content is still good, and the guest is using it: taking the page now would turn a
         // corrected error into an abort. It is left out when the partition next starts.
         PageVerdict::RetireEarly { vm, pa, inject } => {
             retire_at_next_start(task, vm, pa);
             if let Some(iss) = inject {
-                raise_vserror_in(task, vm, iss.get());
+                raise_vserror_in(task, vm, iss);
             }
         }
         PageVerdict::None
@@ -240,9 +235,10 @@ fn retire_at_next_start(task: &Task, vm: VmId, pa: Pa) {
 
 /// Raises a virtual SError in a partition that may live elsewhere: on its first vCPU, unless one
 /// of its vCPUs lives here.
-fn raise_vserror_in(task: &mut Task, vm: VmId, iss: u32) {
+fn raise_vserror_in(task: &mut Task, vm: VmId, iss: Iss) {
     if task.vcpu().is_some_and(|(partition, _)| partition.id == vm) {
-        return raise_vserror(task, iss);
+        vserror::raise(task, iss);
+        return;
     }
     let Some(partition) = system::partition_of(vm) else {
         return;
@@ -254,114 +250,11 @@ fn raise_vserror_in(task: &mut Task, vm: VmId, iss: u32) {
         .zip(&partition.pes)
         .find(|(vcpu, _)| vcpu.power.load(Ordering::Acquire) == on);
     match awake {
-        Some((_, pe)) => pe.request_vserror(task, Iss::new(iss).unwrap_or(Iss::IMPDEF)),
-        None => tell_injection(task, partition, 0, iss, VserrorState::Cancelled),
-    }
-}
-
-/// Reports an injection that nobody can take.
-fn tell_injection(task: &Task, partition: &Partition, vcpu: u8, iss: u32, state: VserrorState) {
-    let inj = NEXT_INJECTION.fetch_add(1, Ordering::Relaxed);
-    let syndrome = u64::from(iss);
-    let vm = partition.id.0;
-    console::emit(
-        &task.ctx,
-        &Event::Vserror {
-            vm,
-            vcpu,
-            inj,
-            syndrome,
-            state,
-            elr: None,
-        },
-    );
-}
-
-/// Raises a virtual SError in the vCPU of this PE. One that is still pending is merged with it
-/// (Arm ARM D20.4.3, R_JBQSC).
-pub(crate) fn raise_vserror(task: &mut Task, iss: u32) {
-    let (Some(system), Some((partition, vcpu))) = (system::get(), task.vcpu()) else {
-        return;
-    };
-    if !task.local.running {
-        return tell_injection(task, partition, vcpu, iss, VserrorState::Cancelled);
-    }
-    watch_injection(task);
-    let wanted = Iss::new(iss).unwrap_or(Iss::IMPDEF);
-    let pending = guest::pending_syndrome(&system.features).and_then(Iss::new);
-    let merged = pending.map_or(wanted, |earlier| earlier.merge(wanted));
-    if let Some(earlier) = task.local.injection {
-        // It lives on in the merged one, which has an identity of its own.
-        end_injection(task, earlier, VserrorState::Cancelled, None);
-    }
-    let vdisr_before = guest::raise_virtual_serror(&system.features, merged.get());
-    let id = NEXT_INJECTION.fetch_add(1, Ordering::Relaxed);
-    let poll_deadline = next_poll();
-    task.local.injection = Some(Injection {
-        id,
-        iss: merged.get(),
-        vdisr_before,
-        poll_deadline,
-    });
-    deadlines::rearm(task);
-    let event = Event::Vserror {
-        vm: partition.id.0,
-        vcpu,
-        inj: id,
-        syndrome: u64::from(merged.get()),
-        state: VserrorState::Pending,
-        elr: None,
-    };
-    console::emit(&task.ctx, &event);
-}
-
-fn next_poll() -> u64 {
-    sysreg::cntpct_el0() + sysreg::cntfrq_el0() * POLL_EVERY_US / 1_000_000
-}
-
-/// Looks what became of the virtual SError that was raised last.
-pub(crate) fn watch_injection(task: &mut Task) {
-    let (Some(system), Some(injection)) = (system::get(), task.local.injection) else {
-        return;
-    };
-    let (state, elr) = match guest::virtual_serror(&system.features, injection.vdisr_before) {
-        VirtualSerror::Pending => {
-            task.local.injection = Some(Injection {
-                poll_deadline: next_poll(),
-                ..injection
-            });
-            return;
+        Some((_, pe)) => pe.request_vserror(task, iss),
+        None => {
+            vserror::cancel_unraised(task, partition, 0, iss);
         }
-        VirtualSerror::Deferred(_) => (VserrorState::Deferred, None),
-        // A hint: the guest may have taken another exception since.
-        VirtualSerror::Taken => (VserrorState::Taken, Some(sysreg::elr_el1())),
-    };
-    end_injection(task, injection, state, elr);
-}
-
-/// Takes a pending virtual SError back: the vCPU goes away.
-pub(crate) fn cancel_injection(task: &mut Task) {
-    watch_injection(task);
-    if let Some(injection) = task.local.injection {
-        guest::cancel_virtual_serror();
-        end_injection(task, injection, VserrorState::Cancelled, None);
     }
-}
-
-fn end_injection(task: &mut Task, injection: Injection, state: VserrorState, elr: Option<u64>) {
-    task.local.injection = None;
-    let Some((partition, vcpu)) = task.vcpu() else {
-        return;
-    };
-    let event = Event::Vserror {
-        vm: partition.id.0,
-        vcpu,
-        inj: injection.id,
-        syndrome: u64::from(injection.iss),
-        state,
-        elr,
-    };
-    console::emit(&task.ctx, &event);
 }
 
 /// Prints what is known of a partition that is about to die.

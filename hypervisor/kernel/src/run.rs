@@ -4,7 +4,7 @@
 use crate::partition::state;
 use crate::pe::{PeBlock, Task, attention};
 use crate::virq::{self, Lrs};
-use crate::{deadlines, irq, lifecycle, recovery, sei, system};
+use crate::{control, deadlines, irq, lifecycle, recovery, sei, system, vserror};
 use core::sync::atomic::Ordering;
 use firebreak_arch::{cpu, gic, guest};
 use firebreak_vm::VcpuPower;
@@ -88,12 +88,16 @@ fn work(task: &mut Task) {
     if bits & attention::VSERROR != 0
         && let Some(iss) = task.pe.take_requested_vserror()
     {
-        recovery::raise_vserror(task, iss);
+        vserror::raise(task, iss);
     }
     if bits & attention::DEADLINES != 0 {
         deadlines::adopt(task);
     }
     follow_state(task);
+    if bits & attention::ORDER != 0 {
+        control::obey(task);
+    }
+    vserror::settle(task);
 }
 
 /// Brings this PE in line with the state of its partition and its vCPU.
@@ -101,8 +105,10 @@ fn follow_state(task: &mut Task) {
     let Some((partition, index)) = task.vcpu() else {
         return;
     };
-    if partition.state() == state::STOPPING {
-        lifecycle::park_for_stop(task);
+    match partition.state() {
+        state::STOPPING => lifecycle::park_for_stop(task),
+        state::STARTING if index == 0 => lifecycle::start_again(task, partition),
+        _ => {}
     }
     let power = partition
         .vcpus

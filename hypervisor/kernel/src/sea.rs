@@ -9,7 +9,7 @@
 
 use crate::pe::{PeBlock, Task};
 use crate::recovery::{self, PendingError};
-use crate::{crash, inject, sei};
+use crate::{crash, inject, sei, vserror};
 use firebreak_arch::{NmiCtx, sysreg, windows};
 use firebreak_syndrome::{AbortFsc, DataAbort, Ec, Esr, Iss, external_abort_state};
 use firebreak_triage::Interrupted;
@@ -34,6 +34,7 @@ pub(crate) fn is_external_abort(esr: u64) -> bool {
 pub(crate) fn external_abort(task: &mut Task) {
     // Room in the queue first: this abort has nowhere to wait.
     recovery::drain(task);
+    vserror::settle_later(task);
     if sei::take_abort(task) {
         return;
     }

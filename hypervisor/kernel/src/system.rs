@@ -42,6 +42,8 @@ pub(crate) struct System {
     pub(crate) policies: Vec<Policy, MAX_PARTITIONS>,
     /// Who owns which frame.
     pub(crate) owners: Owners,
+    /// Whether commands are taken on the UART.
+    pub(crate) control: bool,
     /// Source of each PE in use, by its number.
     pub(crate) sources: [Option<Source>; MAX_PES],
 }

@@ -25,6 +25,7 @@ mod abort;
 mod disr;
 mod esr;
 mod iss;
+mod life;
 mod severity;
 
 pub use abort::{
@@ -34,4 +35,5 @@ pub use abort::{
 pub use disr::{Disr, VsesrEl2};
 pub use esr::{Ec, Esr};
 pub use iss::{Aet, Details, Iss, SError, WriteUpdate};
+pub use life::{Life, Look, takes_serror_at_once};
 pub use severity::{CperSeverity, Severity};

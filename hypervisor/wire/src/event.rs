@@ -182,8 +182,8 @@ pub enum Event<'a> {
         vcpu: u8,
         /// Identity of the injection.
         inj: u64,
-        /// VSESR_EL2\[24:0\].
-        syndrome: u64,
+        /// VSESR_EL2\[24:0\]; none where it cannot be chosen (no FEAT_RAS).
+        syndrome: Option<u64>,
         /// How far it got.
         state: VserrorState,
         /// Where the guest was interrupted when it took it.
@@ -408,7 +408,9 @@ impl Event<'_> {
                 el,
                 exact,
             } => {
-                at(o, vm, vcpu).num("inj", inj).hex("syndrome", syndrome);
+                at(o, vm, vcpu)
+                    .num("inj", inj)
+                    .opt_hex("syndrome", syndrome);
                 o.text("state", state.as_str()).opt_hex("elr", elr);
                 o.opt_text("el", el.map(Level::as_str)).flag("exact", exact);
             }
@@ -630,7 +632,7 @@ mod tests {
                     vm: 2,
                     vcpu: 0,
                     inj: 3,
-                    syndrome: 0x811,
+                    syndrome: Some(0x811),
                     state: VserrorState::Taken,
                     elr: Some(0x10),
                     el: Some(Level::El0),

@@ -16,7 +16,7 @@ use firebreak_triage::{
 };
 
 /// Every event that there is (`firebreak-wire`).
-const EVENTS: [&str; 17] = [
+const EVENTS: [&str; 19] = [
     "boot",
     "partition",
     "started",
@@ -34,6 +34,8 @@ const EVENTS: [&str; 17] = [
     "unclaimed",
     "panic",
     "halt",
+    "vsea",
+    "answer",
 ];
 
 fn records() -> Vec<Record> {

@@ -86,6 +86,7 @@ pub(crate) struct Case {
     /// The machine.
     pub(crate) machine: Running,
     mark: Mark,
+    commands: u64,
 }
 
 impl Case {
@@ -94,6 +95,7 @@ impl Case {
         Ok(Self {
             machine: machine.start().map_err(failed)?,
             mark: Mark::START,
+            commands: 0,
         })
     }
 
@@ -185,6 +187,59 @@ impl Case {
                 .is_some_and(|line| line.num("id") == Some(id))
         })
         .map(drop)
+    }
+
+    /// Sends the hypervisor a command, and waits for its answer.
+    pub(crate) fn ask(&mut self, command: &str) -> Result<Event, Failed> {
+        self.commands += 1;
+        let id = self.commands;
+        self.machine.send_command(id, command).map_err(failed)?;
+        self.answer(id, command)
+    }
+
+    /// Waits for the answer to a command that was sent.
+    pub(crate) fn answer(&self, id: u64, command: &str) -> Result<Event, Failed> {
+        let what = format!("the answer {id} to `{command}`");
+        let record = self.wait(&what, |record| {
+            record
+                .event("answer")
+                .is_some_and(|event| event.num("id") == Some(id))
+        })?;
+        record.event("answer").cloned().ok_or_else(|| failed(what))
+    }
+
+    /// Sends a command, and holds that it is done.
+    pub(crate) fn order(&mut self, command: &str) -> Result<Event, Failed> {
+        let answer = self.ask(command)?;
+        let ok = answer.value().get("ok") == Some(&serde_json::Value::Bool(true));
+        self.hold(ok, &format!("`{command}` to be done"))?;
+        Ok(answer)
+    }
+
+    /// Sends a command, and holds that it is refused for a reason with `part` in it.
+    pub(crate) fn refused(&mut self, command: &str, part: &str) -> Outcome {
+        let answer = self.ask(command)?;
+        let no = answer.value().get("ok") == Some(&serde_json::Value::Bool(false));
+        let why = answer.text("text").is_some_and(|text| text.contains(part));
+        self.hold(
+            no && why,
+            &format!("`{command}` to be refused with `{part}`"),
+        )
+    }
+
+    /// Makes a vCPU take an error by a command, and returns the identity of the injection.
+    pub(crate) fn inject(&mut self, what: &str) -> Result<u64, Failed> {
+        let answer = self.order(&format!("inject {what}"))?;
+        answer
+            .num("inj")
+            .ok_or_else(|| failed("the answer names no injection"))
+    }
+
+    /// Waits until an injection is told to have come so far.
+    pub(crate) fn injection(&self, inj: u64, state: &str) -> Result<Event, Failed> {
+        self.event("vserror", |event| {
+            event.num("inj") == Some(inj) && event.text("state") == Some(state)
+        })
     }
 
     /// Raises an error, and waits until the firmware has done so.

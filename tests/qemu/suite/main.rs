@@ -8,6 +8,7 @@
 
 mod boards;
 mod boot;
+mod control;
 mod demo;
 mod errors;
 mod guests;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
     misbehavior::add(&mut trials);
     sea::add(&mut trials);
     uboot::add(&mut trials);
+    control::add(&mut trials);
     demo::add(&mut trials);
     libtest_mimic::run(&arguments, trials).exit_code()
 }

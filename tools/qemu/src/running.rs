@@ -156,6 +156,17 @@ impl Running {
         self.type_raw(&bytes)
     }
 
+    /// Sends the hypervisor a command; its `answer` event carries `id`.
+    ///
+    /// # Errors
+    ///
+    /// When QEMU is gone.
+    pub fn send_command(&mut self, id: u64, command: &str) -> Result<(), Error> {
+        let mut bytes = vec![firebreak_wire::ESCAPE, firebreak_wire::COMMAND];
+        bytes.extend(format!("{command} id={id}\n").bytes());
+        self.type_raw(&bytes)
+    }
+
     /// Types bytes as they are, Ctrl-A sequences included.
     ///
     /// # Errors

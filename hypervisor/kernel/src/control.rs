@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Commands from the UART: what each does, and its one answer.
+//!
+//! The PE that takes the UART's interrupt understands the line. What concerns a vCPU is left as
+//! an [`Order`] with the vCPU's own PE, which answers when it has been done.
+
+use crate::partition::{Partition, state};
+use crate::pe::{Task, attention};
+use crate::{console, system, vserror};
+use core::fmt::Write as _;
+use core::sync::atomic::Ordering;
+use firebreak_abi::{MAX_PARTITIONS, MAX_PES};
+use firebreak_syndrome::Iss;
+use firebreak_vm::{StopCause, VcpuPower};
+use firebreak_wire::{
+    Command, Detail, Event, Fault, Name, PartitionRow, PeRow, Request, write_decimal,
+};
+use heapless::Vec;
+
+/// Something that the PE of a vCPU does for a command.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Order {
+    /// The caller's number.
+    id: Option<u64>,
+    /// What the vCPU is to take.
+    fault: Fault,
+}
+
+const NOT_ALLOWED: &str =
+    "this system takes no commands: its partition file does not say control = true";
+const NO_PARTITION: &str = "no partition has that name: `ps` lists them";
+const NO_VCPU: &str = "the partition has no such vCPU";
+const STOPPED: &str = "the partition is stopped; `start` it first";
+const BUSY: &str = "the partition is stopping or starting; ask again";
+const NOT_STOPPED: &str = "the partition is not stopped";
+const VCPU_OFF: &str = "the vCPU is off: its guest has not turned it on";
+const ORDER_WAITS: &str = "another injection waits for that vCPU; ask again";
+const NOT_CHOSEN: &str = "this CPU has no FEAT_RAS: the syndrome is its own, not the one asked for";
+
+/// The one answer of a command.
+fn answer(task: &Task, id: Option<u64>, done: Result<&str, &str>, detail: Detail<'_>) {
+    let (ok, text) = match done {
+        Ok(text) => (true, text),
+        Err(text) => (false, text),
+    };
+    let event = Event::Answer {
+        id,
+        ok,
+        text,
+        detail,
+    };
+    console::emit(&task.ctx, &event);
+}
+
+/// Carries out a command, or leaves it with the PE that can.
+#[inline(never)]
+pub(crate) fn take(task: &mut Task, command: &Command) {
+    let id = command.id;
+    let done = match command.request {
+        Err(refused) => Err(refused.as_str()),
+        Ok(_) if !system::get().is_some_and(|system| system.control) => Err(NOT_ALLOWED),
+        Ok(Request::Ps) => return ps(task, id),
+        Ok(Request::Stats) => return stats(task, id),
+        Ok(Request::Log) => return log(task, id),
+        Ok(Request::Stop(name)) => stop(task, &name, StopCause::Asked),
+        Ok(Request::Restart(name)) => stop(task, &name, StopCause::AskedForRestart),
+        Ok(Request::Start(name)) => find(&name).and_then(|partition| {
+            let asked = partition.request_start(task);
+            asked.then_some("").ok_or(NOT_STOPPED)
+        }),
+        Ok(Request::Inject { name, vcpu, fault }) => {
+            match order(task, &name, vcpu, Order { id, fault }) {
+                // The PE of the vCPU answers.
+                Ok(()) => return,
+                Err(reason) => Err(reason),
+            }
+        }
+    };
+    answer(task, id, done, Detail::None);
+}
+
+fn find(name: &Name) -> Result<&'static Partition, &'static str> {
+    system::get()
+        .into_iter()
+        .flat_map(|system| system.partitions.iter().copied())
+        .find(|partition| partition.name() == name.as_str())
+        .ok_or(NO_PARTITION)
+}
+
+fn stop(task: &Task, name: &Name, cause: StopCause) -> Result<&'static str, &'static str> {
+    let partition = find(name)?;
+    if partition.try_stop(task, cause) {
+        Ok("")
+    } else if partition.state() == state::STOPPED {
+        Err(STOPPED)
+    } else {
+        Err(BUSY)
+    }
+}
+
+/// Leaves an order with the PE of a vCPU. A partition that is about to start takes it before its
+/// first instruction.
+fn order(task: &Task, name: &Name, vcpu: u8, order: Order) -> Result<(), &'static str> {
+    let partition = find(name)?;
+    let pe = partition.pes.get(usize::from(vcpu)).ok_or(NO_VCPU)?;
+    match partition.state() {
+        state::STOPPED => return Err(STOPPED),
+        state::STOPPING => return Err(BUSY),
+        _ => {}
+    }
+    let mut waiting = pe.order.lock(&task.ctx);
+    if waiting.is_some() {
+        return Err(ORDER_WAITS);
+    }
+    *waiting = Some(order);
+    drop(waiting);
+    pe.request(task, attention::ORDER);
+    Ok(())
+}
+
+/// Does what a command left with this PE, unless its vCPU is about to start: then its start
+/// comes back here.
+#[cold]
+pub(crate) fn obey(task: &mut Task) {
+    let Some((partition, index)) = task.vcpu() else {
+        return;
+    };
+    let power = partition
+        .vcpus
+        .get(usize::from(index))
+        .map_or(VcpuPower::Off, |vcpu| {
+            VcpuPower::from_raw(vcpu.power.load(Ordering::Acquire))
+        });
+    let starts = partition.state() == state::STARTING || power == VcpuPower::OnPending;
+    if !task.local.running && starts {
+        return;
+    }
+    let Some(Order { id, fault }) = task.pe.order.lock(&task.ctx).take() else {
+        return;
+    };
+    if !task.local.running {
+        return answer(task, id, Err(VCPU_OFF), Detail::None);
+    }
+    let (inj, text) = match fault {
+        Fault::Serror { iss } => {
+            let chosen = system::get().is_some_and(|system| system.features.ras);
+            let iss = Iss::new(iss).unwrap_or(Iss::IMPDEF);
+            let text = if chosen { "" } else { NOT_CHOSEN };
+            (vserror::raise(task, iss), text)
+        }
+        Fault::Sea { fetch, far, iss } => (vserror::external_abort(task, fetch, far, iss), ""),
+    };
+    let detail = inj.map_or(Detail::None, Detail::Injection);
+    answer(task, id, Ok(text), detail);
+}
+
+/// Answers the orders of a partition that will not start.
+pub(crate) fn refuse_orders(task: &Task, partition: &Partition) {
+    for pe in &partition.pes {
+        let order = pe.order.lock(&task.ctx).take();
+        if let Some(Order { id, .. }) = order {
+            answer(task, id, Err(STOPPED), Detail::None);
+        }
+    }
+}
+
+fn ps(task: &Task, id: Option<u64>) {
+    let mut rows = Vec::<PartitionRow<'_>, MAX_PARTITIONS>::new();
+    let Some(system) = system::get() else { return };
+    for partition in system.partitions.iter().copied() {
+        let on = VcpuPower::On.to_raw();
+        let vcpus_on = partition
+            .vcpus
+            .iter()
+            .filter(|vcpu| vcpu.power.load(Ordering::Acquire) == on)
+            .count();
+        // As many as partitions, which fit.
+        let _ = rows.push(PartitionRow {
+            vm: partition.id.0,
+            name: partition.name(),
+            state: state::name(partition.state()),
+            restarts: u64::from(partition.restarts.load(Ordering::Relaxed)),
+            vcpus_on: vcpus_on as u64,
+            retired: partition.retired.lock(&task.ctx).as_slice().len() as u64,
+        });
+    }
+    answer(task, id, Ok(""), Detail::Partitions(&rows));
+}
+
+fn stats(task: &Task, id: Option<u64>) {
+    let mut rows = Vec::<PeRow, MAX_PES>::new();
+    let Some(system) = system::get() else { return };
+    for pe in system.pes.iter().copied() {
+        // As many as PEs, which fit.
+        let _ = rows.push(PeRow {
+            pe: pe.id.0,
+            seis: pe.sei_count.load(Ordering::Relaxed),
+        });
+    }
+    answer(task, id, Ok(""), Detail::Pes(&rows));
+}
+
+/// The names of the last events with their times, as a dying partition's dump has them.
+fn log(task: &Task, id: Option<u64>) {
+    let mut text = heapless::String::<256>::new();
+    console::last_events(&task.ctx, |ticks, event| {
+        // Cut at 256 bytes: the oldest come first.
+        let _ = text.push_str(event);
+        let _ = text.push('@');
+        let _ = write_decimal(&mut text, ticks);
+        let _ = text.write_char(' ');
+    });
+    answer(task, id, Ok(text.trim_end()), Detail::None);
+}
