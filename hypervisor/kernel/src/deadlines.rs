@@ -12,7 +12,9 @@ use firebreak_wire::Event;
 /// Sets the timer for the earliest deadline of this PE.
 pub(crate) fn rearm(task: &Task) {
     let local = &task.local;
-    let injection = local.injection.and_then(|injection| injection.poll_deadline);
+    let injection = local
+        .injection
+        .and_then(|injection| injection.poll_deadline);
     let all = [
         local.console_deadline,
         local.watchdog_deadline,

@@ -17,6 +17,7 @@ mod misbehavior;
 mod refusals;
 mod sea;
 mod uboot;
+mod vserror;
 
 use std::process::ExitCode;
 
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
     sea::add(&mut trials);
     uboot::add(&mut trials);
     control::add(&mut trials);
+    vserror::add(&mut trials);
     demo::add(&mut trials);
     libtest_mimic::run(&arguments, trials).exit_code()
 }
