@@ -11,7 +11,7 @@ use crate::memory::POOL;
 use crate::partition::Partition;
 use crate::pe::{PeBlock, PeTable, Task};
 use crate::system::{self, Owners, System};
-use crate::{crash, lifecycle, record, virq};
+use crate::{crash, irq, lifecycle, record, virq};
 use core::fmt;
 use core::mem::MaybeUninit;
 use core::sync::atomic::Ordering;
@@ -393,6 +393,8 @@ fn set_off(ctx: &TaskCtx, system: &'static System) -> &'static PeBlock {
             .lock(ctx)
             .listen(system.partitions.len() as u8);
         system.gic.set_spi(intid, own, true);
+        // What was typed while the partitions started raised no interrupt.
+        irq::input(&mut task);
     }
     boot
 }

@@ -15,6 +15,10 @@ pub(crate) fn add(trials: &mut Vec<Trial>) {
         long_input,
     ));
     trials.push(trial(
+        "control::regression_what_was_typed_before_the_uart_was_listened_to_stayed_there",
+        early_input,
+    ));
+    trials.push(trial(
         "control::not_without_the_partition_files_word",
         not_allowed,
     ));
@@ -127,6 +131,16 @@ fn long_input() -> Outcome {
         bytes.extend(format!("{}\n", 100 + round).bytes());
         case.machine.type_raw(&bytes).map_err(failed)?;
         case.answer(100 + round as u64, "ps behind much input")?;
+    }
+    Ok(())
+}
+
+/// A command that is sent while the partitions are still being started.
+fn early_input() -> Outcome {
+    for _ in 0..4 {
+        let mut case = Case::start(bare("control")?.smp(3))?;
+        case.event("boot", |_| true)?;
+        case.ask("ps")?;
     }
     Ok(())
 }
