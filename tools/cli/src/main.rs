@@ -5,12 +5,13 @@
 //! error, or in the JSON object on standard output), 2 when the command line itself is wrong.
 
 mod decode;
+mod shell;
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use firebreak_image::{Diagnostics, Options, Report};
 
 /// Describes, checks and builds Firebreak systems, and decodes what they report.
@@ -33,6 +34,8 @@ enum Command {
     Check(CheckArgs),
     Build(BuildArgs),
     Decode(decode::DecodeArgs),
+    Completions(shell::CompletionsArgs),
+    Man(shell::ManArgs),
 }
 
 #[derive(Args)]
@@ -79,6 +82,8 @@ fn main() -> ExitCode {
         Command::Check(args) => check(&args),
         Command::Build(args) => build(&args),
         Command::Decode(args) => decode::run(&args),
+        Command::Completions(args) => Ok(shell::completions(&args, Cli::command())),
+        Command::Man(args) => shell::man(&args, Cli::command()),
     };
     match outcome {
         Ok(text) => say(&text),
@@ -99,6 +104,7 @@ fn say(text: &str) -> ExitCode {
 }
 
 /// What is printed when something cannot work.
+#[derive(Debug)]
 struct Failure {
     stdout: String,
     stderr: String,
