@@ -34,7 +34,7 @@ pub fn record(error: &Error, severity: Severity, place: &Place) -> Record {
         pa: error.pa,
         mpidr: Some(place.mpidr),
         iss: error.iss.get(),
-        simulated: true,
+        simulated: !error.real,
         info: Some(FirebreakInfo {
             id: Some(error.id),
             pe: Some(PeId(place.pe)),
@@ -114,6 +114,7 @@ mod tests {
         pa: Some(Pa::new(0x4500_0000)),
         record: None,
         abort: None,
+        real: false,
         modes: None,
         in_storm: false,
     };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Commands of the host, one line of text each.
 //!
-//! `ping`, `behave pe=<dec or all> as=<modes>`, and `raise id=<dec> pe=<dec> iss=<hex> sev=<word>`
+//! `ping`, `poison pa=<hex> [by=<sea or sei>]`, `heal pa=<hex>`, `behave pe=<dec or all> as=<modes>`, and `raise id=<dec> pe=<dec> iss=<hex> sev=<word>`
 //! with the options `pa=<hex>`, `norecord`, `delay=<ticks>`, `in=guest`, `with=<dec>` and
 //! `as=<modes>`, and for a synchronous external abort `sync=<data or fetch>` and `far=<hex>`; and
 //! `storm count=<dec> pe=<dec> iss=<hex> sev=<word>` with the options `id=<dec>`, `pa=<hex>`,
@@ -14,6 +14,7 @@ use firebreak_syndrome::{CperSeverity, Iss};
 use crate::abort::Abort;
 use crate::behavior::Modes;
 use crate::errors::{Error, Order, Request, StormRequest};
+use crate::poison::Answer;
 use crate::sweep::Plan;
 
 mod sweep;
@@ -45,6 +46,18 @@ pub enum Command {
         /// The errors and their moment.
         order: Order,
     },
+    /// Make a page bad.
+    Poison {
+        /// An address in it.
+        pa: Pa,
+        /// As what accesses are handed on.
+        answer: Answer,
+    },
+    /// Make a page good again.
+    Heal {
+        /// An address in it.
+        pa: Pa,
+    },
     /// Treat errors like this from now on.
     Behave {
         /// Number of the PE; `None`: all of them.
@@ -67,6 +80,8 @@ pub fn parse(line: &[u8]) -> Result<Option<Command>, &'static str> {
         Some("ping") if words.next().is_none() => Ok(Some(Command::Ping)),
         Some("raise") => raise(words).map(Some),
         Some("storm") => storm(words).map(Some),
+        Some("poison") => poison(words).map(Some),
+        Some("heal") => heal(words).map(Some),
         Some("behave") => behave(words).map(Some),
         Some("sweep") => sweep::parse(words).map(Some),
         Some(_) => Err("unknown-command"),
@@ -118,6 +133,7 @@ impl<'a> Words<'a> {
             pa: self.pa,
             record: record.filter(|_| !self.no_record),
             abort: self.abort,
+            real: false,
             modes: self.modes,
             in_storm: false,
         })
@@ -185,6 +201,29 @@ fn storm<'a>(words: impl Iterator<Item = &'a str>) -> Result<Command, &'static s
         with: None,
         order: Order::Storm(request),
     })
+}
+
+fn poison<'a>(words: impl Iterator<Item = &'a str>) -> Result<Command, &'static str> {
+    let (mut pa, mut answer) = (None, None);
+    for word in words {
+        match word.split_once('=').unwrap_or((word, "")) {
+            ("pa", value) => once(&mut pa, hexadecimal(value).map(Pa::new))?,
+            ("by", "sea") => once(&mut answer, Some(Answer::Sea))?,
+            ("by", "sei") => once(&mut answer, Some(Answer::Sei))?,
+            _ => return Err("unknown-word"),
+        }
+    }
+    Ok(Command::Poison {
+        pa: pa.ok_or("pa-missing")?,
+        answer: answer.unwrap_or(Answer::Sea),
+    })
+}
+
+fn heal<'a>(words: impl Iterator<Item = &'a str>) -> Result<Command, &'static str> {
+    match poison(words)? {
+        Command::Poison { pa, .. } => Ok(Command::Heal { pa }),
+        other => Ok(other),
+    }
 }
 
 fn behave<'a>(words: impl Iterator<Item = &'a str>) -> Result<Command, &'static str> {
@@ -312,6 +351,7 @@ mod tests {
                 pa: Some(Pa::new(0x1000)),
                 record: Some(CperSeverity::Corrected),
                 abort: None,
+                real: false,
                 modes: None,
                 in_storm: false,
             },
@@ -355,6 +395,7 @@ mod tests {
                     pa: Some(Pa::new(0x4500_0000)),
                     record: Some(CperSeverity::Recoverable),
                     abort: None,
+                    real: false,
                     modes: None,
                     in_storm: false,
                 },
@@ -376,6 +417,30 @@ mod tests {
         ] {
             let expected = Command::Behave { pe, modes };
             assert_eq!(parse(line.as_bytes()), Ok(Some(expected)), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_page_is_poisoned_and_healed_by_its_address() {
+        let pa = Pa::new(0x5000_0000);
+        for (line, command) in [
+            (
+                "poison pa=50000000",
+                Command::Poison {
+                    pa,
+                    answer: Answer::Sea,
+                },
+            ),
+            (
+                "poison by=sei pa=0x50000000",
+                Command::Poison {
+                    pa,
+                    answer: Answer::Sei,
+                },
+            ),
+            ("heal pa=50000000", Command::Heal { pa }),
+        ] {
+            assert_eq!(parse(line.as_bytes()), Ok(Some(command)), "{line}");
         }
     }
 
@@ -448,6 +513,9 @@ mod tests {
             ),
             ("raise id=1 pe=0 iss=10 sev=fatal sync=walk", "unknown-word"),
             ("raise id=1 pe=0 iss=10 sev=fatal far=1", "far-without-sync"),
+            ("poison by=sei", "pa-missing"),
+            ("poison pa=1 by=fire", "unknown-word"),
+            ("heal", "pa-missing"),
             ("behave pe=all", "mode-missing"),
             ("behave as=conforming", "pe-missing-or-bad"),
             ("behave pe=8 as=conforming", "pe-missing-or-bad"),

@@ -27,8 +27,8 @@ pub const BACKLOG: usize = 16;
 /// Errors of one PE that can wait for their moment.
 pub const DELAYED: usize = 8;
 
-/// Every error of this firmware is raised on demand and consumed by nobody, so the interrupted
-/// context may go on while a recoverable one waits.
+/// What is raised on demand was consumed by nobody, so the interrupted context may go on while a
+/// recoverable one waits.
 const POLICY: OverlayPolicy = OverlayPolicy {
     masked_uer: MaskedUerPolicy::Defer,
     ..OverlayPolicy::DEFAULT
@@ -47,6 +47,9 @@ pub struct Error {
     pub record: Option<CperSeverity>,
     /// It is an SEA, and `iss` that of an abort; `None`: it is an SEI.
     pub abort: Option<Abort>,
+    /// Something was really consumed: the interrupted context cannot go on before EL2 has dealt
+    /// with it. Otherwise the error is simulated.
+    pub real: bool,
     /// How the firmware treats it; `None`: as it treats every error of that PE.
     pub modes: Option<Modes>,
     /// It is one of very many: it is counted, not told line by line.
@@ -62,6 +65,7 @@ impl Error {
             pa,
             record,
             abort: None,
+            real: false,
             modes: None,
             in_storm: false,
         }
@@ -359,7 +363,8 @@ impl PeErrors {
         if error.abort.is_some() {
             return self.raise_abort(machine, error, act, severity);
         }
-        if matches!(act, Act::ResetWithBert(_) | Act::LogOnly) || self.block_is_free() {
+        if error.real || matches!(act, Act::ResetWithBert(_) | Act::LogOnly) || self.block_is_free()
+        {
             let raise = Raise {
                 now_ticks: machine.now_ticks(),
                 act,
@@ -564,7 +569,12 @@ fn decide(machine: &impl Machine, error: &Error, severity: Severity) -> Act {
     if error.abort.is_some() {
         return abort::act(severity, &context, &POLICY);
     }
-    behavior::act(modes(machine, error), severity, &context, &POLICY)
+    let policy = if error.real {
+        &OverlayPolicy::DEFAULT
+    } else {
+        &POLICY
+    };
+    behavior::act(modes(machine, error), severity, &context, policy)
 }
 
 /// Says whether EL2 finds a record of this error in the block.

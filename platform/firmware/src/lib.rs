@@ -25,5 +25,6 @@ pub mod command;
 pub mod errors;
 pub mod fdt;
 pub mod lie;
+pub mod poison;
 pub mod psci;
 pub mod sweep;

@@ -30,9 +30,18 @@ _start:
     ldr     x1, =__bss_start
     ldr     x2, =__bss_end
 1:  cmp     x1, x2
-    b.hs    .Lgo
+    b.hs    2f
     stp     xzr, xzr, [x1], #16
     b       1b
+2:
+    /* With FEAT_RME, EL3 executes from Root memory alone: NSE of the code's block. */
+    mrs     x0, id_aa64pfr0_el1
+    ubfx    x0, x0, #52, #4
+    cbz     x0, .Lgo
+    ldr     x1, =el3_table_2 + {CODE_INDEX} * 8
+    ldr     x2, [x1]
+    orr     x2, x2, #(1 << 11)
+    str     x2, [x1]
 
 .Lgo:
     dsb     sy

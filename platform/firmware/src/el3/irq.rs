@@ -6,7 +6,7 @@ use firebreak_el3::errors::Order;
 use spin::Mutex;
 
 use super::frame::Frame;
-use super::{gic, lock, log, ras, sysreg};
+use super::{gic, gpt, lock, log, ras, sysreg};
 
 /// Most interrupts handled in one go: a device that never falls silent must not keep EL3 here.
 const MOST: usize = 16;
@@ -77,6 +77,8 @@ fn run(this_pe: usize, command: Command) {
                 None => log::line(format_args!("behaving pe=all as={modes}")),
             }
         }
+        Command::Poison { pa, answer } => gpt::tell("poisoned", pa, gpt::poison(pa, answer)),
+        Command::Heal { pa } => gpt::tell("healed", pa, gpt::heal(pa)),
         Command::Raise { pe, with, order } => {
             for pe in with.into_iter().chain([pe]) {
                 post(this_pe, pe, order);

@@ -8,6 +8,7 @@ mod bert;
 mod dt;
 mod frame;
 mod gic;
+mod gpt;
 mod irq;
 mod lock;
 mod log;
@@ -68,6 +69,10 @@ static PSCI: Mutex<Psci> = Mutex::new(Psci::new(1));
 #[unsafe(no_mangle)]
 extern "C" fn el3_main(pe: usize) -> ! {
     pe::init();
+    if pe == 0 {
+        gpt::fill();
+    }
+    gpt::enable();
     ras::init_pe(pe);
     if pe == 0 {
         boot_machine();

@@ -37,7 +37,7 @@ const fn gate(register: fn() -> u64, shift: u32, least: u64, scr_bit: u32) -> Ga
 
 /// Without its bit, each of these traps to EL3 or is hidden from EL2 and its guests
 /// (Arm ARM D24.2, SCR_EL3).
-const GATES: [Gate; 25] = [
+const GATES: [Gate; 26] = [
     gate(sysreg::id_aa64isar1_el1, 4, 1, 16),  // APA: APK
     gate(sysreg::id_aa64isar1_el1, 4, 1, 17),  // APA: API
     gate(sysreg::id_aa64isar1_el1, 8, 1, 16),  // API: APK
@@ -63,6 +63,7 @@ const GATES: [Gate; 25] = [
     gate(sysreg::id_aa64mmfr3_el1, 32, 1, 47), // D128: D128En
     gate(sysreg::id_aa64pfr2_el1, 32, 1, 50),  // FPMR: EnFPM
     gate(sysreg::id_aa64mmfr0_el1, 56, 2, 59), // FGT: FGTEn2
+    gate(sysreg::id_aa64pfr0_el1, 52, 1, 48),  // RME: GPF
 ];
 
 const fn field(value: u64, shift: u32) -> u64 {

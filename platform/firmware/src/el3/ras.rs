@@ -14,7 +14,7 @@ use firebreak_cper::Severity;
 use firebreak_el3::behavior::{Mode, Modes};
 use firebreak_el3::boot_record;
 use firebreak_el3::errors::{
-    self, BACKLOG, Context, Error, Event, Machine, Order, PeErrors, StormCounts,
+    self, BACKLOG, Context, Error, Event, Machine, Order, PeErrors, Request, StormCounts,
 };
 use firebreak_el3::lie::lie;
 use firebreak_el3::psci::Psci;
@@ -100,17 +100,40 @@ pub(super) fn service(pe: usize, frame: Option<&mut Frame>, unmasked: bool) {
             errors.order(&mut machine, order);
         }
         let sweeping = sweep::step(&mut machine, errors);
-        let deadline = errors.next_deadline(sysreg::cntpct_el0());
-        // A deadline that passed meanwhile fires at once: the timer's condition is a level.
-        match deadline.into_iter().chain(sweeping).min() {
-            Some(deadline) => {
-                sysreg::write_cntps_cval_el1(deadline);
-                sysreg::write_cntps_ctl_el1(1);
-            }
-            None => sysreg::write_cntps_ctl_el1(0),
-        }
-        sysreg::isb();
+        arm_timer(errors, sweeping);
     });
+}
+
+/// Lets an error strike the instruction that EL3 interrupted, before anything else can happen.
+pub(super) fn strike(pe: usize, frame: &mut Frame, error: Error) {
+    lock::with(&ERRORS[pe], |errors| {
+        let mut machine = Live {
+            pe,
+            page: Page::of(pe),
+            frame: Some(frame),
+        };
+        let request = Request {
+            error,
+            delay_ticks: 0,
+            in_guest: false,
+        };
+        errors.order(&mut machine, Order::Raise(request));
+        // The error is outstanding now, so the timer comes back soon, for a sweep as well.
+        arm_timer(errors, None);
+    });
+}
+
+fn arm_timer(errors: &mut PeErrors, sweeping: Option<u64>) {
+    let deadline = errors.next_deadline(sysreg::cntpct_el0());
+    // A deadline that passed meanwhile fires at once: the timer's condition is a level.
+    match deadline.into_iter().chain(sweeping).min() {
+        Some(deadline) => {
+            sysreg::write_cntps_cval_el1(deadline);
+            sysreg::write_cntps_ctl_el1(1);
+        }
+        None => sysreg::write_cntps_ctl_el1(0),
+    }
+    sysreg::isb();
 }
 
 /// This PE, its source page, and the context that EL3 interrupted.

@@ -6,10 +6,11 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use firebreak_abi::{Pa, sei, sei::qemu_virt};
 use firebreak_contract::{CperSeverity, Iss, ResetReason};
 use firebreak_el3::errors::{self, Order, Request};
+use firebreak_el3::poison::EC_GPC;
 use firebreak_el3::psci::{self, Error, Psci, Start, function};
 
 use super::frame::Frame;
-use super::{PSCI, bert, gic, lock, log, panic, park, power, ras, sysreg};
+use super::{PSCI, bert, gic, gpt, lock, log, panic, park, power, ras, sysreg};
 
 /// ESR_EL3.EC: SMC from AArch64.
 const EC_SMC64: u64 = 0x17;
@@ -21,8 +22,10 @@ const MODE_EL2: u64 = 0b010;
 extern "C" fn el3_sync(frame: &mut Frame) {
     let esr = sysreg::esr_el3();
     let pe = sysreg::this_pe();
-    if esr >> 26 & 0x3f != EC_SMC64 {
-        panic::unexpected(0x400);
+    match esr >> 26 & 0x3f {
+        EC_SMC64 => {}
+        EC_GPC => return gpt::trapped(pe, frame),
+        _ => panic::unexpected(0x400),
     }
     // Only EL2 may call: an SMC of EL1 that the hypervisor did not trap knows nothing here.
     let from_el2 = frame.spsr >> 2 & 0b111 == MODE_EL2;
@@ -122,6 +125,7 @@ fn raise(pe: usize, frame: &mut Frame) -> Result<i64, Error> {
         pa: (pa != sei::smc::NO_ADDRESS).then_some(Pa::new(pa)),
         record,
         abort: None,
+        real: false,
         modes: None,
         in_storm: false,
     };

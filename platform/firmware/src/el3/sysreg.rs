@@ -63,12 +63,15 @@ read_only! {
     vbar_el1 = "vbar_el1";
     sctlr_el1 = "sctlr_el1";
     hcrx_el2 = "S3_4_C1_C2_2";
+    mfar_el3 = "S3_6_C6_C0_5";
     gcscr_el2 = "S3_4_C2_C5_0";
     gcscr_el1 = "S3_0_C2_C5_0";
 }
 
 write_only! {
     write_scr_el3 = "scr_el3";
+    write_gptbr_el3 = "S3_6_C2_C1_4";
+    write_gpccr_el3 = "S3_6_C2_C1_6";
     write_cptr_el3 = "cptr_el3";
     write_mdcr_el3 = "mdcr_el3";
     write_zcr_el3 = "S3_6_C1_C2_0";
@@ -125,6 +128,14 @@ pub(super) fn exception_lock(el2: bool) -> bool {
     const EXLOCKEN: u64 = 1 << 6;
     let control = if el2 { gcscr_el2() } else { gcscr_el1() };
     control & EXLOCKEN != 0
+}
+
+/// Makes every PE look at the granule protection table anew (TLBI PAALLOS). Only with FEAT_RME.
+pub(super) fn forget_granules() {
+    // SAFETY: forgetting cached protection changes no memory.
+    unsafe { core::arch::asm!("sys #6, c8, c1, #4", options(nostack, preserves_flags)) };
+    dsb_sy();
+    isb();
 }
 
 /// Synchronizes context.

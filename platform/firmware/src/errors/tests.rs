@@ -143,6 +143,7 @@ fn error(id: u64, iss: Iss, record: CperSeverity) -> Error {
         pa: None,
         record: Some(record),
         abort: None,
+        real: false,
         modes: None,
         in_storm: false,
     }
