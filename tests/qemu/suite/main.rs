@@ -14,6 +14,7 @@ mod errors;
 mod guests;
 mod harness;
 mod misbehavior;
+mod poison;
 mod refusals;
 mod sea;
 mod uboot;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
     guests::add(&mut trials);
     errors::add(&mut trials);
     misbehavior::add(&mut trials);
+    poison::add(&mut trials);
     sea::add(&mut trials);
     uboot::add(&mut trials);
     control::add(&mut trials);

@@ -137,6 +137,7 @@ const LAYERS: [Layer; 11] = [
             "firebreak-guest-control",
             "firebreak-guest-victim",
             "firebreak-guest-prober",
+            "firebreak-guest-touch",
             "firebreak-guest-bench",
             "firebreak-agent",
         ],

@@ -25,6 +25,7 @@ pub(crate) const GUESTS: Group = Group {
         "firebreak-guest-control",
         "firebreak-guest-victim",
         "firebreak-guest-prober",
+        "firebreak-guest-touch",
         "firebreak-guest-bench",
         "firebreak-guest-sweep",
     ],
