@@ -7,7 +7,8 @@
 
 use firebreak_abi::{Pa, VmId};
 
-use crate::evidence::{Evidence, Interrupted, Owner};
+use crate::evidence::{Evidence, Interrupted};
+use crate::owner::{Owner, Part, Stake};
 use crate::policy::{Class, Policy, Reaction};
 use crate::verdict::{ContextVerdict, Decision, PageVerdict, Rule};
 
@@ -43,37 +44,7 @@ pub fn triage(evidence: &Evidence, policies: &[Policy]) -> Decision {
         return decide(reset(rule));
     }
     match evidence.interrupted {
-        Interrupted::Guest { vm, .. } => {
-            let policy = policy_of(policies, vm);
-            match page {
-                Some((pa, Owner::Partition(owner))) if owner == vm => {
-                    decide(own_page(evidence, class, policy, vm, pa))
-                }
-                Some((pa, Owner::Partition(owner))) => {
-                    let owners = policy_of(policies, owner);
-                    decide(foreign_page(
-                        evidence,
-                        class,
-                        policy,
-                        vm,
-                        (pa, owner, owners),
-                    ))
-                }
-                Some((pa, Owner::Shared)) => decide(shared_page(class, policy, vm, pa)),
-                Some((_, owner)) => {
-                    let context = context_only(class, policy, vm);
-                    decide((
-                        context,
-                        PageVerdict::Log { owner },
-                        no_page_rule(evidence, class),
-                    ))
-                }
-                None => {
-                    let context = context_only(class, policy, vm);
-                    decide((context, PageVerdict::None, no_page_rule(evidence, class)))
-                }
-            }
-        }
+        Interrupted::Guest { vm, .. } => decide(in_guest(evidence, class, policies, vm, page)),
         Interrupted::Hypervisor | Interrupted::Idle => {
             decide(no_guest(evidence, class, page, policies))
         }
@@ -96,9 +67,107 @@ fn trusted_base_hit(class: Class, page: Option<(Pa, Owner)>) -> Option<Rule> {
         return None;
     }
     match page {
-        Some((_, Owner::Hypervisor)) => Some(Rule::HypervisorMemory),
         Some((_, Owner::Firmware)) => Some(Rule::FirmwareMemory),
+        Some((_, owner)) if owner.stake() == Stake::Machine => Some(Rule::HypervisorMemory),
         _ => None,
+    }
+}
+
+/// A guest was interrupted, and nothing that everything rests on is bad.
+fn in_guest(
+    evidence: &Evidence,
+    class: Class,
+    policies: &[Policy],
+    vm: VmId,
+    page: Option<(Pa, Owner)>,
+) -> Parts {
+    let policy = policy_of(policies, vm);
+    let Some((pa, owner)) = page else {
+        let context = context_only(class, policy, vm);
+        return (context, PageVerdict::None, no_page_rule(evidence, class));
+    };
+    match owner.stake() {
+        Stake::Page(owner) if owner == vm => own_page(evidence, class, policy, vm, pa),
+        Stake::Page(owner) => {
+            let owners = policy_of(policies, owner);
+            foreign_page(evidence, class, policy, vm, (pa, owner, owners))
+        }
+        Stake::SharedPage => shared_page(class, policy, vm, pa),
+        Stake::NoPage => {
+            let context = context_only(class, policy, vm);
+            (
+                context,
+                PageVerdict::Log { owner },
+                no_page_rule(evidence, class),
+            )
+        }
+        Stake::Partition(own) if own == vm && class != Class::Corrected => {
+            let context = if restarts(policy, class) {
+                ContextVerdict::Restart { vm }
+            } else {
+                ContextVerdict::Kill { vm }
+            };
+            let page = PageVerdict::GiveUp { owner, pa };
+            (context, page, Rule::Stage2Tables)
+        }
+        Stake::Partition(_) | Stake::Dispensable | Stake::Nothing | Stake::Machine => {
+            let (page, rule) = not_a_guests_page(evidence, class, policies, pa, owner);
+            let context = match class {
+                Class::Corrected | Class::Ueo | Class::Uer if !evidence.sync => {
+                    ContextVerdict::Resume
+                }
+                _ => context_only(class, policy, vm),
+            };
+            (context, page, rule)
+        }
+    }
+}
+
+/// Memory that no guest can touch: what the hypervisor does about it, whoever was interrupted.
+fn not_a_guests_page(
+    evidence: &Evidence,
+    class: Class,
+    policies: &[Policy],
+    pa: Pa,
+    owner: Owner,
+) -> (PageVerdict, Rule) {
+    let give_up = PageVerdict::GiveUp { owner, pa };
+    let policy = owner
+        .vm()
+        .map_or(Policy::DEFAULT, |vm| policy_of(policies, vm));
+    if class == Class::Corrected {
+        return match owner {
+            Owner::Stage2Tables(_) | Owner::Hypervisor(Part::Pool)
+                if worn(evidence, class, policy) =>
+            {
+                (give_up, Rule::WornPage)
+            }
+            _ => (PageVerdict::Log { owner }, Rule::Corrected),
+        };
+    }
+    match owner {
+        Owner::Stage2Tables(vm) => {
+            let again = restarts(policy, class_for_bystander(class));
+            (PageVerdict::StopOwner { vm, pa, again }, Rule::Stage2Tables)
+        }
+        Owner::Payload(_) => (give_up, Rule::Payload),
+        Owner::Hypervisor(Part::Pool) => (give_up, Rule::PoolFrame),
+        Owner::Hypervisor(Part::Log) => (give_up, Rule::PersistentLog),
+        _ => (PageVerdict::Log { owner }, Rule::UnusedMemory),
+    }
+}
+
+/// Says whether a partition that has to stop is started again.
+fn restarts(policy: &Policy, class: Class) -> bool {
+    policy.reaction(class).clamped(class) == Reaction::Restart
+}
+
+/// None of a bystander's contexts was hurt, so nothing worse than "deal with this memory"
+/// concerns it: its reaction to UER stands for everything above.
+const fn class_for_bystander(class: Class) -> Class {
+    match class {
+        Class::Corrected | Class::Ueo | Class::Uer => class,
+        Class::Ueu | Class::Impdef | Class::Uncategorized => Class::Uer,
     }
 }
 
@@ -199,7 +268,7 @@ fn no_guest(
         Class::Corrected | Class::Ueo => {}
         // The idle loop holds nothing that could be lost: once the page is cut off, the PE has
         // recovered. At work, nobody knows what EL2 has made of the bad data.
-        Class::Uer if idle && matches!(page, Some((_, Owner::Partition(_) | Owner::Shared))) => {}
+        Class::Uer if idle && can_be_cut_off(page) => {}
         Class::Uer => return reset(Rule::HypervisorNeedsRecovery),
         Class::Ueu => return reset(Rule::HypervisorContextLost),
         Class::Impdef if evidence.record.is_none() => {
@@ -212,26 +281,34 @@ fn no_guest(
     } else {
         Rule::PageAlone
     };
-    let page = match page {
-        Some((pa, Owner::Partition(owner))) => {
-            let policy = policy_of(policies, owner);
-            let (page, worn) = owners_verdict(evidence, class, owner, policy, pa);
-            if worn {
-                return (ContextVerdict::Resume, page, Rule::WornPage);
-            }
-            page
-        }
-        Some((pa, Owner::Shared)) if class == Class::Uer => PageVerdict::RetireShared { pa },
-        Some((_, owner)) => PageVerdict::Log { owner },
-        None => PageVerdict::None,
+    let resume = |page, rule| (ContextVerdict::Resume, page, rule);
+    let Some((pa, owner)) = page else {
+        return resume(PageVerdict::None, rule);
     };
-    (ContextVerdict::Resume, page, rule)
+    match owner.stake() {
+        Stake::Page(vm) => {
+            let policy = policy_of(policies, vm);
+            let (page, worn) = owners_verdict(evidence, class, vm, policy, pa);
+            resume(page, if worn { Rule::WornPage } else { rule })
+        }
+        Stake::SharedPage if class == Class::Uer => resume(PageVerdict::RetireShared { pa }, rule),
+        Stake::SharedPage | Stake::NoPage => resume(PageVerdict::Log { owner }, rule),
+        Stake::Partition(_) | Stake::Dispensable | Stake::Nothing | Stake::Machine => {
+            let (page, rule) = not_a_guests_page(evidence, class, policies, pa, owner);
+            resume(page, rule)
+        }
+    }
+}
+
+/// Says whether bad memory can be kept from everybody, so that an idle PE has recovered then.
+const fn can_be_cut_off(page: Option<(Pa, Owner)>) -> bool {
+    match page {
+        Some((_, owner)) => !matches!(owner.stake(), Stake::NoPage | Stake::Machine),
+        None => false,
+    }
 }
 
 /// What a partition that was not interrupted gets for its page, and whether the page is worn.
-///
-/// None of its contexts was hurt, so nothing worse than "deal with this page" concerns it: its
-/// reaction to UER stands for everything above.
 fn owners_verdict(
     evidence: &Evidence,
     class: Class,
@@ -239,10 +316,7 @@ fn owners_verdict(
     policy: &Policy,
     pa: Pa,
 ) -> (PageVerdict, bool) {
-    let class = match class {
-        Class::Corrected | Class::Ueo | Class::Uer => class,
-        Class::Ueu | Class::Impdef | Class::Uncategorized => Class::Uer,
-    };
+    let class = class_for_bystander(class);
     let syndrome = |iss: Option<_>| iss.unwrap_or(class.default_syndrome());
     let reaction = policy.reaction(class).clamped(class);
     if worn(evidence, class, policy) && matches!(reaction, Reaction::Log | Reaction::Inject(_)) {

@@ -4,6 +4,8 @@
 use firebreak_abi::{Pa, VmId};
 use firebreak_syndrome::{CperSeverity, Iss, Severity, external_abort_state};
 
+use crate::owner::Owner;
+
 /// Everything that triage looks at, apart from the policies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Evidence {
@@ -23,12 +25,33 @@ pub struct Evidence {
 }
 
 impl Evidence {
-    /// Returns how bad the error is: the worse of syndrome and record ([`Severity::of`]).
-    pub const fn severity(&self) -> Severity {
-        let state = match self.iss {
+    /// Returns what the syndrome alone says; `None` on a CPU without FEAT_RAS.
+    pub const fn syndrome_severity(&self) -> Option<Severity> {
+        match self.state() {
+            Some(state) => Some(state.severity()),
+            None => None,
+        }
+    }
+
+    /// The syndrome, as that of an SError.
+    const fn state(&self) -> Option<Iss> {
+        match self.iss {
             Some(iss) if self.sync => Some(external_abort_state(iss)),
             iss => iss,
-        };
+        }
+    }
+
+    /// Returns what the record alone says; `None` when there is none.
+    pub const fn record_severity(&self) -> Option<Severity> {
+        match self.record {
+            Some(record) => Some(record.severity.alone()),
+            None => None,
+        }
+    }
+
+    /// Returns how bad the error is: the worse of syndrome and record ([`Severity::of`]).
+    pub const fn severity(&self) -> Severity {
+        let state = self.state();
         match self.record {
             Some(record) => Severity::of(state, Some(record.severity)),
             None => Severity::of(state, None),
@@ -72,6 +95,17 @@ pub enum Interrupted {
     Idle,
 }
 
+impl Interrupted {
+    /// Returns the word that events use.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Guest { .. } => "guest",
+            Self::Hypervisor => "hypervisor",
+            Self::Idle => "idle",
+        }
+    }
+}
+
 /// Exception level of a guest. Reported, not decided upon: a partition lives or dies as a whole.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum GuestEl {
@@ -79,35 +113,4 @@ pub enum GuestEl {
     El0,
     /// EL1.
     El1,
-}
-
-/// Who owns an address. Each frame has one owner.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Owner {
-    /// One partition.
-    Partition(VmId),
-    /// A region that several partitions map.
-    Shared,
-    /// The hypervisor.
-    Hypervisor,
-    /// The firmware.
-    Firmware,
-    /// A device: there is no page to take away.
-    Device,
-    /// Nobody that is known.
-    Unknown,
-}
-
-impl Owner {
-    /// Returns the word that events use.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Partition(_) => "partition",
-            Self::Shared => "shared",
-            Self::Hypervisor => "hypervisor",
-            Self::Firmware => "firmware",
-            Self::Device => "device",
-            Self::Unknown => "unknown",
-        }
-    }
 }

@@ -23,11 +23,13 @@
 
 mod decide;
 mod evidence;
+mod owner;
 mod policy;
 mod verdict;
 
 pub use decide::triage;
-pub use evidence::{Evidence, GuestEl, Interrupted, Owner, RecordSummary};
+pub use evidence::{Evidence, GuestEl, Interrupted, RecordSummary};
 pub use firebreak_syndrome::{CperSeverity, Iss, Severity};
+pub use owner::{Owner, Part};
 pub use policy::{Class, Policy, Reaction, ReactionError};
 pub use verdict::{ContextVerdict, Decision, PageVerdict, Rule};

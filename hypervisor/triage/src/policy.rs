@@ -111,14 +111,17 @@ pub struct Policy {
     pub impdef: Reaction,
     /// For [`Class::Uncategorized`].
     pub uncategorized: Reaction,
-    /// Corrected errors on one page, inside the hypervisor's window of time, that retire it
-    /// early; 0 for never.
+    /// Corrected errors on one page, inside [`corrected_window_s`](Self::corrected_window_s),
+    /// that retire it early; 0 for never.
     pub corrected_limit: u16,
+    /// Length of the window of time in which corrected errors of a page are counted, in
+    /// seconds. It begins with the first one; the first one behind its end begins the next.
+    pub corrected_window_s: u32,
 }
 
 impl Policy {
     /// Corrected errors and UEO are logged, UER retires the page and tells the guest, the rest
-    /// kills the partition; the 16th corrected error retires a page.
+    /// kills the partition; the 16th corrected error in a day retires a page.
     pub const DEFAULT: Self = Self {
         corrected: Reaction::Log,
         ueo: Reaction::Log,
@@ -127,7 +130,11 @@ impl Policy {
         impdef: Reaction::Kill,
         uncategorized: Reaction::Kill,
         corrected_limit: 16,
+        corrected_window_s: 86_400,
     };
+
+    /// Longest window of time, in seconds: a year.
+    pub const MAX_CORRECTED_WINDOW_S: u32 = 365 * 86_400;
 
     /// Returns the reaction to a class.
     #[inline]

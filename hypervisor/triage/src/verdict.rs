@@ -6,7 +6,7 @@ use core::fmt;
 use firebreak_abi::{Pa, VmId};
 use firebreak_syndrome::{Iss, Severity};
 
-use crate::evidence::Owner;
+use crate::owner::Owner;
 
 /// The answer to both questions, and why.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,6 +42,7 @@ impl Decision {
         let page = match self.page {
             PageVerdict::Kill { vm, .. } => Some((vm, false)),
             PageVerdict::Restart { vm, .. } => Some((vm, true)),
+            PageVerdict::StopOwner { vm, again, .. } => Some((vm, again)),
             _ => None,
         };
         [context, page]
@@ -163,6 +164,25 @@ pub enum PageVerdict {
         /// An address in the page.
         pa: Pa,
     },
+    /// It holds stage-2 tables of a partition that was not interrupted: that partition is
+    /// stopped, and has other tables in its next life.
+    StopOwner {
+        /// The partition.
+        vm: VmId,
+        /// An address in the frame.
+        pa: Pa,
+        /// Whether it is started again.
+        again: bool,
+    },
+    /// The hypervisor does without it from now on: a frame of its pool, the image that a
+    /// partition is loaded from, its crash page, or tables of the partition that the context's
+    /// verdict stops.
+    GiveUp {
+        /// What it is.
+        owner: Owner,
+        /// An address in it.
+        pa: Pa,
+    },
 }
 
 impl PageVerdict {
@@ -171,9 +191,9 @@ impl PageVerdict {
             Self::None | Self::Log { .. } => 0,
             Self::RetireEarly { .. } => 1,
             Self::Inject { .. } => 2,
-            Self::Retire { .. } | Self::RetireShared { .. } => 3,
-            Self::Restart { .. } => 4,
-            Self::Kill { .. } => 5,
+            Self::Retire { .. } | Self::RetireShared { .. } | Self::GiveUp { .. } => 3,
+            Self::Restart { .. } | Self::StopOwner { again: true, .. } => 4,
+            Self::Kill { .. } | Self::StopOwner { again: false, .. } => 5,
         }
     }
 
@@ -183,8 +203,9 @@ impl PageVerdict {
             Self::RetireEarly { .. } => "retire-early",
             Self::Inject { .. } => "inject",
             Self::Retire { .. } | Self::RetireShared { .. } => "retire",
-            Self::Restart { .. } => "restart",
-            Self::Kill { .. } => "kill",
+            Self::GiveUp { .. } => "give-up",
+            Self::Restart { .. } | Self::StopOwner { again: true, .. } => "restart",
+            Self::Kill { .. } | Self::StopOwner { again: false, .. } => "kill",
         }
     }
 }
@@ -218,6 +239,16 @@ pub enum Rule {
     ForeignPageAndContext,
     /// Several partitions own the page.
     SharedPage,
+    /// Uncorrected, in stage-2 tables of a partition.
+    Stage2Tables,
+    /// Uncorrected, in an image that a partition is loaded from.
+    Payload,
+    /// Uncorrected, in a frame of the pool that nobody has.
+    PoolFrame,
+    /// Uncorrected, in the crash page or the log.
+    PersistentLog,
+    /// Uncorrected, in memory that nobody uses.
+    UnusedMemory,
     /// EL2 was interrupted and can go on.
     PageAlone,
     /// There is no page to take away.
@@ -228,7 +259,7 @@ pub enum Rule {
 
 impl Rule {
     /// All rules, in the order in which they are tried.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 21] = [
         Self::Uncontainable,
         Self::HypervisorMemory,
         Self::FirmwareMemory,
@@ -242,6 +273,11 @@ impl Rule {
         Self::ForeignPage,
         Self::ForeignPageAndContext,
         Self::SharedPage,
+        Self::Stage2Tables,
+        Self::Payload,
+        Self::PoolFrame,
+        Self::PersistentLog,
+        Self::UnusedMemory,
         Self::PageAlone,
         Self::NoPage,
         Self::Unclaimed,
@@ -263,6 +299,11 @@ impl Rule {
             Self::ForeignPage => "foreign-page",
             Self::ForeignPageAndContext => "foreign-page-and-context",
             Self::SharedPage => "shared-page",
+            Self::Stage2Tables => "translation-tables",
+            Self::Payload => "payload",
+            Self::PoolFrame => "pool-frame",
+            Self::PersistentLog => "persistent-log",
+            Self::UnusedMemory => "unused-memory",
             Self::PageAlone => "page-alone",
             Self::NoPage => "no-page",
             Self::Unclaimed => "unclaimed",
@@ -308,6 +349,21 @@ impl Rule {
                 "Several partitions map the page: the interrupted one gets what its policy \
                  says, and from UER on all of them lose the page."
             }
+            Self::Stage2Tables => {
+                "Stage-2 tables of a partition are bad: it is stopped, and restarted with other \
+                 tables if its policy says so."
+            }
+            Self::Payload => {
+                "An image that a partition is loaded from is bad: the partition goes on, but is \
+                 not loaded from it again."
+            }
+            Self::PoolFrame => {
+                "A frame of the hypervisor's pool that nobody has is bad: it is never handed out."
+            }
+            Self::PersistentLog => {
+                "The memory of crash page and log is bad: they are not written any more."
+            }
+            Self::UnusedMemory => "Nobody uses the memory; it only has to be reported.",
             Self::PageAlone => {
                 "EL2 was interrupted and can go on; only the page's owner is concerned."
             }
@@ -320,6 +376,13 @@ impl Rule {
                  interrupted partition's policy decides."
             }
         }
+    }
+}
+
+impl Rule {
+    /// Finds a rule by the name that events carry.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|rule| rule.name() == name)
     }
 }
 

@@ -4,7 +4,7 @@
 use firebreak_abi::{Pa, VmId};
 use firebreak_triage::{
     Class, ContextVerdict, CperSeverity, Decision, Evidence, GuestEl, Interrupted, Iss, Owner,
-    PageVerdict, Policy, Reaction, RecordSummary, Rule, Severity, triage,
+    PageVerdict, Part, Policy, Reaction, RecordSummary, Rule, Severity, triage,
 };
 
 #[path = "../../contract/tests/generated/mod.rs"]
@@ -26,13 +26,16 @@ const SYNDROMES: [(&str, Option<Iss>); 8] = [
     ("no FEAT_RAS", None),
 ];
 
-const OWNERS: [(&str, Option<Owner>); 7] = [
+const OWNERS: [(&str, Option<Owner>); 10] = [
     ("none", None),
     ("A", Some(Owner::Partition(A))),
     ("B", Some(Owner::Partition(B))),
     ("shared", Some(Owner::Shared)),
-    ("hypervisor", Some(Owner::Hypervisor)),
-    ("firmware", Some(Owner::Firmware)),
+    ("A's tables", Some(Owner::Stage2Tables(A))),
+    ("B's tables", Some(Owner::Stage2Tables(B))),
+    ("payload, pool, log", Some(Owner::Hypervisor(Part::Pool))),
+    ("hypervisor, firmware", Some(Owner::Hypervisor(Part::Text))),
+    ("unused", Some(Owner::Unused)),
     ("device, unknown", Some(Owner::Device)),
 ];
 
@@ -122,6 +125,15 @@ fn words(decision: &Decision) -> String {
         PageVerdict::Inject { vm, iss } => format!("tell {} {iss:#x}", name(vm)),
         PageVerdict::Kill { vm, .. } => format!("kill {}", name(vm)),
         PageVerdict::Restart { vm, .. } => format!("restart {}", name(vm)),
+        PageVerdict::StopOwner { vm, again, .. } => {
+            let verb = if again { "**restart" } else { "**kill" };
+            format!("{verb} {}**, give its tables up", name(vm))
+        }
+        PageVerdict::GiveUp {
+            owner: Owner::Stage2Tables(_),
+            ..
+        } => "give its tables up".to_string(),
+        PageVerdict::GiveUp { .. } => "give it up".to_string(),
     };
     format!("{context}; {page}")
 }
@@ -193,6 +205,19 @@ fn rules() -> String {
     table(&["rule", "what it says"], &rows)
 }
 
+fn owners() -> String {
+    let rows: Vec<Vec<String>> = Owner::all(A)
+        .into_iter()
+        .map(|owner| {
+            vec![
+                format!("`{}`", owner.name()),
+                owner.consequence().to_string(),
+            ]
+        })
+        .collect();
+    table(&["owner", "an uncorrected error in its memory"], &rows)
+}
+
 #[test]
 fn the_tables_in_the_documentation_are_what_the_function_says() {
     let guest = Interrupted::Guest {
@@ -206,6 +231,7 @@ fn the_tables_in_the_documentation_are_what_the_function_says() {
             ("guest", decisions(guest)),
             ("hypervisor", decisions(Interrupted::Hypervisor)),
             ("idle", decisions(Interrupted::Idle)),
+            ("owners", owners()),
             ("reactions", reactions()),
             ("rules", rules()),
         ],
@@ -214,14 +240,40 @@ fn the_tables_in_the_documentation_are_what_the_function_says() {
 
 #[test]
 fn what_the_tables_leave_together_is_decided_alike() {
+    let together: [&[Owner]; 3] = [
+        &[Owner::Device, Owner::Unknown],
+        &[
+            Owner::Hypervisor(Part::Text),
+            Owner::Hypervisor(Part::ReadOnly),
+            Owner::Hypervisor(Part::Data),
+            Owner::Hypervisor(Part::Stack),
+            Owner::Hypervisor(Part::Tables),
+            Owner::Firmware,
+        ],
+        &[
+            Owner::Hypervisor(Part::Pool),
+            Owner::Hypervisor(Part::Log),
+            Owner::Payload(A),
+            Owner::Payload(B),
+        ],
+    ];
+    let guest = |el| Interrupted::Guest { vm: A, el };
     for severity in Severity::ALL {
-        for (guest, el) in [(A, GuestEl::El0), (A, GuestEl::El1)] {
-            let interrupted = Interrupted::Guest { vm: guest, el };
-            let ask = |owner| {
-                let evidence = evidence(severity, interrupted, Some(owner));
-                words(&triage(&evidence, &[]))
-            };
-            assert_eq!(ask(Owner::Device), ask(Owner::Unknown));
+        for interrupted in [
+            guest(GuestEl::El0),
+            guest(GuestEl::El1),
+            Interrupted::Hypervisor,
+            Interrupted::Idle,
+        ] {
+            for owners in together {
+                let ask = |owner| {
+                    let evidence = evidence(severity, interrupted, Some(owner));
+                    words(&triage(&evidence, &[]))
+                };
+                for owner in owners {
+                    assert_eq!(ask(*owner), ask(owners[0]), "{severity} {owner:?}");
+                }
+            }
         }
     }
 }

@@ -7,7 +7,7 @@
 use firebreak_abi::{Pa, VmId};
 use firebreak_triage::{
     Class, ContextVerdict, CperSeverity, Evidence, GuestEl, Interrupted, Iss, Owner, PageVerdict,
-    Policy, Reaction, RecordSummary, Rule, Severity, triage,
+    Part, Policy, Reaction, RecordSummary, Rule, Severity, triage,
 };
 
 const A: VmId = VmId(0);
@@ -33,12 +33,16 @@ const INTERRUPTED: [Interrupted; 4] = [
     Interrupted::Hypervisor,
     Interrupted::Idle,
 ];
-const OWNERS: [Option<Owner>; 8] = [
+const OWNERS: [Option<Owner>; 12] = [
     None,
     Some(Owner::Partition(A)),
     Some(Owner::Partition(B)),
     Some(Owner::Shared),
-    Some(Owner::Hypervisor),
+    Some(Owner::Stage2Tables(A)),
+    Some(Owner::Stage2Tables(B)),
+    Some(Owner::Payload(B)),
+    Some(Owner::Hypervisor(Part::Text)),
+    Some(Owner::Hypervisor(Part::Pool)),
     Some(Owner::Firmware),
     Some(Owner::Device),
     Some(Owner::Unknown),
@@ -146,7 +150,7 @@ fn a_corrected_record_does_not_let_an_abort_pass() {
     assert_eq!(decision.severity, Severity::Corrected);
     assert_eq!(decision.verdict_name(), "retire");
     let own = Evidence {
-        owner: Some(Owner::Hypervisor),
+        owner: Some(Owner::Hypervisor(Part::Data)),
         ..evidence
     };
     assert_eq!(triage(&own, &[]).context, ContextVerdict::ResetMachine);

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use firebreak_abi::{Pa, VmId};
 use firebreak_triage::{
     Class, ContextVerdict, CperSeverity, Decision, Evidence, GuestEl, Interrupted, Iss, Owner,
-    PageVerdict, Policy, Reaction, RecordSummary, Rule, Severity, triage,
+    PageVerdict, Part, Policy, Reaction, RecordSummary, Rule, Severity, triage,
 };
 
 const PA: Pa = Pa::new(0x4812_3040);
@@ -54,17 +54,40 @@ const INTERRUPTED: [Interrupted; 4] = [
     Interrupted::Idle,
 ];
 
-const OWNERS: [Option<Owner>; 9] = [
+const OWNERS: [Option<Owner>; 20] = [
     None,
     Some(Owner::Partition(VmId(0))),
     Some(Owner::Partition(VmId(1))),
     Some(Owner::Partition(VmId(200))),
     Some(Owner::Shared),
-    Some(Owner::Hypervisor),
+    Some(Owner::Stage2Tables(VmId(0))),
+    Some(Owner::Stage2Tables(VmId(1))),
+    Some(Owner::Payload(VmId(0))),
+    Some(Owner::Payload(VmId(1))),
+    Some(Owner::Hypervisor(Part::Text)),
+    Some(Owner::Hypervisor(Part::ReadOnly)),
+    Some(Owner::Hypervisor(Part::Data)),
+    Some(Owner::Hypervisor(Part::Stack)),
+    Some(Owner::Hypervisor(Part::Tables)),
+    Some(Owner::Hypervisor(Part::Pool)),
+    Some(Owner::Hypervisor(Part::Log)),
     Some(Owner::Firmware),
     Some(Owner::Device),
+    Some(Owner::Unused),
     Some(Owner::Unknown),
 ];
+
+/// Memory without which nothing runs.
+const VITAL: [&str; 6] = [
+    "hypervisor-text",
+    "hypervisor-rodata",
+    "hypervisor-data",
+    "hypervisor-stack",
+    "hypervisor-tables",
+    "firmware",
+];
+/// Memory that the hypervisor can stop using. (Stage-2 tables too, with their partition.)
+const DISPENSABLE: [&str; 3] = ["payload", "hypervisor-pool", "hypervisor-log"];
 
 fn reactions() -> [Reaction; 7] {
     [
@@ -125,6 +148,7 @@ struct Effects {
     retired: BTreeSet<VmId>,
     retired_early: BTreeSet<VmId>,
     retired_shared: bool,
+    given_up: Option<&'static str>,
 }
 
 fn effects(decision: &Decision) -> Effects {
@@ -164,6 +188,20 @@ fn effects(decision: &Decision) -> Effects {
             assert!(effects.restarted.insert(vm) && effects.retired.insert(vm));
             Some(pa)
         }
+        PageVerdict::StopOwner { vm, pa, again } => {
+            let stopped = if again {
+                &mut effects.restarted
+            } else {
+                &mut effects.killed
+            };
+            assert!(stopped.insert(vm));
+            effects.given_up = Some("stage2-tables");
+            Some(pa)
+        }
+        PageVerdict::GiveUp { owner, pa } => {
+            effects.given_up = Some(owner.name());
+            Some(pa)
+        }
     };
     assert!(page.is_none_or(|pa| pa == PA));
     effects
@@ -186,14 +224,17 @@ fn oracle(evidence: &Evidence, letter: char, policies: &[Policy]) -> Effects {
         _ => None,
     };
     let shared = owner == Some(Owner::Shared);
-    if letter == 'U' {
-        return reset();
-    }
-    if letter != 'C' && matches!(owner, Some(Owner::Hypervisor | Owner::Firmware)) {
+    let name = owner.map_or("none", Owner::name);
+    let tables = match owner {
+        Some(Owner::Stage2Tables(vm)) => Some(vm),
+        _ => None,
+    };
+    if letter == 'U' || letter != 'C' && VITAL.contains(&name) {
         return reset();
     }
     if guest.is_none() {
-        let recoverable = evidence.interrupted == Interrupted::Idle && (owning.is_some() || shared);
+        let recoverable = evidence.interrupted == Interrupted::Idle
+            && !["none", "device", "unknown"].contains(&name);
         if "LI?".contains(letter) || letter == 'R' && !recoverable {
             return reset();
         }
@@ -203,21 +244,78 @@ fn oracle(evidence: &Evidence, letter: char, policies: &[Policy]) -> Effects {
         ..reset()
     };
     effects.reset = false;
-    let concerned: BTreeSet<VmId> = guest.into_iter().chain(owning).collect();
+    effects.given_up = given_up(evidence, letter, name, tables, policies);
+    // Memory that the interrupted guest cannot have touched.
+    let somebody_elses = owning.is_some() && owning != guest
+        || !["partition", "shared", "none", "device", "unknown"].contains(&name);
+    let concerned: BTreeSet<VmId> = guest.into_iter().chain(owning).chain(tables).collect();
     for vm in concerned {
         let interrupted = guest == Some(vm);
-        let owns = owning == Some(vm);
-        if interrupted && !owns && owning.is_some() && "COR".contains(letter) {
+        if tables == Some(vm) && letter != 'C' {
+            // Nothing can be mapped for it any more.
+            let letter = if interrupted { letter } else { milder(letter) };
+            stop(&mut effects, letter, vm, policies);
             continue;
         }
-        let letter = if !interrupted && "LI?".contains(letter) {
-            'R'
-        } else {
-            letter
-        };
+        let owns = owning == Some(vm);
+        if !interrupted && !owns {
+            continue;
+        }
+        if interrupted && somebody_elses && "COR".contains(letter) {
+            continue;
+        }
+        let letter = if interrupted { letter } else { milder(letter) };
         one_partition(&mut effects, evidence, letter, vm, owns, policies);
     }
     effects
+}
+
+/// Who was not running has a bad page, and nothing worse.
+fn milder(letter: char) -> char {
+    if "LI?".contains(letter) { 'R' } else { letter }
+}
+
+fn policy_for(policies: &[Policy], vm: VmId) -> Policy {
+    policies
+        .get(usize::from(vm.0))
+        .copied()
+        .unwrap_or(Policy::DEFAULT)
+}
+
+fn given_up(
+    evidence: &Evidence,
+    letter: char,
+    name: &'static str,
+    tables: Option<VmId>,
+    policies: &[Policy],
+) -> Option<&'static str> {
+    let limit = match (name, tables) {
+        (_, Some(vm)) => policy_for(policies, vm).corrected_limit,
+        // Nobody's policy, so the one that holds where nothing is said.
+        ("hypervisor-pool", _) => 16,
+        _ => 0,
+    };
+    let worn = limit > 0 && evidence.corrected_on_page >= limit;
+    let gone = match letter {
+        'C' => worn,
+        _ => tables.is_some() || DISPENSABLE.contains(&name),
+    };
+    gone.then_some(name)
+}
+
+fn stop(effects: &mut Effects, letter: char, vm: VmId, policies: &[Policy]) {
+    let policy = policy_for(policies, vm);
+    let reaction = match letter {
+        'O' => policy.ueo,
+        'R' => policy.uer,
+        'L' => policy.ueu,
+        'I' => policy.impdef,
+        _ => policy.uncategorized,
+    };
+    match reaction {
+        Reaction::Restart => effects.restarted.insert(vm),
+        _ => effects.killed.insert(vm),
+    };
 }
 
 fn one_partition(
@@ -228,10 +326,7 @@ fn one_partition(
     owns: bool,
     policies: &[Policy],
 ) {
-    let policy = policies
-        .get(usize::from(vm.0))
-        .copied()
-        .unwrap_or(Policy::DEFAULT);
+    let policy = policy_for(policies, vm);
     let (reaction, default) = match letter {
         'C' => (policy.corrected, 0x1811),
         'O' => (policy.ueo, 0x811),
@@ -289,7 +384,7 @@ fn every_evidence_under_every_policy_has_the_effects_that_the_design_names() {
             });
         }
     }
-    assert_eq!(cases, 7 * 7 * 11 * 6 * 2 * 4 * 9 * 4);
+    assert_eq!(cases, 7 * 7 * 11 * 6 * 2 * 4 * 20 * 4);
 }
 
 #[test]
@@ -317,7 +412,9 @@ fn nobody_but_the_interrupted_partition_and_the_owner_is_ever_hit() {
             if let Interrupted::Guest { vm, .. } = evidence.interrupted {
                 allowed.insert(vm);
             }
-            if let (Some(_), Some(Owner::Partition(vm))) = (evidence.page(), evidence.owner) {
+            if let (Some(_), Some(Owner::Partition(vm) | Owner::Stage2Tables(vm))) =
+                (evidence.page(), evidence.owner)
+            {
                 allowed.insert(vm);
             }
             let decision = triage(evidence, &policies);
@@ -374,9 +471,17 @@ fn a_corrected_error_stops_nobody_and_a_ueu_resumes_nobody() {
                 ),
                 // Told at least, unless it was not theirs.
                 'R' if matches!(evidence.interrupted, Interrupted::Guest { .. }) => {
+                    let not_theirs = [
+                        Rule::ForeignPage,
+                        Rule::Stage2Tables,
+                        Rule::Payload,
+                        Rule::PoolFrame,
+                        Rule::PersistentLog,
+                        Rule::UnusedMemory,
+                    ];
                     assert!(
                         decision.context != ContextVerdict::Resume
-                            || decision.rule == Rule::ForeignPage
+                            || not_theirs.contains(&decision.rule)
                     );
                 }
                 _ => {}
@@ -448,6 +553,43 @@ fn every_rule_is_reached_and_names_are_words_of_their_own() {
         );
         assert!(rule.sentence().ends_with('.'));
     }
+}
+
+#[test]
+fn a_rule_is_found_by_its_name_alone() {
+    for rule in Rule::ALL {
+        assert_eq!(Rule::from_name(rule.name()), Some(rule));
+    }
+    for other in ["", "own", "own-page ", "Own-Page"] {
+        assert_eq!(Rule::from_name(other), None);
+    }
+}
+
+#[test]
+fn every_owner_has_a_word_of_its_own_and_a_consequence() {
+    let all = Owner::all(VmId(0));
+    let names: BTreeSet<_> = all.iter().map(|owner| owner.name()).collect();
+    assert_eq!(names.len(), all.len());
+    assert!(all.iter().all(|owner| owner.consequence().ends_with('.')));
+    for owner in OWNERS.into_iter().flatten() {
+        assert!(names.contains(owner.name()), "{owner:?}");
+    }
+}
+
+#[test]
+fn the_evidence_says_which_side_brought_the_severity() {
+    for_each_evidence(|evidence, _| {
+        let severity = evidence.severity();
+        let sides = [evidence.syndrome_severity(), evidence.record_severity()];
+        assert_eq!(sides[0].is_some(), evidence.iss.is_some());
+        assert_eq!(sides[1].is_some(), evidence.record.is_some());
+        // The worse of the two, but for "recoverable" beside UEO, and where there is no record.
+        if sides == [Some(Severity::Restartable), Some(Severity::Recoverable)] {
+            assert_eq!(severity, Severity::Restartable);
+        } else if evidence.record.is_some() {
+            assert_eq!(Some(severity), sides.into_iter().flatten().max());
+        }
+    });
 }
 
 #[test]

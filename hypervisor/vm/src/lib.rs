@@ -8,6 +8,8 @@
 //! * [`power`]: on, off, on-pending, as bytes for a compare-and-exchange.
 //! * [`restart`]: whether a partition that stopped comes back.
 //! * [`owner`]: who owns a physical page, answered in bounded time, also inside an error exception.
+//! * [`frames`]: what each frame of the hypervisor's own pool is used for.
+//! * [`history`]: how many corrected errors a page has had lately.
 //! * [`retired`]: the pages that a partition lost for good.
 //! * [`memory`]: where each partition's RAM goes; the host's checker runs the same code.
 #![cfg_attr(not(test), no_std)]
@@ -22,6 +24,8 @@
     )
 )]
 
+pub mod frames;
+pub mod history;
 pub mod memory;
 pub mod owner;
 pub mod power;
@@ -29,8 +33,11 @@ pub mod psci;
 pub mod restart;
 pub mod retired;
 
+pub use firebreak_triage::{Owner, Part};
+pub use frames::{FrameMap, FrameUse};
+pub use history::CorrectedErrors;
 pub use memory::{PlanError, Request, plan_memory};
-pub use owner::{Owned, Owner, OwnerMap, OwnerMapError};
+pub use owner::{Owned, OwnerMap, OwnerMapError};
 pub use power::VcpuPower;
 pub use psci::{Call, Machine, Outcome, decode_call, handle};
 pub use restart::{Next, RestartPolicy, StopCause, StopReason};

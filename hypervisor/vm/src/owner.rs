@@ -1,85 +1,27 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Who owns a physical page.
 //!
+//! [`OwnerMap::insert`] gives a range to somebody, [`OwnerMap::fill`] whatever is left of one: what
+//! is known best is inserted first, what surrounds it filled in behind.
+//!
 //! The map is built at boot and never changes afterwards, so that an error exception can read it
 //! without a lock, whatever it interrupted. A lookup is a binary search over a sorted array:
-//! at most 8 steps for 128 ranges.
+//! at most 8 steps for 160 ranges.
 
 use core::fmt;
 
-use firebreak_abi::{Ipa, Pa, PaRange, VmId};
+use firebreak_abi::{Ipa, Pa, PaRange};
+use firebreak_triage::Owner;
 use heapless::Vec;
-
-/// To whom a range of physical memory belongs.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Owner {
-    /// A partition's RAM, which it sees at `ipa`.
-    Partition {
-        /// The partition.
-        vm: VmId,
-        /// Where the range starts in its address space.
-        ipa: Ipa,
-    },
-    /// The hypervisor: its image, tables, stacks.
-    Hypervisor,
-    /// Firmware, and what it shares with the hypervisor.
-    Firmware,
-    /// A device's registers.
-    Device,
-    /// RAM that nobody uses.
-    Free,
-}
 
 /// Answer of a lookup.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Owned {
-    /// Page of a partition.
-    Partition {
-        /// The partition.
-        vm: VmId,
-        /// The address as the partition sees it.
-        ipa: Ipa,
-    },
-    /// Page of the hypervisor.
-    Hypervisor,
-    /// Page of the firmware.
-    Firmware,
-    /// Device registers.
-    Device,
-    /// RAM that nobody uses.
-    Free,
-    /// Not in the map: the machine has nothing there that Firebreak knows.
-    Unknown,
-}
-
-impl Owned {
-    /// Returns the partition, if it is one.
-    pub const fn vm(self) -> Option<VmId> {
-        match self {
-            Self::Partition { vm, .. } => Some(vm),
-            _ => None,
-        }
-    }
-
-    /// Returns the address as the owning partition sees it.
-    pub const fn ipa(self) -> Option<Ipa> {
-        match self {
-            Self::Partition { ipa, .. } => Some(ipa),
-            _ => None,
-        }
-    }
-
-    /// Returns the word that events carry.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Partition { .. } => "partition",
-            Self::Hypervisor => "hypervisor",
-            Self::Firmware => "firmware",
-            Self::Device => "device",
-            Self::Free => "free",
-            Self::Unknown => "unknown",
-        }
-    }
+pub struct Owned {
+    /// Who owns the address; [`Owner::Unknown`] where the machine has nothing that Firebreak
+    /// knows.
+    pub owner: Owner,
+    /// The address as the partition sees it, if it is a partition's memory.
+    pub ipa: Option<Ipa>,
 }
 
 /// Why a range was refused.
@@ -138,11 +80,21 @@ impl fmt::Display for OwnerMapError {
 
 impl core::error::Error for OwnerMapError {}
 
+impl Owned {
+    const UNKNOWN: Self = Self {
+        owner: Owner::Unknown,
+        ipa: None,
+    };
+}
+
+/// A range, its owner, and where a partition sees its start.
+pub type Entry = (PaRange, Owner, Option<Ipa>);
+
 /// The owners of all physical memory, as at most `N` ranges.
 #[derive(Clone, Debug, Default)]
 pub struct OwnerMap<const N: usize> {
     /// Sorted by start, without overlaps.
-    ranges: Vec<(PaRange, Owner), N>,
+    ranges: Vec<Entry, N>,
 }
 
 impl<const N: usize> OwnerMap<N> {
@@ -151,22 +103,27 @@ impl<const N: usize> OwnerMap<N> {
         Self { ranges: Vec::new() }
     }
 
-    /// Gives a range to an owner, at boot.
+    /// Gives a range to an owner, at boot; `ipa` is where a partition sees it.
     ///
     /// # Errors
     ///
     /// [`OwnerMapError`]; the map is unchanged then.
-    pub fn insert(&mut self, range: PaRange, owner: Owner) -> Result<(), OwnerMapError> {
+    pub fn insert(
+        &mut self,
+        range: PaRange,
+        owner: Owner,
+        ipa: Option<Ipa>,
+    ) -> Result<(), OwnerMapError> {
         let ends = range.start.checked_add(range.len_bytes).is_some();
         if range.len_bytes == 0 || !ends {
             return Err(OwnerMapError::BadRange { range });
         }
         let at = self
             .ranges
-            .partition_point(|(one, _)| one.start < range.start);
+            .partition_point(|(one, ..)| one.start < range.start);
         let neighbours = [at.checked_sub(1), Some(at)];
         for index in neighbours.into_iter().flatten() {
-            if let Some(&(existing, owner)) = self.ranges.get(index)
+            if let Some(&(existing, owner, _)) = self.ranges.get(index)
                 && existing.overlaps(range)
             {
                 return Err(OwnerMapError::Overlap {
@@ -177,35 +134,57 @@ impl<const N: usize> OwnerMap<N> {
             }
         }
         self.ranges
-            .insert(at, (range, owner))
+            .insert(at, (range, owner, ipa))
             .map_err(|_| OwnerMapError::Full { range, capacity: N })
+    }
+
+    /// Gives to an owner whatever part of a range nobody has yet, at boot.
+    ///
+    /// # Errors
+    ///
+    /// [`OwnerMapError::BadRange`], or [`OwnerMapError::Full`]: a part may have been given then.
+    pub fn fill(&mut self, range: PaRange, owner: Owner) -> Result<(), OwnerMapError> {
+        let Some(end) = range.start.checked_add(range.len_bytes) else {
+            return Err(OwnerMapError::BadRange { range });
+        };
+        let mut at = range.start;
+        while at < end {
+            let behind = self.ranges.partition_point(|(one, ..)| one.start <= at);
+            let before = behind.checked_sub(1).and_then(|at| self.ranges.get(at));
+            if let Some((taken, ..)) = before.filter(|(one, ..)| one.contains(at)) {
+                at = taken.end();
+                continue;
+            }
+            let next = self.ranges.get(behind).map_or(end, |(one, ..)| one.start);
+            let stop = next.min(end);
+            let gap = PaRange::new(at.get(), stop.get() - at.get());
+            self.insert(gap, owner, None)?;
+            at = stop;
+        }
+        Ok(())
     }
 
     /// Says who owns the page of an address. Bounded: safe in an error exception.
     #[inline]
     pub fn owner_of(&self, pa: Pa) -> Owned {
-        let behind = self.ranges.partition_point(|(one, _)| one.start <= pa);
-        let Some(&(range, owner)) = behind.checked_sub(1).and_then(|at| self.ranges.get(at)) else {
-            return Owned::Unknown;
+        let behind = self.ranges.partition_point(|(one, ..)| one.start <= pa);
+        let Some(&(range, owner, first_ipa)) =
+            behind.checked_sub(1).and_then(|at| self.ranges.get(at))
+        else {
+            return Owned::UNKNOWN;
         };
         if !range.contains(pa) {
-            return Owned::Unknown;
+            return Owned::UNKNOWN;
         }
-        match owner {
-            Owner::Partition { vm, ipa } => {
-                let offset_bytes = pa.get() - range.start.get();
-                let ipa = Ipa::new(ipa.get().wrapping_add(offset_bytes));
-                Owned::Partition { vm, ipa }
-            }
-            Owner::Hypervisor => Owned::Hypervisor,
-            Owner::Firmware => Owned::Firmware,
-            Owner::Device => Owned::Device,
-            Owner::Free => Owned::Free,
-        }
+        let ipa = first_ipa.map(|first| {
+            let offset_bytes = pa.get() - range.start.get();
+            Ipa::new(first.get().wrapping_add(offset_bytes))
+        });
+        Owned { owner, ipa }
     }
 
     /// Returns the ranges, sorted by address.
-    pub fn ranges(&self) -> &[(PaRange, Owner)] {
+    pub fn ranges(&self) -> &[Entry] {
         &self.ranges
     }
 }
