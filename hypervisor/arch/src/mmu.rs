@@ -122,6 +122,19 @@ pub unsafe fn carry_out(plan: &Plan, vttbr: u64) {
     sysreg::isb();
 }
 
+/// Forgets, on all PEs, everything that was cached for the VMID in `vttbr`: its tables are about to
+/// go, and no PE runs in them.
+pub fn forget(vttbr: u64) {
+    let own = sysreg::vttbr_el2();
+    sysreg::write_vttbr_el2(vttbr);
+    sysreg::isb();
+    sysreg::dsb_ish();
+    invalidate_vmall_s12();
+    sysreg::dsb_ish();
+    sysreg::write_vttbr_el2(own);
+    sysreg::isb();
+}
+
 fn invalidate_ipa(page: u64) {
     // SAFETY: invalidating translations changes no value.
     unsafe {

@@ -7,23 +7,22 @@
 
 use crate::console::{self, CONSOLE};
 use crate::early::{self, Found};
-use crate::memory::POOL;
+use crate::memory::{POOL, Tables};
 use crate::partition::Partition;
 use crate::pe::{PeBlock, PeTable, Task};
-use crate::system::{self, Owners, System};
-use crate::{crash, irq, lifecycle, record, virq};
+use crate::system::{self, System};
+use crate::{crash, irq, lifecycle, owners, record, virq};
 use core::fmt;
 use core::mem::MaybeUninit;
 use core::sync::atomic::Ordering;
-use firebreak_abi::{MAX_PES, Mpidr, PAGE_SIZE_BYTES, Pa, PaRange, PeId, VmId, guest_map};
+use firebreak_abi::{Ipa, MAX_PES, Mpidr, PAGE_SIZE_BYTES, Pa, PaRange, PeId, VmId, guest_map};
 use firebreak_arch::cpu::Features;
 use firebreak_arch::gic::{self, Gic};
 use firebreak_arch::{TaskCtx, cpu, psci, sysreg};
 use firebreak_cper::Source as RecordWriter;
 use firebreak_manifest::Placement;
-use firebreak_paging::{Attributes, Geometry, Stage2};
+use firebreak_paging::{Attributes, Geometry, PagingError, Stage2};
 use firebreak_syndrome::{CperSeverity, Iss, Severity};
-use firebreak_vm::Owner;
 use firebreak_wire::{Event, Ram, RecordSource};
 use heapless::Vec;
 
@@ -57,47 +56,21 @@ pub(crate) fn halt(text: fmt::Arguments<'_>) -> ! {
 pub(crate) fn start(found: Found) -> &'static PeBlock {
     // SAFETY: boot code, and this PE takes no SEI before `firebreak_ready`.
     let ctx = unsafe { TaskCtx::new() };
-    let Found {
-        board,
-        config,
-        plan,
-        image,
-        dtb: _,
-        pool,
-        stacks,
-        gic,
-    } = found;
-    if let Some(uart) = board.uart {
+    if let Some(uart) = found.board.uart {
         // SAFETY: the devicetree's console, mapped as Device memory; no guest sees it.
         unsafe { CONSOLE.lock(&ctx).attach(uart.base) };
     }
     // SAFETY: `early` reserved the range for this and mapped it.
-    unsafe { POOL.lock(&ctx).add(pool) };
+    unsafe { POOL.lock(&ctx).add(found.pool) };
     let features = Features::read();
     require(&features);
 
-    let mut owners = Owners::new();
-    let mut own = |range: PaRange, owner: Owner| {
-        if owners.insert(range, owner).is_err() {
-            halt(format_args!(
-                "the devicetree's memory ranges overlap or are too many at {:#x}",
-                range.start
-            ));
-        }
-    };
-    own(
-        PaRange::new(image.start.get(), pool.end().get() - image.start.get()),
-        Owner::Hypervisor,
-    );
-    own(gic.gicd, Owner::Device);
-    if let Some(sei) = &board.sei {
-        own(sei.region, Owner::Firmware);
-    }
-    let sources = sources(&board);
+    let sources = sources(&found.board);
     let mut pes = PeTable::new();
-    for (index, mpidr) in board.cpus.iter().enumerate() {
+    for (index, mpidr) in found.board.cpus.iter().enumerate() {
         let used = *mpidr == cpu::mpidr()
-            || plan
+            || found
+                .plan
                 .placements
                 .iter()
                 .any(|placement| placement.pes.contains(mpidr));
@@ -106,13 +79,27 @@ pub(crate) fn start(found: Found) -> &'static PeBlock {
                 &ctx,
                 index,
                 *mpidr,
-                stacks,
+                found.stacks,
                 sources[index % MAX_PES].as_ref(),
             );
             // As many as PEs, which fit.
             let _ = pes.push(pe);
         }
     }
+    let owners = match owners::map(&found, &pes) {
+        Ok(owners) => owners,
+        Err(error) => halt(format_args!(
+            "the devicetree's memory ranges overlap or are too many at {:#x}",
+            error.range().start
+        )),
+    };
+    let Found {
+        board,
+        config,
+        plan,
+        gic,
+        ..
+    } = found;
     let mut partitions = Vec::new();
     let mut policies = Vec::new();
     let control = config.control;
@@ -121,13 +108,6 @@ pub(crate) fn start(found: Found) -> &'static PeBlock {
             break;
         };
         let vm = VmId(index as u8);
-        own(
-            placement.ram,
-            Owner::Partition {
-                vm,
-                ipa: guest_map::RAM,
-            },
-        );
         let _ = policies.push(config.policy);
         let partition = build(&ctx, vm, config, placement, &features, &pes);
         let _ = partitions.push(partition);
@@ -148,6 +128,7 @@ pub(crate) fn start(found: Found) -> &'static PeBlock {
         control,
         sources,
     });
+    POOL.lock(&ctx).settle();
     crash::prepare(system);
     configure_virtual_gics(system);
     if system.gic.start_distributor().is_err() {
@@ -240,24 +221,7 @@ fn build(
     let name = config.name.clone();
     let ram = placement.ram;
     let mut pool = POOL.lock(ctx);
-    let end = firebreak_abi::Ipa::new(guest_map::RAM.get() + ram.len_bytes);
-    let pa_bits = PA_BITS
-        .get(features.pa_range as usize)
-        .copied()
-        .unwrap_or(48);
-    let stage2 = Geometry::new(end, pa_bits)
-        .and_then(|geometry| Stage2::new(&mut *pool, geometry))
-        .and_then(|stage2| {
-            let attributes = Attributes::NormalRwx;
-            stage2.map(
-                &mut *pool,
-                guest_map::RAM,
-                ram.start,
-                ram.len_bytes,
-                attributes,
-            )?;
-            Ok(stage2)
-        });
+    let stage2 = build_tables(&mut pool.tables_of(vm), ram, pa_bits(features));
     let stage2 = match stage2 {
         Ok(stage2) => stage2,
         Err(error) => halt(format_args!("partition {name}: {error}")),
@@ -278,6 +242,27 @@ fn build(
     // SAFETY: pages that the pool handed out for this, aligned to 4 KiB and never given back.
     let slot: &'static mut MaybeUninit<Partition> = unsafe { &mut *slot };
     slot.write(partition)
+}
+
+/// Builds a partition's stage-2 tables: its whole RAM, in the largest blocks that fit.
+pub(crate) fn build_tables(
+    frames: &mut Tables<'_>,
+    ram: PaRange,
+    pa_bits: u8,
+) -> Result<Stage2, PagingError> {
+    let end = Ipa::new(guest_map::RAM.get() + ram.len_bytes);
+    let stage2 = Stage2::new(frames, Geometry::new(end, pa_bits)?)?;
+    let attributes = Attributes::NormalRwx;
+    stage2.map(frames, guest_map::RAM, ram.start, ram.len_bytes, attributes)?;
+    Ok(stage2)
+}
+
+/// Returns the number of physical address bits.
+pub(crate) fn pa_bits(features: &Features) -> u8 {
+    PA_BITS
+        .get(features.pa_range as usize)
+        .copied()
+        .unwrap_or(48)
 }
 
 fn configure_virtual_gics(system: &'static System) {

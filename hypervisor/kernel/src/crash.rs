@@ -40,6 +40,11 @@ pub(crate) fn prepare(system: &System) {
     }
 }
 
+/// Stops using the crash page: its memory went bad.
+pub(crate) fn abandon_log() {
+    CRASH_PAGE.store(0, Ordering::Release);
+}
+
 /// Writes the crash page: magic, PE, ESR, ELR, FAR, count, eight bytes each, little endian.
 fn write_crash_page(pe: PeId, esr: u64, elr: u64, far: u64) {
     let page = CRASH_PAGE.load(Ordering::Acquire);

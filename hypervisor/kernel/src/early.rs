@@ -6,7 +6,7 @@
 
 use crate::boot::{STACKS_BYTES, stack_ranges};
 use crate::console::write_char;
-use crate::memory::EarlyFrames;
+use crate::memory::{EarlyFrames, POOL_BYTES};
 use core::fmt::{self, Write};
 use firebreak_abi::image::{IMAGE_INFO_LEN, IMAGE_INFO_OFFSET, ImageInfo};
 use firebreak_abi::{PAGE_SIZE_BYTES, Pa, PaRange, Va};
@@ -20,8 +20,6 @@ use firebreak_paging::{El2Attr, PagingError, Stage1, VaSize};
 
 /// EL2's tables, built before there is a pool.
 const TABLE_BYTES: u64 = 0x2_0000;
-/// The private pool: stage-2 tables, PE blocks, splits of retired pages.
-const POOL_BYTES: u64 = 0x10_0000;
 /// Frames of a GIC are at least this long.
 const GICD_BYTES: u64 = 0x1_0000;
 
@@ -37,6 +35,10 @@ pub(crate) struct Found {
     pub(crate) image: PaRange,
     /// The devicetree.
     pub(crate) dtb: PaRange,
+    /// EL2's own tables.
+    pub(crate) tables: PaRange,
+    /// Whether the partitions stand in the devicetree, and not in the image.
+    pub(crate) config_in_dtb: bool,
     /// The private pool.
     pub(crate) pool: PaRange,
     /// Stacks of all PEs.
@@ -53,6 +55,7 @@ macro_rules! linker_symbol {
         (&raw const $name).addr() as u64
     }};
 }
+pub(crate) use linker_symbol;
 
 /// Finds out what there is, and turns the MMU on.
 ///
@@ -119,8 +122,10 @@ pub(crate) unsafe fn find(dtb: Pa, image: Pa, current_el: u64) -> Found {
         Ok(plan) => plan,
         Err(error) => halt(uart, format_args!("{error}")),
     };
-    let found = Found {
+    let mut found = Found {
         config,
+        tables: PaRange::default(),
+        config_in_dtb: info.config_len == 0,
         plan,
         image: image_range,
         dtb: PaRange::new(dtb.get(), dtb_bytes.len() as u64),
@@ -139,6 +144,7 @@ pub(crate) unsafe fn find(dtb: Pa, image: Pa, current_el: u64) -> Found {
         Err(error) => halt(uart, format_args!("the hypervisor's own map: {error}")),
     };
     clean(image, frames.used());
+    found.tables = frames.used();
     // SAFETY: `map_all` mapped everything at its own address; what was written is clean.
     unsafe { mmu::enable(&Features::read(), &tables, size) };
     found

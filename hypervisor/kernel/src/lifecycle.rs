@@ -7,7 +7,7 @@
 use crate::partition::{NO_ENTRY, Partition, state};
 use crate::pe::{Task, Vcpu, attention};
 use crate::virq::Lrs;
-use crate::{console, control, deadlines, load, system, vserror};
+use crate::{console, control, deadlines, load, retire, system, vserror};
 use core::fmt::Write as _;
 use core::sync::atomic::Ordering;
 use firebreak_abi::guest_map;
@@ -221,6 +221,11 @@ fn restart(task: &mut Task, partition: &'static Partition, reason: &str, count: 
 }
 
 fn begin(task: &mut Task, partition: &'static Partition, count: u32) {
+    if let Err(error) = retire::renew(task, partition) {
+        let mut reason = heapless::String::<96>::new();
+        let _ = write!(reason, "its tables: {error}");
+        return stop(task, partition, &reason);
+    }
     load::scrub(&task.ctx, partition);
     partition.restarts.store(count, Ordering::Relaxed);
     partition.parked.store(0, Ordering::Release);

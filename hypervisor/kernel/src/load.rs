@@ -3,6 +3,7 @@
 
 use crate::memory;
 use crate::partition::{MAX_RETIRED, Partition};
+use core::sync::atomic::Ordering;
 use firebreak_abi::{Ipa, PAGE_SIZE_BYTES, PaRange, guest_map};
 use firebreak_arch::{TaskCtx, cache};
 use firebreak_guestdt::{GuestMachine, write_guest_dt};
@@ -17,6 +18,8 @@ const DT_COPY_BYTES: u64 = guest_map::KERNEL.get() - guest_map::RAM.get();
 /// Why a partition cannot be loaded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum LoadError {
+    /// The images that it is loaded from have an uncorrected error.
+    PayloadLost,
     /// The kernel is none, or its pieces do not fit. Boot checked that: the payload changed.
     Payload,
     /// A page that was retired lies where the kernel, the RAM disk or the devicetree must go.
@@ -29,6 +32,7 @@ impl LoadError {
     /// Words for the event that says why the partition stays down.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
+            Self::PayloadLost => "the image that it is loaded from has an uncorrected error",
             Self::Payload => "its kernel cannot be loaded again: the payload in memory changed",
             Self::RetiredPageInTheWay => {
                 "a retired page lies where its kernel, RAM disk or devicetree must go"
@@ -49,6 +53,9 @@ pub(crate) struct Start {
 
 /// Fills a partition's memory while none of its vCPUs runs.
 pub(crate) fn load(ctx: &TaskCtx, partition: &Partition) -> Result<Start, LoadError> {
+    if partition.payload_lost.load(Ordering::Acquire) {
+        return Err(LoadError::PayloadLost);
+    }
     let config = &partition.config;
     let kind = KernelImage::identify(header(config.kernel)).map_err(|_| LoadError::Payload)?;
     let ramdisk_len = config.ramdisk.map(|range| range.len_bytes);
@@ -59,7 +66,8 @@ pub(crate) fn load(ctx: &TaskCtx, partition: &Partition) -> Result<Start, LoadEr
         ramdisk_len,
     )
     .map_err(|_| LoadError::Payload)?;
-    let retired = partition.retired.lock(ctx);
+    // A copy: nobody who has to retire a page waits until everything is in its place.
+    let retired = partition.retired.lock(ctx).clone();
     put(partition, &retired, layout.kernel, config.kernel)?;
     if let (Some(ipa), Some(range)) = (layout.ramdisk, config.ramdisk) {
         put(partition, &retired, ipa, range)?;
@@ -147,22 +155,27 @@ fn write_devicetree(
     Ok(())
 }
 
-/// Clears a partition's memory, but never touches a page that was retired.
+/// Bytes that are cleared between two looks at what was retired.
+const SCRUB_BYTES: u64 = 1 << 20;
+
+/// Clears a partition's memory, but never touches a page that was retired, even a moment ago: the
+/// list is looked at again and again, and locked for a moment only.
 pub(crate) fn scrub(ctx: &TaskCtx, partition: &Partition) {
-    let retired = partition.retired.lock(ctx);
     let mut start = partition.ram.start.get();
     let end = partition.ram.end().get();
     while start < end {
-        let next_bad = retired
+        let stop = end.min(start + SCRUB_BYTES);
+        let next_bad = partition
+            .retired
+            .lock(ctx)
             .as_slice()
             .iter()
             .map(|page| page.pa.get())
-            .filter(|pa| *pa >= start && *pa < end)
-            .min()
-            .unwrap_or(end);
-        let range = PaRange::new(start, next_bad - start);
+            .filter(|pa| *pa >= start && *pa < stop)
+            .min();
+        let range = PaRange::new(start, next_bad.unwrap_or(stop) - start);
         // SAFETY: RAM of a partition whose vCPUs are all parked, between retired pages.
         unsafe { memory::scrub(range) };
-        start = next_bad + PAGE_SIZE_BYTES;
+        start = next_bad.map_or(stop, |page| page + PAGE_SIZE_BYTES);
     }
 }

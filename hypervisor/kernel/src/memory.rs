@@ -7,19 +7,39 @@
 use crate::sync::Lock;
 use buddy_system_allocator::Heap;
 use core::alloc::Layout;
-use firebreak_abi::{PAGE_SIZE_BYTES, Pa, PaRange};
+use core::sync::atomic::{AtomicU64, Ordering};
+use firebreak_abi::{PAGE_SIZE_BYTES, Pa, PaRange, VmId};
 use firebreak_arch::{cache, sysreg, timer};
 use firebreak_paging::Frames;
+use firebreak_vm::{FrameMap, FrameUse};
 
 /// Orders of the buddy allocator: blocks up to 2^31 bytes, more than a pool ever holds.
 const ORDERS: usize = 32;
 
+/// Frames of the private pool.
+const POOL_FRAMES: usize = (POOL_BYTES / PAGE_SIZE_BYTES) as usize;
+/// Bytes of the private pool: stage-2 tables, PE blocks, splits of retired pages.
+pub(crate) const POOL_BYTES: u64 = 0x10_0000;
+
 /// The private pool. Nothing that may be poisoned by a guest's memory is ever in it.
-pub(crate) static POOL: Lock<Pool> = Lock::new(Pool { heap: Heap::new() });
+pub(crate) static POOL: Lock<Pool> = Lock::new(Pool {
+    heap: Heap::new(),
+    is_settled: false,
+});
+
+/// What each frame of the pool is used for; changed under the lock of [`POOL`].
+static FRAMES: FrameMap<POOL_FRAMES> = FrameMap::new();
+/// Where the pool starts; written once at boot.
+static POOL_START: AtomicU64 = AtomicU64::new(0);
 
 /// Pages for tables, stacks and PE blocks.
+///
+/// While boot builds what is of any size, a buddy allocator hands pages out. It keeps its lists in
+/// the free pages themselves, which would make it read a page that has gone bad; so when boot is
+/// done, what is left goes into [`FRAMES`], which touches no page, and the rest comes from there.
 pub(crate) struct Pool {
     heap: Heap<ORDERS>,
+    is_settled: bool,
 }
 
 impl Pool {
@@ -29,6 +49,7 @@ impl Pool {
     ///
     /// The range must be mapped, writable, unused, and never used otherwise again.
     pub(crate) unsafe fn add(&mut self, range: PaRange) {
+        POOL_START.store(range.start.get(), Ordering::Release);
         // SAFETY: the caller's claim.
         unsafe {
             self.heap
@@ -36,7 +57,7 @@ impl Pool {
         }
     }
 
-    /// Takes pages, contiguous and aligned to their common size, with anything in them.
+    /// Takes pages at boot, contiguous and aligned to their common size, with anything in them.
     #[inline(never)]
     pub(crate) fn pages(&mut self, count: usize) -> Option<Pa> {
         let bytes = count.checked_mul(PAGE_SIZE_BYTES as usize)?;
@@ -44,13 +65,74 @@ impl Pool {
         let start = self.heap.alloc(layout).ok()?;
         Some(Pa::new(start.as_ptr().expose_provenance() as u64))
     }
+
+    /// Ends boot: what nobody has taken becomes single frames.
+    pub(crate) fn settle(&mut self) {
+        self.is_settled = true;
+        while let Some(index) = self.pages(1).and_then(frame_of) {
+            FRAMES.free(index);
+        }
+    }
+
+    /// Lends the pool to the tables of a partition.
+    pub(crate) fn tables_of(&mut self, vm: VmId) -> Tables<'_> {
+        Tables { pool: self, vm }
+    }
+
+    /// Gives a partition's tables back. Frames that went bad under them are not used again.
+    ///
+    /// # Safety
+    ///
+    /// No PE may walk these tables any more, nor have anything of them cached.
+    pub(crate) unsafe fn release_tables(&mut self, vm: VmId) {
+        FRAMES.release_tables(vm);
+    }
+
+    /// Takes a bad frame out of use, and returns what it was used for until now. A table stays
+    /// one until [`release_tables`](Self::release_tables).
+    pub(crate) fn retire(&mut self, pa: Pa) -> Option<FrameUse> {
+        frame_of(pa).map(|index| FRAMES.retire(index))
+    }
 }
 
-impl Frames for Pool {
+/// Says what the frame of an address in the pool is used for. From any context.
+pub(crate) fn use_of(pa: Pa) -> Option<FrameUse> {
+    frame_of(pa).map(|index| FRAMES.use_of(index))
+}
+
+/// Says whether a frame under a partition's tables has had an error.
+pub(crate) fn has_worn_tables(vm: VmId) -> bool {
+    FRAMES.has_worn_tables(vm)
+}
+
+fn frame_of(pa: Pa) -> Option<usize> {
+    let offset = pa.get().checked_sub(POOL_START.load(Ordering::Acquire))?;
+    let index = usize::try_from(offset / PAGE_SIZE_BYTES).ok()?;
+    (index < POOL_FRAMES).then_some(index)
+}
+
+/// The pool, as memory for one partition's stage-2 tables.
+pub(crate) struct Tables<'a> {
+    pool: &'a mut Pool,
+    vm: VmId,
+}
+
+impl Frames for Tables<'_> {
     fn alloc_zeroed(&mut self, count_contiguous: usize) -> Option<Pa> {
-        let start = self.pages(count_contiguous)?;
+        let start = if self.pool.is_settled {
+            let base = POOL_START.load(Ordering::Acquire);
+            let first = FRAMES.take_for_table(count_contiguous, Pa::new(base), self.vm)?;
+            Pa::new(base + first as u64 * PAGE_SIZE_BYTES)
+        } else {
+            let start = self.pool.pages(count_contiguous)?;
+            let first = frame_of(start)?;
+            for index in first..first + count_contiguous {
+                FRAMES.note_table(index, self.vm);
+            }
+            start
+        };
         let page = core::ptr::with_exposed_provenance_mut::<u8>(start.get() as usize);
-        // SAFETY: the allocator handed out these bytes, and nobody else has them.
+        // SAFETY: the allocator, or the map of frames, has just given these bytes away.
         unsafe { page.write_bytes(0, PAGE_SIZE_BYTES as usize * count_contiguous) };
         Some(start)
     }

@@ -425,8 +425,10 @@ fn mapped_again(task: &Task, ipa: Ipa) -> bool {
         return false;
     }
     let stage2 = partition.stage2.lock(&task.ctx);
-    let pool = crate::memory::POOL.lock(&task.ctx);
-    stage2.translate(&*pool, ipa).is_some()
+    let mut pool = crate::memory::POOL.lock(&task.ctx);
+    stage2
+        .translate(&pool.tables_of(partition.id), ipa)
+        .is_some()
 }
 
 fn report(task: &Task, ipa: Ipa, write: bool) {

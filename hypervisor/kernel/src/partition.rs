@@ -8,7 +8,7 @@
 use crate::console::{self, GuestConsole};
 use crate::pe::{PeBlock, Task, attention};
 use crate::sync::Lock;
-use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use firebreak_abi::{Ipa, MAX_VCPUS_PER_PARTITION, Pa, PaRange, VmId, guest_map};
 use firebreak_arch::guest::Identity;
 use firebreak_arch::{TaskCtx, sysreg};
@@ -87,6 +87,11 @@ const CAUSES: [StopCause; 7] = [
     StopCause::AskedForRestart,
 ];
 
+/// VMID 0 is what EL2 leaves in VTTBR_EL2 before any guest.
+const fn vmid(vm: VmId) -> u8 {
+    vm.0 + 1
+}
+
 /// A partition.
 pub(crate) struct Partition {
     /// Number.
@@ -99,8 +104,12 @@ pub(crate) struct Partition {
     pub(crate) stage2: Lock<Stage2>,
     /// VTCR_EL2.
     pub(crate) vtcr: u64,
-    /// VTTBR_EL2.
-    pub(crate) vttbr: u64,
+    /// VTTBR_EL2; it follows [`stage2`](Self::stage2), under its lock.
+    pub(crate) vttbr: AtomicU64,
+    /// Its tables have an uncorrected error: nobody walks them, and it must not run on them.
+    pub(crate) tables_lost: AtomicBool,
+    /// An image that it is loaded from has an uncorrected error: it cannot be loaded again.
+    pub(crate) payload_lost: AtomicBool,
     /// Virtual distributor.
     pub(crate) distributor: Distributor,
     /// vCPUs, by number.
@@ -155,10 +164,18 @@ impl Partition {
         const RES1: u64 = 1 << 31;
         Identity {
             vtcr: self.vtcr,
-            vttbr: self.vttbr,
+            vttbr: self.vttbr.load(Ordering::Acquire),
             vmpidr: RES1 | u64::from(index),
             vpidr: midr,
         }
+    }
+
+    /// Gives the partition other tables, while no vCPU of it runs.
+    pub(crate) fn set_tables(&self, stage2: &mut Stage2, new: Stage2) {
+        *stage2 = new;
+        self.vttbr
+            .store(new.vttbr(vmid(self.id)), Ordering::Release);
+        self.tables_lost.store(false, Ordering::Release);
     }
 
     /// Translates one of its addresses by the static layout of its RAM.
@@ -237,8 +254,6 @@ impl Partition {
         stage2: Stage2,
         pa_range: u64,
     ) -> Self {
-        // VMID 0 is what EL2 leaves in VTTBR_EL2 before any guest.
-        let vmid = id.0 + 1;
         let mut vcpus = Vec::new();
         for _ in 0..config.vcpus {
             let vcpu = VcpuShared {
@@ -253,7 +268,9 @@ impl Partition {
             id,
             ram,
             vtcr: stage2.geometry().vtcr(pa_range.min(5)),
-            vttbr: stage2.vttbr(vmid),
+            vttbr: AtomicU64::new(stage2.vttbr(vmid(id))),
+            tables_lost: AtomicBool::new(false),
+            payload_lost: AtomicBool::new(false),
             stage2: Lock::new(stage2),
             distributor: Distributor::new(),
             vcpus,

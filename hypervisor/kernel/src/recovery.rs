@@ -3,26 +3,31 @@
 
 use crate::partition::Partition;
 use crate::pe::Task;
-use crate::{console, memory, sea, sei, system, vserror};
+use crate::sync::Lock;
+use crate::{console, owners, retire, sea, sei, system, vserror};
 use core::sync::atomic::{AtomicU64, Ordering};
 use firebreak_abi::{Pa, VcpuId, VmId};
-use firebreak_arch::{mmu, sysreg};
-use firebreak_paging::PagingError;
+use firebreak_arch::sysreg;
 use firebreak_syndrome::{Iss, Severity};
-use firebreak_triage::{ContextVerdict, Decision, Evidence, GuestEl, Interrupted, PageVerdict};
-use firebreak_vm::{Owned, StopCause, VcpuPower};
+use firebreak_triage::{
+    ContextVerdict, Decision, Evidence, GuestEl, Interrupted, Owner, PageVerdict, Policy, triage,
+};
+use firebreak_vm::{CorrectedErrors, StopCause, VcpuPower};
 use firebreak_wire::{ErrorEvent, Event, Level};
 
 /// Errors are numbered over the whole machine.
 static NEXT_ERROR: AtomicU64 = AtomicU64::new(1);
+
+/// Pages whose corrected errors are counted at a time.
+const COUNTED_PAGES: usize = 64;
+/// Corrected errors by page.
+static HISTORY: Lock<CorrectedErrors<COUNTED_PAGES>> = Lock::new(CorrectedErrors::new());
 
 /// An error as the SEI path leaves it in the queue.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PendingError {
     /// What triage saw.
     pub(crate) evidence: Evidence,
-    /// Owner of the address, with the address as the owner sees it.
-    pub(crate) owned: Option<Owned>,
     /// What triage answered.
     pub(crate) decision: Decision,
     /// Interrupted PC.
@@ -40,7 +45,8 @@ pub(crate) struct PendingError {
 pub(crate) fn drain(task: &mut Task) {
     loop {
         while let Some(entry) = task.pe.queue.claim(task.pe.id) {
-            let error = entry.value;
+            let mut error = entry.value;
+            count_corrected(task, &mut error);
             report(task, &error);
             act(task, &error);
             task.pe.queue.finish(entry.position, task.pe.id);
@@ -55,6 +61,30 @@ pub(crate) fn drain(task: &mut Task) {
         console::emit(&task.ctx, &event);
         sei::take_refused(task);
     }
+}
+
+/// Counts a corrected error on its page, and decides on it with what the count says.
+///
+/// Here and not in the SEI path: the history is one for all PEs, behind a lock, and nothing about
+/// a corrected error is urgent.
+fn count_corrected(task: &Task, error: &mut PendingError) {
+    let (Some(system), Some((pa, owner))) = (system::get(), error.evidence.page()) else {
+        return;
+    };
+    if error.decision.severity != Severity::Corrected {
+        return;
+    }
+    let window_s = u64::from(limits_of(system, owner).corrected_window_s);
+    let window_ticks = sysreg::cntfrq_el0().saturating_mul(window_s);
+    let now_ticks = sysreg::cntpct_el0();
+    error.evidence.corrected_on_page = HISTORY.lock(&task.ctx).note(pa, now_ticks, window_ticks);
+    error.decision = triage(&error.evidence, &system.policies);
+}
+
+/// Whose limits count for memory of an owner: its partition's, or those that hold by default.
+fn limits_of(system: &system::System, owner: Owner) -> &Policy {
+    let policy = owner.vm().and_then(|vm| system.policies.get(vm.index()));
+    policy.unwrap_or(&Policy::DEFAULT)
 }
 
 /// Tells the host.
@@ -87,6 +117,11 @@ fn report(task: &Task, error: &PendingError) {
         } => (Some(vm), Level::El1),
         Interrupted::Hypervisor | Interrupted::Idle => (None, Level::El2),
     };
+    let owner = error.evidence.page().map(|(_, owner)| owner);
+    let limit = match (system::get(), owner) {
+        (Some(system), Some(owner)) => limits_of(system, owner).corrected_limit,
+        _ => 0,
+    };
     let event = ErrorEvent {
         id: error
             .id
@@ -101,15 +136,16 @@ fn report(task: &Task, error: &PendingError) {
         severity: severity_name(error.decision.severity),
         cper: record.map_or("none", |record| record.severity.name()),
         pa: record.and_then(|record| record.pa).map(Pa::get),
-        owner: error.owned.map_or("none", |owned| {
-            owned
-                .vm()
-                .and_then(system::partition_of)
-                .map_or(owned.as_str(), Partition::name)
-        }),
-        page_vm: error.owned.and_then(Owned::vm).map(|vm| vm.0),
+        owner: owner.map_or("none", owners::name),
+        page_vm: owner.and_then(Owner::vm).map(|vm| vm.0),
         verdict: error.decision.verdict_name(),
         rule: error.decision.rule.name(),
+        context: interrupted.name(),
+        syndrome_severity: error.evidence.syndrome_severity().map(Severity::name),
+        record_severity: error.evidence.record_severity().map(Severity::name),
+        owner_class: owner.map_or("none", Owner::name),
+        corrected_on_page: u64::from(error.evidence.corrected_on_page),
+        corrected_limit: u64::from(limit),
     };
     console::emit(&task.ctx, &Event::Error(event));
 }
@@ -123,7 +159,18 @@ pub(crate) fn severity_name(severity: Severity) -> &'static str {
 fn act(task: &mut Task, error: &PendingError) {
     let decision = &error.decision;
     if let Some((vm, pa)) = decision.retires() {
-        retire(task, vm, pa);
+        retire::page(task, vm, pa);
+    }
+    // Before anybody is stopped: who starts again must find what not to use.
+    match decision.page {
+        PageVerdict::GiveUp { owner, pa } => {
+            let lost = decision.severity != Severity::Corrected;
+            retire::give_up(task, owner, pa, lost);
+        }
+        PageVerdict::StopOwner { vm, pa, .. } => {
+            retire::give_up(task, Owner::Stage2Tables(vm), pa, true);
+        }
+        _ => {}
     }
     for (vm, again) in decision.stops().into_iter().flatten() {
         let Some(partition) = system::partition_of(vm) else {
@@ -156,7 +203,7 @@ fn act(task: &mut Task, error: &PendingError) {
         // The content is still good, and the guest is using it: taking the page now would turn a
         // corrected error into an abort. It is left out when the partition next starts.
         PageVerdict::RetireEarly { vm, pa, inject } => {
-            retire_at_next_start(task, vm, pa);
+            retire::page_at_next_start(task, vm, pa);
             if let Some(iss) = inject {
                 raise_vserror_in(task, vm, iss);
             }
@@ -166,70 +213,9 @@ fn act(task: &mut Task, error: &PendingError) {
         | PageVerdict::Retire { .. }
         | PageVerdict::RetireShared { .. }
         | PageVerdict::Kill { .. }
-        | PageVerdict::Restart { .. } => {}
-    }
-}
-
-/// Takes a page away from its partition, for good.
-fn retire(task: &Task, vm: VmId, pa: Pa) {
-    let Some(partition) = system::partition_of(vm) else {
-        return;
-    };
-    let page = pa.page();
-    let Some(ipa) = partition.ram_ipa(page) else {
-        return;
-    };
-    let recorded = partition.retired.lock(&task.ctx).insert(ipa, page);
-    match recorded {
-        // Known already, but perhaps only to be left out at the next start: it goes now.
-        Ok(true | false) => {}
-        Err(_) => {
-            console::say(
-                &task.ctx,
-                format_args!(
-                    "{}: too many retired pages; it is stopped",
-                    partition.name()
-                ),
-            );
-            return partition.request_stop(task, StopCause::Killed);
-        }
-    }
-    let stage2 = partition.stage2.lock(&task.ctx);
-    let plan = stage2.unmap_page(&mut *memory::POOL.lock(&task.ctx), ipa);
-    match plan {
-        Ok(plan) => {
-            // SAFETY: made just now for this partition's tables, whose lock is held.
-            unsafe { mmu::carry_out(&plan, partition.vttbr) };
-            let event = Event::Retired {
-                vm: vm.0,
-                ipa: ipa.get(),
-                pa: page.get(),
-            };
-            console::emit(&task.ctx, &event);
-        }
-        Err(PagingError::NotMapped { .. }) => {}
-        Err(error) => {
-            drop(stage2);
-            console::say(
-                &task.ctx,
-                format_args!(
-                    "{}: cannot retire a page: {error}; it is stopped",
-                    partition.name()
-                ),
-            );
-            partition.request_stop(task, StopCause::Killed);
-        }
-    }
-}
-
-/// Leaves a page out of its partition from the next start on.
-fn retire_at_next_start(task: &Task, vm: VmId, pa: Pa) {
-    let Some(partition) = system::partition_of(vm) else {
-        return;
-    };
-    if let Some(ipa) = partition.ram_ipa(pa.page()) {
-        // A full set only means that this page, still good, is used again.
-        let _ = partition.retired.lock(&task.ctx).insert(ipa, pa.page());
+        | PageVerdict::Restart { .. }
+        | PageVerdict::StopOwner { .. }
+        | PageVerdict::GiveUp { .. } => {}
     }
 }
 

@@ -6,19 +6,16 @@
 //! queue, and the two words of the firmware's page that are EL2's to write. [`NmiCtx`] keeps the
 //! rest out at compile time.
 
-use crate::crash;
 use crate::pe::{PeBlock, Task, attention};
 use crate::record::{self, read_word, take_word};
 use crate::recovery::PendingError;
 use crate::system::{self, System};
-use firebreak_abi::{Pa, VmId, sei};
+use crate::{crash, owners};
+use firebreak_abi::{Pa, sei};
 use firebreak_arch::{Frame, NmiCtx, sysreg, windows};
 use firebreak_manifest::Source;
 use firebreak_syndrome::{CperSeverity, Iss};
-use firebreak_triage::{
-    ContextVerdict, Evidence, GuestEl, Interrupted, Owner, RecordSummary, triage,
-};
-use firebreak_vm::Owned;
+use firebreak_triage::{ContextVerdict, Evidence, GuestEl, Interrupted, RecordSummary, triage};
 
 /// SPSR_EL2.M: the exception level that was interrupted.
 const SPSR_AARCH32: u64 = 1 << 4;
@@ -266,9 +263,9 @@ fn decide(
             pa: summary.pa,
         })
     });
-    let owned = record
+    let owner = record
         .and_then(|record| record.pa)
-        .map(|pa| system.owners.owner_of(pa));
+        .map(|pa| owners::owner_of(&system.owners, pa));
     let recorded = summary.and_then(|summary| summary.iss).and_then(Iss::new);
     let iss = match (notification.iss, recorded) {
         (Some(_), Some(recorded)) if notification.pulled => Some(recorded),
@@ -279,25 +276,15 @@ fn decide(
         sync: notification.sync,
         record,
         interrupted: notification.interrupted,
-        owner: owned.map(owner),
-        corrected_on_page: 1,
+        owner,
+        // Counted in task context, where corrected errors are decided on once more.
+        corrected_on_page: 0,
     };
     PendingError {
         evidence,
-        owned,
         decision: triage(&evidence, &system.policies),
         pc: notification.pc,
         id: summary.and_then(|summary| summary.id),
         vcpu: pe.resident(),
-    }
-}
-
-fn owner(owned: Owned) -> Owner {
-    match owned {
-        Owned::Partition { vm, .. } => Owner::Partition(VmId(vm.0)),
-        Owned::Hypervisor => Owner::Hypervisor,
-        Owned::Firmware => Owner::Firmware,
-        Owned::Device => Owner::Device,
-        Owned::Free | Owned::Unknown => Owner::Unknown,
     }
 }

@@ -13,7 +13,7 @@ use heapless::Vec;
 use spin::Once;
 
 /// Ranges of physical memory with one owner each, at most.
-const MAX_OWNED_RANGES: usize = 48;
+const MAX_OWNED_RANGES: usize = 160;
 
 /// Who owns which physical memory.
 pub(crate) type Owners = OwnerMap<MAX_OWNED_RANGES>;

@@ -108,6 +108,8 @@ pub mod property {
     pub const RESTART_LIMIT: &str = "firebreak,restart-limit";
     /// Corrected errors on one page that retire it, one cell, 0 for never.
     pub const CORRECTED_LIMIT: &str = "firebreak,corrected-limit";
+    /// One cell, in seconds: how long corrected errors of a page are counted together.
+    pub const CORRECTED_WINDOW: &str = "firebreak,corrected-window";
     /// Followed by the name of a class of error: a policy word.
     pub const ON_PREFIX: &str = "firebreak,on-";
 }

@@ -81,6 +81,7 @@ fn every_property_finds_its_field() {
             node.prop_u32("firebreak,restart-on-kill", 1);
             node.prop_u32("firebreak,restart-limit", 7);
             node.prop_u32("firebreak,corrected-limit", 3);
+            node.prop_u32("firebreak,corrected-window", 60);
             node.prop_str("firebreak,on-corrected", "inject:0x1811");
             node.prop_str("firebreak,on-ueo", "inject:0x811");
             node.prop_str("firebreak,on-uer", "retire:0xc11");
@@ -124,6 +125,7 @@ fn every_property_finds_its_field() {
         impdef: Reaction::Inject(Some(Iss::IMPDEF)),
         uncategorized: Reaction::Log,
         corrected_limit: 3,
+        corrected_window_s: 60,
     };
     assert_eq!(linux.policy, policy);
 }
@@ -194,7 +196,7 @@ type Mistake = fn(&mut FdtWriter<'_>);
 
 #[test]
 fn a_mistake_in_a_partitions_properties_is_told_with_node_and_property() {
-    let mistakes: [(&str, Mistake); 24] = [
+    let mistakes: [(&str, Mistake); 26] = [
         (
             "nr_spis: is not understood; remove it, nothing is ignored in a partition",
             |node| {
@@ -281,6 +283,18 @@ fn a_mistake_in_a_partitions_properties_is_told_with_node_and_property() {
             "firebreak,corrected-limit: has the wrong form; give one cell, 0 to 65535",
             |node| {
                 node.prop_u32("firebreak,corrected-limit", 65_536);
+            },
+        ),
+        (
+            "firebreak,corrected-window: has the wrong form; give seconds as one cell, 1 to 31536000",
+            |node| {
+                node.prop_u32("firebreak,corrected-window", 0);
+            },
+        ),
+        (
+            "firebreak,corrected-window: has the wrong form; give seconds as one cell, 1 to 31536000",
+            |node| {
+                node.prop_u32("firebreak,corrected-window", 31_536_001);
             },
         ),
         (

@@ -134,7 +134,7 @@ fn not_a_guests_page(
     let give_up = PageVerdict::GiveUp { owner, pa };
     let policy = owner
         .vm()
-        .map_or(Policy::DEFAULT, |vm| policy_of(policies, vm));
+        .map_or(&Policy::DEFAULT, |vm| policy_of(policies, vm));
     if class == Class::Corrected {
         return match owner {
             Owner::Stage2Tables(_) | Owner::Hypervisor(Part::Pool)

@@ -104,6 +104,12 @@ impl<const N: usize> FrameMap<N> {
         Some(first)
     }
 
+    /// Says whether any frame under a partition's tables has had an error.
+    pub fn has_worn_tables(&self, vm: VmId) -> bool {
+        let worn = FrameUse::Table { vm, worn: true };
+        (0..N).any(|index| self.use_of(index) == worn)
+    }
+
     /// Gives all tables of a partition back; worn frames are retired instead.
     pub fn release_tables(&self, vm: VmId) {
         for index in 0..N {

@@ -50,6 +50,17 @@ pub enum OwnerMapError {
     },
 }
 
+impl OwnerMapError {
+    /// Returns the culprit.
+    pub const fn range(self) -> PaRange {
+        match self {
+            Self::BadRange { range } | Self::Overlap { range, .. } | Self::Full { range, .. } => {
+                range
+            }
+        }
+    }
+}
+
 impl fmt::Display for OwnerMapError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -43,12 +43,17 @@ impl core::error::Error for RetiredPagesFull {}
 #[derive(Clone, Debug, Default)]
 pub struct RetiredPages<const N: usize> {
     pages: Vec<RetiredPage, N>,
+    /// Of `pages`, those that the partition cannot reach any more.
+    cut_off: Vec<Pa, N>,
 }
 
 impl<const N: usize> RetiredPages<N> {
     /// Makes an empty list.
     pub const fn new() -> Self {
-        Self { pages: Vec::new() }
+        Self {
+            pages: Vec::new(),
+            cut_off: Vec::new(),
+        }
     }
 
     /// Remembers the page of an address; says whether it is new.
@@ -68,6 +73,12 @@ impl<const N: usize> RetiredPages<N> {
             Ok(()) => Ok(true),
             Err(page) => Err(RetiredPagesFull { page, capacity: N }),
         }
+    }
+
+    /// Notes that the partition cannot reach a retired page any more; says whether that is new.
+    pub fn mark_cut_off(&mut self, pa: Pa) -> bool {
+        let page = pa.page();
+        self.contains_pa(page) && !self.cut_off.contains(&page) && self.cut_off.push(page).is_ok()
     }
 
     /// Says whether the page that the partition sees at an address was retired.

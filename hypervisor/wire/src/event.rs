@@ -130,6 +130,19 @@ pub struct ErrorEvent<'a> {
     pub verdict: &'a str,
     /// Row of the triage table that decided it.
     pub rule: &'a str,
+    /// What was interrupted: `guest`, `hypervisor` (at work) or `idle`.
+    pub context: &'a str,
+    /// Severity by the syndrome alone; none on a CPU without FEAT_RAS.
+    pub syndrome_severity: Option<&'a str>,
+    /// Severity by the record alone; none without one.
+    pub record_severity: Option<&'a str>,
+    /// What the memory is for: a word of the table in `docs/triage.md`, or `none`.
+    pub owner_class: &'a str,
+    /// Corrected errors of this page in its window of time, this one included; 0 for another kind
+    /// of error.
+    pub corrected_on_page: u64,
+    /// The limit that holds for this page; 0: none.
+    pub corrected_limit: u64,
 }
 
 /// Something worth telling a person or a program.
@@ -338,6 +351,15 @@ pub enum Event<'a> {
         /// What else there is to say.
         detail: Detail<'a>,
     },
+    /// Memory of the hypervisor's own went bad, and it does without from now on.
+    GivenUp {
+        /// What it was for: as [`ErrorEvent::owner_class`].
+        what: &'a str,
+        /// Partition that it served.
+        vm: Option<u8>,
+        /// The page.
+        pa: u64,
+    },
 }
 
 impl Event<'_> {
@@ -363,6 +385,7 @@ impl Event<'_> {
             Self::Halt { .. } => "halt",
             Self::Vsea { .. } => "vsea",
             Self::Answer { .. } => "answer",
+            Self::GivenUp { .. } => "given-up",
         }
     }
 
@@ -501,6 +524,11 @@ impl Event<'_> {
                 o.opt_num("id", id).flag("ok", ok).text("text", text);
                 detail.members(o);
             }
+            Self::GivenUp { what, vm, pa } => {
+                o.text("what", what)
+                    .opt_num("vm", vm.map(u64::from))
+                    .hex("pa", pa);
+            }
         }
     }
 }
@@ -520,6 +548,12 @@ impl ErrorEvent<'_> {
         o.text("owner", self.owner)
             .opt_num("page_vm", self.page_vm.map(u64::from));
         o.text("verdict", self.verdict).text("rule", self.rule);
+        o.text("context", self.context)
+            .opt_text("syndrome_severity", self.syndrome_severity)
+            .opt_text("record_severity", self.record_severity);
+        o.text("owner_class", self.owner_class)
+            .num("corrected_on_page", self.corrected_on_page)
+            .num("corrected_limit", self.corrected_limit);
     }
 }
 
@@ -726,6 +760,15 @@ mod tests {
                     "vm":null,"pc":"0x0","pa":"0x1","source":"firmware"}),
             ),
             (
+                Event::GivenUp {
+                    what: "stage2-tables",
+                    vm: Some(1),
+                    pa: 0x4050_1000,
+                },
+                json!({"v":1,"t":42,"ev":"given-up","what":"stage2-tables","vm":1,
+                    "pa":"0x40501000"}),
+            ),
+            (
                 Event::Panic {
                     pe: 3,
                     text: "a \"quoted\"\n\x1eline",
@@ -756,6 +799,12 @@ mod tests {
             page_vm: Some(1),
             verdict: "retire",
             rule: "r",
+            context: "guest",
+            syndrome_severity: Some("UER"),
+            record_severity: None,
+            owner_class: "partition",
+            corrected_on_page: 0,
+            corrected_limit: 16,
         });
         let value = decoded(&event);
         assert_eq!(value["pc"], "0xffffffffffffffff");

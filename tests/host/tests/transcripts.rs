@@ -16,7 +16,7 @@ use firebreak_triage::{
 };
 
 /// Every event that there is (`firebreak-wire`).
-const EVENTS: [&str; 19] = [
+const EVENTS: [&str; 20] = [
     "boot",
     "partition",
     "started",
@@ -31,6 +31,7 @@ const EVENTS: [&str; 19] = [
     "watchdog",
     "suppressed",
     "boot-error-record",
+    "given-up",
     "unclaimed",
     "panic",
     "halt",

@@ -1,23 +1,28 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `firebreak decode`: what a syndrome says, and what becomes of it.
+//! `firebreak decode`: what a syndrome says, and what a rule of triage says.
 
 use clap::Args;
+use firebreak_abi::VmId;
 use firebreak_syndrome::{Ec, Esr, Iss};
+use firebreak_triage::{Owner, Rule};
 use serde::Serialize;
 
 use crate::Failure;
 
-/// Decodes a syndrome: a whole ESR_ELx, or the 25 bits of its ISS.
+/// Decodes a syndrome (a whole ESR_ELx, or the 25 bits of its ISS), or explains a rule or an owner
+/// class of an `error` event.
 ///
-/// A number below 0x2000000 is an SError's ISS, as in VSESR_EL2 or a policy; anything else is an
-/// ESR.
+/// A number below 0x2000000 is an SError's ISS, as in VSESR_EL2 or a policy; any other number is an
+/// ESR; a word is the name of a rule or an owner class; `rules` lists them all.
 #[derive(Args)]
 #[command(after_help = "Examples:
   firebreak decode 0xbe000c11       an ESR_EL2 from a log
   firebreak decode 0x811            the syndrome of a policy
+  firebreak decode foreign-page     the rule of an event
+  firebreak decode rules            all rules and owner classes
   firebreak decode 0xc11 --json | jq -r .severity")]
 pub(crate) struct DecodeArgs {
-    /// The number, hexadecimal, with or without 0x
+    /// The number, hexadecimal, with or without 0x; or a word of an event
     syndrome: String,
     /// Writes one JSON object
     #[arg(long)]
@@ -33,7 +38,40 @@ struct Decoded {
     text: String,
 }
 
+#[derive(Serialize)]
+struct Explained {
+    kind: &'static str,
+    name: &'static str,
+    text: &'static str,
+}
+
+/// Returns the rules and owner classes that a word names.
+fn explain(word: &str) -> Vec<Explained> {
+    let rules = Rule::ALL.into_iter().map(|rule| Explained {
+        kind: "rule",
+        name: rule.name(),
+        text: rule.sentence(),
+    });
+    let owners = Owner::all(VmId(0)).into_iter().map(|owner| Explained {
+        kind: "owner",
+        name: owner.name(),
+        text: owner.consequence(),
+    });
+    rules
+        .chain(owners)
+        .filter(|one| word == "rules" || one.name == word)
+        .collect()
+}
+
 pub(crate) fn run(args: &DecodeArgs) -> Result<String, Failure> {
+    let explained = explain(&args.syndrome);
+    if !explained.is_empty() {
+        if args.json {
+            return Ok(format!("{:#}\n", serde_json::json!(explained)));
+        }
+        let line = |one: &Explained| format!("{:<5}  {}: {}\n", one.kind, one.name, one.text);
+        return Ok(explained.iter().map(line).collect());
+    }
     let decoded = decode(&args.syndrome).map_err(Failure::text)?;
     if args.json {
         return Ok(format!("{:#}\n", serde_json::json!(decoded)));
@@ -59,7 +97,8 @@ fn decode(number: &str) -> Result<Decoded, String> {
         .ok()
         .filter(|_| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
         .ok_or(format!(
-            "\"{number}\" is not a hexadecimal number of at most 64 bits; write it as 0xc11"
+            "\"{number}\" is neither a hexadecimal number of at most 64 bits nor the name of a rule; \
+             write 0xc11, or `rules` for all names"
         ))?;
     let bare = u32::try_from(raw).ok().and_then(Iss::new);
     let esr = match bare {
@@ -92,6 +131,19 @@ mod tests {
         assert_eq!(esr.severity, Some("UER"));
         assert_eq!(esr.esr.as_deref(), Some("0xbe000c11"));
         assert_eq!(iss.esr, None);
+    }
+
+    #[test]
+    fn a_rule_and_an_owner_are_explained_by_name() {
+        let [rule] = explain("own-page").try_into().ok().unwrap();
+        assert_eq!((rule.kind, rule.text), ("rule", Rule::OwnPage.sentence()));
+        // A word that is both is explained as both.
+        let both: Vec<_> = explain("payload").iter().map(|one| one.kind).collect();
+        assert_eq!(both, ["rule", "owner"]);
+        assert_eq!(explain("rules").len(), Rule::ALL.len() + 15);
+        for number in ["0xc11", "c11", "", "own"] {
+            assert!(explain(number).is_empty());
+        }
     }
 
     #[test]

@@ -98,6 +98,10 @@ fn write_partition(
             property::CORRECTED_LIMIT,
             u32::from(partition.policy.corrected_limit),
         );
+        node.prop_u32(
+            property::CORRECTED_WINDOW,
+            partition.policy.corrected_window_s,
+        );
         for class in Class::ALL {
             let name = format!("{}{class}", property::ON_PREFIX);
             node.prop_str(&name, &partition.policy.reaction(class).to_string());

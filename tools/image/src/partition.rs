@@ -452,6 +452,18 @@ fn read_policy(
             }
         }
     }
+    read_corrected(&mut on_error, &mut policy, problems)?;
+    problems.extend(on_error.unknown_keys());
+    Ok(policy)
+}
+
+/// When corrected errors on one page are too many.
+fn read_corrected(
+    on_error: &mut Table<'_, '_>,
+    policy: &mut Policy,
+    problems: &mut Vec<Problem>,
+) -> Result<(), Problem> {
+    let source = on_error.source;
     if let Some(limit) = on_error.integer("corrected_limit")? {
         match u16::try_from(limit.value) {
             Ok(value) => policy.corrected_limit = value,
@@ -459,17 +471,29 @@ fn read_policy(
                 let message = format!("a limit of {} corrected errors is too high", limit.value);
                 let remedy = "use 1 to 65535, or 0 for never";
                 problems.push(Problem::error(
-                    table.source,
-                    limit.span,
+                    source, limit.span, message, "too high", remedy,
+                ));
+            }
+        }
+    }
+    if let Some(window) = on_error.integer("corrected_window_s")? {
+        const MOST: u32 = Policy::MAX_CORRECTED_WINDOW_S;
+        match u32::try_from(window.value) {
+            Ok(value @ 1..=MOST) => policy.corrected_window_s = value,
+            _ => {
+                let message = format!("corrected errors cannot be counted for {} s", window.value);
+                let remedy = format!("use 1 to {MOST} (a year)");
+                problems.push(Problem::error(
+                    source,
+                    window.span,
                     message,
-                    "too high",
+                    "this window of time",
                     remedy,
                 ));
             }
         }
     }
-    problems.extend(on_error.unknown_keys());
-    Ok(policy)
+    Ok(())
 }
 
 /// A guest that does not see FEAT_RAS takes every SError for an implementation-defined one: a

@@ -45,10 +45,11 @@ enum Known {
     OnKill,
     Limit,
     CorrectedLimit,
+    CorrectedWindow,
 }
 
 impl Known {
-    const ALL: [(&str, Self); 17] = [
+    const ALL: [(&str, Self); 18] = [
         ("#address-cells", Self::Cells),
         ("#size-cells", Self::Cells),
         ("phandle", Self::Phandle),
@@ -66,6 +67,7 @@ impl Known {
         (property::RESTART_ON_KILL, Self::OnKill),
         (property::RESTART_LIMIT, Self::Limit),
         (property::CORRECTED_LIMIT, Self::CorrectedLimit),
+        (property::CORRECTED_WINDOW, Self::CorrectedWindow),
     ];
 }
 
@@ -184,6 +186,12 @@ impl<'a, 'c> Domain<'a, 'c> {
                     None => return self.fault(name, Fault::Form("one cell, 0 to 65535")),
                 }
             }
+            Known::CorrectedWindow => match value.u32() {
+                Some(seconds @ 1..=Policy::MAX_CORRECTED_WINDOW_S) => {
+                    self.partition.policy.corrected_window_s = seconds;
+                }
+                _ => return self.fault(name, Fault::Form("seconds as one cell, 1 to 31536000")),
+            },
         }
         Ok(())
     }

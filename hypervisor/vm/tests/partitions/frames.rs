@@ -31,13 +31,16 @@ fn a_bad_frame_under_tables_is_retired_when_they_are_given_back() {
     assert_eq!(map.take_for_table(1, BASE, vm), Some(0));
     assert_eq!(map.take_for_table(1, BASE, vm), Some(1));
     let worn = |worn| FrameUse::Table { vm, worn };
+    assert!(!map.has_worn_tables(vm));
     assert_eq!(map.retire(1), worn(false));
+    assert!(map.has_worn_tables(vm) && !map.has_worn_tables(VmId(4)));
     assert_eq!(map.retire(1), worn(true));
     map.release_tables(VmId(4));
     assert_eq!(map.use_of(1), worn(true));
     map.release_tables(vm);
     assert_eq!(map.use_of(0), FrameUse::Free);
     assert_eq!(map.use_of(1), FrameUse::Retired);
+    assert!(!map.has_worn_tables(vm));
     map.release_tables(vm);
     assert_eq!(map.retire(1), FrameUse::Retired);
 }

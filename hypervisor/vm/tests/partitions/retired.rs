@@ -56,3 +56,15 @@ fn one_too_many_is_reported_and_the_list_stays() {
     );
     assert!(full.to_string().contains("0x9000"));
 }
+
+#[test]
+fn a_page_is_cut_off_once_and_only_if_it_was_retired() {
+    let mut pages = RetiredPages::<2>::new();
+    let pa = Pa::new(0x8000_1234);
+    assert!(!pages.mark_cut_off(pa));
+    pages.insert(Ipa::new(0x4000_1234), pa).unwrap();
+    assert!(pages.mark_cut_off(Pa::new(0x8000_1fff)));
+    assert!(!pages.mark_cut_off(pa));
+    assert_eq!(pages.insert(Ipa::new(0x4000_1234), pa), Ok(false));
+    assert!(!pages.mark_cut_off(pa));
+}

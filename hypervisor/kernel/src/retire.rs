@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Memory that went bad: taking it away, for good, from whoever has it.
+//!
+//! All of it runs in task context. A partition's list of retired pages is locked for a moment
+//! only, never while memory is cleared or copied; tables are locked before the pool.
+
+use crate::memory::{self, POOL};
+use crate::partition::Partition;
+use crate::pe::Task;
+use crate::{boot, console, crash, system};
+use core::sync::atomic::Ordering;
+use firebreak_abi::{Ipa, PAGE_SIZE_BYTES, Pa, VmId};
+use firebreak_arch::mmu;
+use firebreak_paging::PagingError;
+use firebreak_triage::{Owner, Part};
+use firebreak_vm::{FrameUse, StopCause};
+use firebreak_wire::Event;
+
+/// Takes a page away from its partition, now.
+pub(crate) fn page(task: &Task, vm: VmId, pa: Pa) {
+    let Some(partition) = system::partition_of(vm) else {
+        return;
+    };
+    let page = pa.page();
+    let Some(ipa) = partition.ram_ipa(page) else {
+        return;
+    };
+    // Known already, perhaps, but only to be left out at the next start: it goes now.
+    if partition.retired.lock(&task.ctx).insert(ipa, page).is_err() {
+        console::say(
+            &task.ctx,
+            format_args!(
+                "{}: too many retired pages; it is stopped",
+                partition.name()
+            ),
+        );
+        return partition.request_stop(task, StopCause::Killed);
+    }
+    if let Err(error) = cut_off(task, partition, ipa, page) {
+        console::say(
+            &task.ctx,
+            format_args!(
+                "{}: cannot retire a page: {error}; it is stopped",
+                partition.name()
+            ),
+        );
+        partition.request_stop(task, StopCause::Killed);
+    }
+}
+
+/// Takes a retired page out of the partition's tables, if it is still in them.
+fn cut_off(task: &Task, partition: &Partition, ipa: Ipa, page: Pa) -> Result<(), PagingError> {
+    // Bad tables are not walked. Their partition stops, and its new ones come without the page.
+    if partition.tables_lost.load(Ordering::Acquire) {
+        return Ok(());
+    }
+    {
+        let stage2 = partition.stage2.lock(&task.ctx);
+        let mut pool = POOL.lock(&task.ctx);
+        match stage2.unmap_page(&mut pool.tables_of(partition.id), ipa) {
+            // SAFETY: made just now for this partition's tables, whose lock is held.
+            Ok(plan) => unsafe { mmu::carry_out(&plan, partition.vttbr.load(Ordering::Acquire)) },
+            Err(PagingError::NotMapped { .. }) => return Ok(()),
+            Err(error) => return Err(error),
+        }
+    }
+    if partition.retired.lock(&task.ctx).mark_cut_off(page) {
+        let event = Event::Retired {
+            vm: partition.id.0,
+            ipa: ipa.get(),
+            pa: page.get(),
+        };
+        console::emit(&task.ctx, &event);
+    }
+    Ok(())
+}
+
+/// Leaves a page out of its partition from the next start on.
+pub(crate) fn page_at_next_start(task: &Task, vm: VmId, pa: Pa) {
+    let Some(partition) = system::partition_of(vm) else {
+        return;
+    };
+    if let Some(ipa) = partition.ram_ipa(pa.page()) {
+        // A full list only means that this page, still good, is used again.
+        let _ = partition.retired.lock(&task.ctx).insert(ipa, pa.page());
+    }
+}
+
+/// Makes the hypervisor do without some memory; `lost` says that its content is gone.
+pub(crate) fn give_up(task: &Task, owner: Owner, pa: Pa, lost: bool) {
+    match owner {
+        Owner::Stage2Tables(_) | Owner::Hypervisor(Part::Pool) => {
+            // Bound to a name, so that the lock is free again before anybody is stopped.
+            let before = POOL.lock(&task.ctx).retire(pa);
+            match before {
+                Some(FrameUse::Table { vm, .. }) if lost => lose_tables(task, vm, owner),
+                Some(FrameUse::Retired) => return,
+                _ => {}
+            }
+        }
+        Owner::Payload(_) => lose_payload(pa),
+        Owner::Hypervisor(Part::Log) => crash::abandon_log(),
+        _ => return,
+    }
+    let event = Event::GivenUp {
+        what: owner.name(),
+        vm: owner.vm().map(|vm| vm.0),
+        pa: pa.page().get(),
+    };
+    console::emit(&task.ctx, &event);
+}
+
+/// A partition cannot run on these tables any more. The verdict stops it, unless the frame was
+/// nobody's when the error struck and became a table since.
+fn lose_tables(task: &Task, vm: VmId, owner: Owner) {
+    let Some(partition) = system::partition_of(vm) else {
+        return;
+    };
+    partition.tables_lost.store(true, Ordering::Release);
+    if owner != Owner::Stage2Tables(vm) {
+        partition.request_stop(task, StopCause::Killed);
+    }
+}
+
+/// Several partitions may be loaded from the same bytes.
+fn lose_payload(pa: Pa) {
+    let Some(system) = system::get() else { return };
+    let page = pa.page();
+    for partition in &system.partitions {
+        let config = &partition.config;
+        let hit = [Some(config.kernel), config.ramdisk]
+            .into_iter()
+            .flatten()
+            .any(|range| range.start.get() < page.get() + PAGE_SIZE_BYTES && page < range.end());
+        if hit {
+            partition.payload_lost.store(true, Ordering::Release);
+        }
+    }
+}
+
+/// Prepares a partition's memory for its next life: new tables where the old ones went bad, and
+/// without the pages that were retired since.
+///
+/// Called by the PE that carries the stop out, while no vCPU of the partition runs.
+pub(crate) fn renew(task: &Task, partition: &Partition) -> Result<(), PagingError> {
+    let vm = partition.id;
+    {
+        let mut stage2 = partition.stage2.lock(&task.ctx);
+        let mut pool = POOL.lock(&task.ctx);
+        let lost = partition.tables_lost.load(Ordering::Acquire);
+        if lost || memory::has_worn_tables(vm) {
+            mmu::forget(partition.vttbr.load(Ordering::Acquire));
+            // SAFETY: no vCPU of the partition runs, so no PE walks the tables, and what was
+            // cached of them is gone.
+            unsafe { pool.release_tables(vm) };
+            let pa_bits = system::get().map_or(0, |system| boot::pa_bits(&system.features));
+            let new = boot::build_tables(&mut pool.tables_of(vm), partition.ram, pa_bits)?;
+            partition.set_tables(&mut stage2, new);
+        }
+    }
+    // Copied, because each of them takes locks of its own.
+    let retired = partition.retired.lock(&task.ctx).clone();
+    for page in retired.as_slice() {
+        cut_off(task, partition, page.ipa, page.pa)?;
+    }
+    Ok(())
+}
