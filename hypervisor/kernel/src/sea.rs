@@ -12,8 +12,7 @@ use crate::recovery::{self, PendingError};
 use crate::{crash, inject, sei, vserror};
 use firebreak_arch::{NmiCtx, sysreg, windows};
 use firebreak_syndrome::{AbortFsc, DataAbort, Ec, Esr, Iss, external_abort_state};
-use firebreak_triage::Interrupted;
-use firebreak_vm::Owned;
+use firebreak_triage::{Interrupted, Owner};
 use firebreak_wire::Event;
 
 /// Times in a row that one guest entry may be begun anew because of an abort at one instruction.
@@ -51,9 +50,10 @@ pub(crate) fn tell(task: &mut Task, error: &PendingError) {
     if !task.local.running {
         return;
     }
-    if let (Some(Owned::Partition { vm, ipa }), Some((partition, vcpu))) =
-        (error.owned, task.vcpu())
+    if let (Some((pa, Owner::Partition(vm))), Some((partition, vcpu))) =
+        (error.evidence.page(), task.vcpu())
         && vm == partition.id
+        && let Some(ipa) = partition.ram_ipa(pa)
     {
         let event = Event::Abort {
             vm: vm.0,
