@@ -103,6 +103,7 @@ enter_run_loop:
     adrp    x1, firebreak_vectors
     add     x1, x1, :lo12:firebreak_vectors
     msr     vbar_el2, x1
+    msr     tpidr_el2, xzr          // failures of this PE, see el2_fault
     ldr     x1, [x0, #{EL2_SP}]
     msr     spsel, #1
     mov     sp, x0

@@ -101,6 +101,17 @@ pub fn park() -> ! {
     }
 }
 
+/// Returns the stack pointer of whoever calls.
+#[inline]
+pub fn stack_pointer() -> u64 {
+    let value: u64;
+    // SAFETY: reading the stack pointer has no effect.
+    unsafe {
+        core::arch::asm!("mov {}, sp", out(reg) value, options(nomem, nostack, preserves_flags))
+    };
+    value
+}
+
 /// Unmasks SError at EL2. The SEI path may run from here on.
 #[inline]
 pub fn unmask_serror() {

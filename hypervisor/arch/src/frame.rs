@@ -70,6 +70,9 @@ pub struct PeHead {
 // by the SEI path of its own PE alone; the rest is atomic or written before the PE starts.
 unsafe impl Sync for PeHead {}
 
+/// Exceptions of EL2's own making on one PE before it gives up: one to tell, and those on the way down.
+const MAX_FAULTS: u64 = 5;
+
 const _: () = assert!(size_of::<Frame>() == 304 && size_of::<Frame>().is_multiple_of(16));
 // LDP/STP of 64-bit registers reach 504 bytes.
 const _: () = assert!(offset_of!(PeHead, sei) + 16 <= 504);
@@ -90,6 +93,7 @@ core::arch::global_asm!(
     ATTENTION = const offset_of!(PeHead, attention),
     PENDING_WORD = const offset_of!(PeHead, pending_word),
     SEI = const offset_of!(PeHead, sei),
+    MAX_FAULTS = const MAX_FAULTS,
 );
 
 core::arch::global_asm!(include_str!("mem.S"));

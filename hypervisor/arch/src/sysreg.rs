@@ -74,6 +74,12 @@ read_only! {
     hcr_el2 = "hcr_el2";
     /// Reads VTTBR_EL2.
     vttbr_el2 = "vttbr_el2";
+    /// Reads HPFAR_EL2.
+    hpfar_el2 = "hpfar_el2";
+    /// Reads SCTLR_EL2.
+    sctlr_el2 = "sctlr_el2";
+    /// Reads VBAR_EL2.
+    vbar_el2 = "vbar_el2";
     /// Reads VBAR_EL1 of the guest on this PE.
     vbar_el1 = "vbar_el1";
     /// Reads SCTLR_EL1 of the guest on this PE.

@@ -56,6 +56,13 @@
     msr     spsel, #0
     .endm
 
+// An exception of EL2's own.
+    .macro fault number
+    stp     x0, x1, [sp, #{SEI}]
+    mov     x1, #\number
+    b       el2_fault
+    .endm
+
     .macro slot name
     .balign 0x80
 \name:
@@ -69,16 +76,13 @@ firebreak_vectors:
 // --- From EL2 itself, on SP_EL0: EL2's code proper.
 // 0x000 synchronous. An external abort that EL2 consumed, or a Firebreak bug: report and die.
     slot el2t_sync
-    mov     x1, #0
-    b       el2_sync
+    fault   0
 // 0x080 IRQ. Cannot come: EL2 runs with PSTATE.I = 1.
     slot el2t_irq
-    mov     x1, #1
-    b       el2_fault
+    fault   1
 // 0x100 FIQ. Cannot come: Group 0 belongs to EL3, and PSTATE.F = 1.
     slot el2t_fiq
-    mov     x1, #2
-    b       el2_fault
+    fault   2
 // 0x180 SError or SEI from EL3, while EL2's code ran. SP = PeBlock.
     slot el2t_serror
     b       sei_from_el2
@@ -86,16 +90,13 @@ firebreak_vectors:
 // --- From EL2 itself, on SP_EL2: the entry and exit windows, and the SEI path's edges.
 // 0x200 synchronous. As 0x000; an external abort in the exit window begins it anew.
     slot el2h_sync
-    mov     x1, #4
-    b       el2_sync
+    fault   4
 // 0x280 IRQ. Cannot come.
     slot el2h_irq
-    mov     x1, #5
-    b       el2_fault
+    fault   5
 // 0x300 FIQ. Cannot come.
     slot el2h_fiq
-    mov     x1, #6
-    b       el2_fault
+    fault   6
 // 0x380 SError or SEI inside the exit path (unmasked), or barging into a masked window.
     slot el2h_serror
     b       sei_from_el2
@@ -123,8 +124,7 @@ firebreak_window_entry_irq_end:
     b       guest_entry
 // 0x500 FIQ. Group 0 belongs to EL3 (SCR_EL3.FIQ); without EL3 nobody enables it.
     slot guest_fiq
-    mov     x1, #10
-    b       el2_fault
+    fault   10
 // 0x580 SError or SEI, whatever the guest's PSTATE.A says (HCR_EL2.AMO). It runs on the SEI
 // stack with SError masked: a second one is the firmware's to hold.
     .global firebreak_window_entry_serror_start
@@ -136,17 +136,13 @@ firebreak_window_entry_serror_start:
 
 // --- From a guest whose EL1 is AArch32: cannot be, HCR_EL2.RW = 1 in every guest.
     slot guest32_sync
-    mov     x1, #12
-    b       el2_fault
+    fault   12
     slot guest32_irq
-    mov     x1, #13
-    b       el2_fault
+    fault   13
     slot guest32_fiq
-    mov     x1, #14
-    b       el2_fault
+    fault   14
     slot guest32_serror
-    mov     x1, #15
-    b       el2_fault
+    fault   15
     .balign 0x80
 
 sei_from_guest:
@@ -271,36 +267,69 @@ firebreak_window_sei_end:
     dsb     nsh
     isb
 
-// A synchronous exception of EL2's own. x1 = slot number; x0 was lost. Only a window that needs no
-// more than x0 = PeBlock, x30 and SP_EL0 is gone on with; SPSR_EL2 still holds its PSTATE, because
-// SError is masked here and nothing else comes.
-el2_sync:
-    msr     spsel, #1
+// An exception of EL2's own. x1 = slot number; x0 and x1 of what it interrupted are in the SEI frame,
+// and the rest goes there too: for the crash page, and for what is gone on with. Runs on the SEI
+// stack, which is known to be good. TPIDR_EL2 counts, so that failing while one fails has an end.
+el2_fault:
+    stp     x2, x3, [sp, #{SEI} + 16]
+    mrs     x3, tpidr_el2
+    add     x3, x3, #1
+    msr     tpidr_el2, x3
+    cmp     x3, #{MAX_FAULTS}
+    b.hs    el2_lost
+    add     x2, sp, #{SEI}
+    mrs     x0, elr_el2
+    mrs     x3, spsr_el2
+    stp     x0, x3, [x2, #{ELR}]
+    mrs     x0, esr_el2
+    mrs     x3, far_el2
+    stp     x0, x3, [x2, #{ESR}]
+    stp     x4, x5, [x2, #{X0} + 32]
+    stp     x6, x7, [x2, #{X0} + 48]
+    stp     x8, x9, [x2, #{X0} + 64]
+    stp     x10, x11, [x2, #{X0} + 80]
+    stp     x12, x13, [x2, #{X0} + 96]
+    stp     x14, x15, [x2, #{X0} + 112]
+    stp     x16, x17, [x2, #{X0} + 128]
+    stp     x18, x19, [x2, #{X0} + 144]
+    stp     x20, x21, [x2, #{X0} + 160]
+    stp     x22, x23, [x2, #{X0} + 176]
+    stp     x24, x25, [x2, #{X0} + 192]
+    stp     x26, x27, [x2, #{X0} + 208]
+    stp     x28, x29, [x2, #{X0} + 224]
+    str     x30, [x2, #{X0} + 240]
     mrs     x3, sp_el0
-    ldr     x2, [sp, #{SEI_SP}]
+    str     x3, [x2, #{SP_EL0}]
+    ldr     x3, [sp, #{SEI_SP}]
     mov     x0, sp
-    msr     sp_el0, x2
+    msr     sp_el0, x3
     msr     spsel, #0
-    stp     x30, x3, [sp, #-16]!
+    cmp     x1, #0
+    ccmp    x1, #4, #4, ne
+    b.ne    firebreak_el2_fault     // extern "C" fn(&PeBlock, slot) -> !
+    // Synchronous, slots 0 and 4. Only a window that needs no more than x0 = PeBlock, x30 and SP_EL0
+    // is gone on with; SPSR_EL2 still holds its PSTATE, because SError is masked here and nothing
+    // else comes.
     bl      firebreak_el2_sync      // extern "C" fn(&PeBlock, slot) -> where to go on
-    ldp     x30, x3, [sp]
     msr     elr_el2, x0
     msr     spsel, #1
+    msr     tpidr_el2, xzr
+    add     x2, sp, #{SEI}
+    ldr     x3, [x2, #{SP_EL0}]
+    ldr     x30, [x2, #{X0} + 240]
     msr     sp_el0, x3
     mov     x0, sp
     eret
     dsb     nsh
     isb
-
-// What must not happen: an exception of EL2's own making. x1 = slot number; x0 was lost.
-// Runs on the SEI stack, which is known to be good; never returns.
-el2_fault:
-    msr     spsel, #1
-    ldr     x2, [sp, #{SEI_SP}]
-    mov     x0, sp
-    msr     sp_el0, x2
-    msr     spsel, #0
-    b       firebreak_el2_fault     // extern "C" fn(&PeBlock, slot) -> !
+// The way down itself fails. One plain reset (PSCI SYSTEM_RESET); if that comes back here, the end.
+el2_lost:
+    b.hi    1f
+    mov     x0, #0x84000000
+    add     x0, x0, #9
+    smc     #0
+1:  wfi
+    b       1b
 
 // Waits for an interrupt or an SEI, unless there is work: x0 = PeBlock. Called from EL2's code
 // with IRQs masked. An SEI between the look and WFI would leave WFI asleep on its work, so the

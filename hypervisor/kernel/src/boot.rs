@@ -11,7 +11,7 @@ use crate::memory::{POOL, Tables};
 use crate::partition::Partition;
 use crate::pe::{PeBlock, PeTable, Task};
 use crate::system::{self, System};
-use crate::{crash, irq, lifecycle, owners, record, virq};
+use crate::{aftermath, crash, irq, lifecycle, owners, virq};
 use core::fmt;
 use core::mem::MaybeUninit;
 use core::sync::atomic::Ordering;
@@ -19,16 +19,14 @@ use firebreak_abi::{Ipa, MAX_PES, Mpidr, PAGE_SIZE_BYTES, Pa, PaRange, PeId, VmI
 use firebreak_arch::cpu::Features;
 use firebreak_arch::gic::{self, Gic};
 use firebreak_arch::{TaskCtx, cpu, psci, sysreg};
-use firebreak_cper::Source as RecordWriter;
 use firebreak_manifest::Placement;
 use firebreak_paging::{Attributes, Geometry, PagingError, Stage2};
-use firebreak_syndrome::{CperSeverity, Iss, Severity};
-use firebreak_wire::{Event, Ram, RecordSource};
+use firebreak_wire::{Event, Ram};
 use heapless::Vec;
 
 /// Stacks of EL2's code and of the SEI path, with a guard page below each, for one PE.
-const EL2_STACK_BYTES: u64 = 0x4000;
-const SEI_STACK_BYTES: u64 = 0x3000;
+pub(crate) const EL2_STACK_BYTES: u64 = 0x4000;
+pub(crate) const SEI_STACK_BYTES: u64 = 0x3000;
 /// Bytes of address space that the stacks of one PE take.
 pub(crate) const STACKS_BYTES: u64 = EL2_STACK_BYTES + SEI_STACK_BYTES + 2 * PAGE_SIZE_BYTES;
 /// Physical address bits by ID_AA64MMFR0_EL1.PARange.
@@ -301,7 +299,7 @@ fn introduce(ctx: &TaskCtx, system: &System, board: &str) {
             ),
         );
     }
-    tell_boot_error_record(ctx, system);
+    aftermath::tell(ctx, system);
     for partition in system.partitions.iter().copied() {
         let mut pes = Vec::<u8, { firebreak_abi::MAX_VCPUS_PER_PARTITION }>::new();
         pes.extend(partition.pes.iter().map(|pe| pe.id.0));
@@ -319,31 +317,6 @@ fn introduce(ctx: &TaskCtx, system: &System, board: &str) {
         };
         console::emit(ctx, &event);
     }
-}
-
-fn tell_boot_error_record(ctx: &TaskCtx, system: &System) {
-    let Some(summary) = record::take_boot_error_record(system) else {
-        return;
-    };
-    let iss = summary.iss.and_then(Iss::new);
-    let cper = summary
-        .severity
-        .map(|severity| CperSeverity::from_raw(severity.raw()));
-    let severity = Severity::of(iss, cper);
-    let info = summary.info;
-    let event = Event::BootErrorRecord {
-        severity: severity.name(),
-        iss: u64::from(summary.iss.unwrap_or(0)),
-        pe: info.and_then(|info| info.pe).map_or(0, |pe| pe.0),
-        vm: info.and_then(|info| info.partition).map(|vm| vm.0),
-        pc: info.and_then(|info| info.pc).unwrap_or(0),
-        pa: summary.pa.map(Pa::get),
-        source: match info.map(|info| info.source) {
-            Some(RecordWriter::Hypervisor) => RecordSource::Hypervisor,
-            _ => RecordSource::Firmware,
-        },
-    };
-    console::emit(ctx, &event);
 }
 
 /// Starts the other PEs and asks for the partitions' first vCPUs.

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The one serial line: events, guests' consoles, what is typed.
 
+use crate::blackbox;
 use crate::sync::Lock;
 use core::fmt::{self, Write};
 use firebreak_abi::Pa;
 use firebreak_arch::{TaskCtx, sysreg};
+use firebreak_blackbox::log::EntryWriter;
 use firebreak_drivers::pl011::Pl011;
 use firebreak_wire::{ConsoleEncoder, Event, Input, InputDecoder, OutputBudget, write_event};
 use heapless::HistoryBuf;
@@ -95,14 +97,44 @@ pub(crate) fn last_events(ctx: &TaskCtx, mut tell: impl FnMut(u64, &'static str)
     }
 }
 
+/// Says whether somebody holds the list of the last events.
+pub(crate) fn is_history_locked() -> bool {
+    HISTORY.is_locked()
+}
+
 /// Reports an event.
 pub(crate) fn emit(ctx: &TaskCtx, event: &Event<'_>) {
     HISTORY
         .lock(ctx)
         .write((sysreg::cntpct_el0(), event.name()));
-    let mut console = CONSOLE.lock(ctx);
-    // The UART does not fail.
-    let _ = write_event(&mut *console, sysreg::cntpct_el0(), event);
+    write_logged(&mut CONSOLE.lock(ctx), event);
+}
+
+/// Writes an event to the line, and into the log that survives a reset.
+pub(crate) fn write_logged(console: &mut Console, event: &Event<'_>) {
+    let now = sysreg::cntpct_el0();
+    let Some(entry) = blackbox::entry(now) else {
+        // The UART does not fail.
+        let _ = write_event(console, now, event);
+        return;
+    };
+    let mut both = Both { console, entry };
+    // Neither fails: the log cuts what is too long.
+    let _ = write_event(&mut both, now, event);
+    blackbox::keep(both.entry.finish());
+}
+
+/// The line and the log.
+struct Both<'a> {
+    console: &'a mut Console,
+    entry: EntryWriter<'static>,
+}
+
+impl Write for Both<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.entry.write_str(text)?;
+        self.console.write_str(text)
+    }
 }
 
 /// Writes one line of the hypervisor's own words.

@@ -8,6 +8,8 @@
 #![no_std]
 #![no_main]
 
+mod aftermath;
+mod blackbox;
 mod boot;
 mod console;
 mod control;
@@ -36,16 +38,8 @@ mod system_registers;
 mod virq;
 mod vserror;
 
-use core::fmt::Write as _;
-
 /// A bug of Firebreak: nothing that a guest or a devicetree does may end here.
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
-    let mut text = heapless::String::<256>::new();
-    let place = info
-        .location()
-        .map_or(("?", 0), |location| (location.file(), location.line()));
-    // Cut at 160 bytes: place first.
-    let _ = write!(text, "{}:{}: {}", place.0, place.1, info.message());
-    crash::die(crash::this_pe(), &text, 0)
+    crash::panicked(info)
 }

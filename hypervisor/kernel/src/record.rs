@@ -7,7 +7,7 @@
 
 use crate::system::System;
 use core::sync::atomic::{AtomicU64, Ordering};
-use firebreak_abi::{PAGE_SIZE_BYTES, Pa, PaRange, sei};
+use firebreak_abi::{Pa, PaRange, sei};
 use firebreak_arch::sysreg;
 use firebreak_cper as cper;
 use firebreak_manifest::Source;
@@ -149,12 +149,17 @@ fn write_half_word(pa: Pa, value: u32) {
     }
 }
 
-/// Reads the boot error record that the boot before this one left, and clears it.
-pub(crate) fn take_boot_error_record(system: &System) -> Option<cper::Summary> {
-    let bert = system.sei.as_ref()?.bert?;
-    let limit = (bert.len_bytes.min(PAGE_SIZE_BYTES) as usize).min(MAX_RECORD_BYTES);
-    let summary = summarize(bert.start, limit)?;
-    write_half_word(bert.start, 0);
+/// Copies bytes that the firmware shares, once each.
+pub(crate) fn copy_bytes(from: Pa, to: &mut [u8]) {
+    for (index, byte) in to.iter_mut().enumerate() {
+        let pointer = core::ptr::with_exposed_provenance::<u8>(from.get() as usize + index);
+        // SAFETY: as in `read_word`.
+        *byte = unsafe { pointer.read_volatile() };
+    }
+}
+
+/// Marks a status block empty.
+pub(crate) fn clear_block(block: Pa) {
+    write_half_word(block, 0);
     sysreg::dsb_sy();
-    summary.severity.is_some().then_some(summary)
 }

@@ -7,7 +7,7 @@
 use crate::memory::{self, POOL};
 use crate::partition::Partition;
 use crate::pe::Task;
-use crate::{boot, console, crash, system};
+use crate::{blackbox, boot, console, system};
 use core::sync::atomic::Ordering;
 use firebreak_abi::{Ipa, PAGE_SIZE_BYTES, Pa, VmId};
 use firebreak_arch::mmu;
@@ -99,7 +99,7 @@ pub(crate) fn give_up(task: &Task, owner: Owner, pa: Pa, lost: bool) {
             }
         }
         Owner::Payload(_) => lose_payload(pa),
-        Owner::Hypervisor(Part::Log) => crash::abandon_log(),
+        Owner::Hypervisor(Part::Log) => blackbox::abandon(),
         _ => return,
     }
     let event = Event::GivenUp {

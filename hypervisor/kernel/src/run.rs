@@ -4,7 +4,7 @@
 use crate::partition::state;
 use crate::pe::{PeBlock, Task, attention};
 use crate::virq::{self, Lrs};
-use crate::{control, deadlines, irq, lifecycle, recovery, sei, system, vserror};
+use crate::{control, crash, deadlines, irq, lifecycle, recovery, sei, system, vserror};
 use core::sync::atomic::Ordering;
 use firebreak_arch::{cpu, gic, guest};
 use firebreak_vm::VcpuPower;
@@ -76,6 +76,7 @@ fn wait(pe: &'static PeBlock) {
 
 /// Takes each kind of work once.
 fn work(task: &mut Task) {
+    crash::stop_if_failing(task.pe);
     let bits = task.pe.head.attention.swap(0, Ordering::AcqRel);
     sei::pull_deferred(task);
     recovery::drain(task);

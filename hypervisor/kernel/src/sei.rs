@@ -225,14 +225,14 @@ fn take(ctx: &NmiCtx, pe: &'static PeBlock, notification: &Notification) {
     pe.sei_count
         .fetch_add(1, core::sync::atomic::Ordering::Relaxed);
     let Some(system) = system::get() else {
-        return crash::reset_from_nmi(ctx, notification.iss.map_or(0, Iss::get), pe.id);
+        crash::reset_from_nmi(ctx, notification.iss.map_or(0, Iss::get), pe.id);
     };
     let source = source_of(pe);
     let outstanding = has_record(pe);
     let summary = source.and_then(|source| record::read(system, source));
     let error = decide(system, pe, notification, summary.as_ref());
     if error.decision.context == ContextVerdict::ResetMachine {
-        return crash::fatal_error(ctx, system, pe, &error);
+        crash::fatal_error(ctx, system, pe, &error);
     }
     let stamp = sysreg::cntpct_el0();
     let published = pe.queue.publish(stamp, notification.nesting, error).is_ok();

@@ -8,6 +8,7 @@
 
 use core::fmt::{self, Write};
 
+use crate::aftermath::{BootErrorRecord, Crash, CrashRecord, LogEntry};
 use crate::answer::Detail;
 use crate::json::{Object, write_decimal};
 
@@ -288,22 +289,7 @@ pub enum Event<'a> {
         count: u64,
     },
     /// The boot before this one ended with an error.
-    BootErrorRecord {
-        /// As in [`ErrorEvent::severity`].
-        severity: &'a str,
-        /// ISS of the error.
-        iss: u64,
-        /// PE that took it.
-        pe: u8,
-        /// Partition that it interrupted.
-        vm: Option<u8>,
-        /// Interrupted program counter.
-        pc: u64,
-        /// Physical address that the record names.
-        pa: Option<u64>,
-        /// Who left the record.
-        source: RecordSource,
-    },
+    BootErrorRecord(BootErrorRecord<'a>),
     /// An SError, or a synchronous external abort, without a record.
     Unclaimed {
         /// PE that took it.
@@ -360,6 +346,12 @@ pub enum Event<'a> {
         /// The page.
         pa: u64,
     },
+    /// What a failing hypervisor leaves: now, or found at the next boot.
+    Crash(Crash<'a>),
+    /// An error record that waited then.
+    CrashRecord(CrashRecord<'a>),
+    /// An entry of the log of the boot before this one.
+    Log(LogEntry<'a>),
 }
 
 impl Event<'_> {
@@ -379,13 +371,16 @@ impl Event<'_> {
             Self::Stopped { .. } => "stopped",
             Self::Watchdog { .. } => "watchdog",
             Self::Suppressed { .. } => "suppressed",
-            Self::BootErrorRecord { .. } => "boot-error-record",
+            Self::BootErrorRecord(_) => "boot-error-record",
             Self::Unclaimed { .. } => "unclaimed",
             Self::Panic { .. } => "panic",
             Self::Halt { .. } => "halt",
             Self::Vsea { .. } => "vsea",
             Self::Answer { .. } => "answer",
             Self::GivenUp { .. } => "given-up",
+            Self::Crash(_) => "crash",
+            Self::CrashRecord(_) => "crash-record",
+            Self::Log(_) => "log",
         }
     }
 
@@ -475,23 +470,7 @@ impl Event<'_> {
             Self::Suppressed { what, count } => {
                 o.text("what", what).num("count", count);
             }
-            Self::BootErrorRecord {
-                severity,
-                iss,
-                pe,
-                vm,
-                pc,
-                pa,
-                source,
-            } => {
-                o.text("severity", severity)
-                    .hex("iss", iss)
-                    .num("pe", u64::from(pe));
-                o.opt_num("vm", vm.map(u64::from))
-                    .hex("pc", pc)
-                    .opt_hex("pa", pa);
-                o.text("source", source.as_str());
-            }
+            Self::BootErrorRecord(ref record) => record.members(o),
             Self::Unclaimed { pe, iss } => {
                 o.num("pe", u64::from(pe)).hex("iss", iss);
             }
@@ -529,6 +508,9 @@ impl Event<'_> {
                     .opt_num("vm", vm.map(u64::from))
                     .hex("pa", pa);
             }
+            Self::Crash(ref crash) => crash.members(o),
+            Self::CrashRecord(ref record) => record.members(o),
+            Self::Log(ref entry) => entry.members(o),
         }
     }
 }
@@ -747,17 +729,82 @@ mod tests {
                     "pc":"0x3","write":true,"retired":false}),
             ),
             (
-                Event::BootErrorRecord {
+                Event::BootErrorRecord(BootErrorRecord {
+                    number: 1,
                     severity: "UC",
-                    iss: 0x11,
-                    pe: 1,
+                    cper: "fatal",
+                    iss: Some(0x11),
+                    pe: Some(1),
                     vm: None,
-                    pc: 0,
+                    name: None,
+                    vcpu: None,
+                    from: Some("el2"),
+                    pc: Some(0),
                     pa: Some(1),
+                    id: Some(7),
+                    at: None,
+                    simulated: true,
                     source: RecordSource::Firmware,
-                },
+                }),
                 json!({"v":1,"t":42,"ev":"boot-error-record","severity":"UC","iss":"0x11","pe":1,
-                    "vm":null,"pc":"0x0","pa":"0x1","source":"firmware"}),
+                    "vm":null,"pc":"0x0","pa":"0x1","source":"firmware","number":1,"cper":"fatal",
+                    "name":null,"vcpu":null,"from":"el2","id":7,"at":null,"simulated":true}),
+            ),
+            (
+                Event::Crash(Crash {
+                    replayed: true,
+                    whole: true,
+                    failures: 0,
+                    boot: 3,
+                    at: 9,
+                    pe: 1,
+                    kind: "exception",
+                    vector: 4,
+                    vm: Some(0),
+                    name: Some("a"),
+                    vcpu: Some(0),
+                    pc: Some(16),
+                    words: &[("esr", 1), ("far", u64::MAX)],
+                    calls: &[],
+                    x: &[0, 1],
+                    text: "why",
+                    left_out: 0,
+                }),
+                json!({"v":1,"t":42,"ev":"crash","replayed":true,"whole":true,"failures":0,"boot":3,
+                    "at":9,"pe":1,"kind":"exception","vector":4,"vm":0,"name":"a","vcpu":0,
+                    "pc":"0x10","esr":"0x1","far":"0xffffffffffffffff","calls":[],
+                    "x":["0x0","0x1"],"text":"why","left_out":0}),
+            ),
+            (
+                Event::CrashRecord(CrashRecord {
+                    replayed: false,
+                    pe: 2,
+                    state: "waiting",
+                    at: 5,
+                    cper: None,
+                    iss: Some(2),
+                    pc: None,
+                    pa: None,
+                    id: None,
+                    vm: Some(1),
+                    vcpu: Some(0),
+                    verdict: "log",
+                }),
+                json!({"v":1,"t":42,"ev":"crash-record","replayed":false,"pe":2,"state":"waiting",
+                    "at":5,"cper":null,"iss":"0x2","pc":null,"pa":null,"id":null,"vm":1,"vcpu":0,
+                    "verdict":"log"}),
+            ),
+            (
+                Event::Log(LogEntry {
+                    number: 12,
+                    boot: 1,
+                    at: 3,
+                    pe: 0,
+                    cut: false,
+                    text: "{\"v\":1}",
+                }),
+                json!({"v":1,"t":42,"ev":"log","number":12,"boot":1,"at":3,"pe":0,"cut":false,
+                    "text":"{\"v\":1}"}),
             ),
             (
                 Event::GivenUp {

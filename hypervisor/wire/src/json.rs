@@ -189,7 +189,8 @@ impl<'w> Object<'w> {
     }
 }
 
-fn write_quoted_hex(w: &mut dyn Write, value: u64) -> fmt::Result {
+/// Writes `value` as a JSON string `"0x..."`.
+pub(crate) fn write_quoted_hex(w: &mut dyn Write, value: u64) -> fmt::Result {
     w.write_char('"')?;
     write_hex(w, value)?;
     w.write_char('"')

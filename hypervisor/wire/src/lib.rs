@@ -28,6 +28,7 @@
     )
 )]
 
+mod aftermath;
 mod answer;
 mod budget;
 mod command;
@@ -36,6 +37,7 @@ mod event;
 mod input;
 mod json;
 
+pub use aftermath::{BootErrorRecord, Crash, CrashRecord, LogEntry};
 pub use answer::{Detail, PartitionRow, PeRow};
 pub use budget::OutputBudget;
 pub use command::{COMMAND_BYTES, Command, Fault, Name, Refused, Request};

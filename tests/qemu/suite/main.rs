@@ -9,6 +9,7 @@
 mod boards;
 mod boot;
 mod control;
+mod crash;
 mod demo;
 mod errors;
 mod guests;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
     uboot::add(&mut trials);
     control::add(&mut trials);
     vserror::add(&mut trials);
+    crash::add(&mut trials);
     demo::add(&mut trials);
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -11,6 +11,7 @@
 //! of it as an event, as another guest's line, or as the hypervisor's own words.
 #![forbid(unsafe_code)]
 
+mod debugger;
 mod demux;
 mod firmware;
 mod log;
@@ -19,6 +20,7 @@ mod qmp;
 mod reader;
 mod running;
 
+pub use debugger::Debugger;
 pub use demux::{Demux, Event, Item};
 pub use firmware::{FirmwareLine, Raise};
 pub use log::{Failure, Mark, Record};

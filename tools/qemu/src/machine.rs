@@ -16,6 +16,8 @@ use crate::{Item, Running};
 const IMAGE_PA: u64 = 0x4020_0000;
 /// Where an image stands for a bootloader to boot it.
 pub const BOOTLOADER_IMAGE_PA: u64 = 0x5000_0000;
+/// Name of the gdb server's socket.
+pub(crate) const DEBUGGER_SOCKET: &str = "gdb";
 /// How long QEMU may take to connect its lines.
 const CONNECT: Duration = Duration::from_secs(60);
 /// How often the lines are looked at while QEMU starts.
@@ -101,6 +103,7 @@ pub struct Machine {
     memory_mib: u32,
     icount: bool,
     no_reboot: bool,
+    debugger: bool,
     extra: Vec<OsString>,
     tap: Option<Tap>,
 }
@@ -119,6 +122,7 @@ impl Machine {
             memory_mib: 1024,
             icount: false,
             no_reboot: false,
+            debugger: false,
             extra: Vec::new(),
             tap: None,
         }
@@ -184,6 +188,13 @@ impl Machine {
     #[must_use]
     pub fn no_reboot(mut self) -> Self {
         self.no_reboot = true;
+        self
+    }
+
+    /// Lets a [`Debugger`](crate::Debugger) be connected.
+    #[must_use]
+    pub fn debugger(mut self) -> Self {
+        self.debugger = true;
         self
     }
 
@@ -279,6 +290,13 @@ impl Machine {
             listeners.push(UnixListener::bind(&path).map_err(io_error("making a socket"))?);
             command.arg("-chardev").arg(socket_argument(line, &path));
             command.args(["-serial", &format!("chardev:{line}")]);
+        }
+        if self.debugger {
+            // Here QEMU is the server: a debugger comes and goes, and stops the machine meanwhile.
+            let mut argument = OsString::from("socket,id=gdb,server=on,wait=off,path=");
+            argument.push(dir.path().join(DEBUGGER_SOCKET));
+            command.arg("-chardev").arg(argument);
+            command.args(["-gdb", "chardev:gdb"]);
         }
         let path = dir.path().join("qmp");
         listeners.push(UnixListener::bind(&path).map_err(io_error("making a socket"))?);

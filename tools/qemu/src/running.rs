@@ -7,11 +7,11 @@ use std::process::{Child, ExitStatus};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::Raise;
 use crate::log::{Failure, Log, Mark, Record};
-use crate::machine::{Error, Tap, deadline, io_error};
+use crate::machine::{DEBUGGER_SOCKET, Error, Tap, deadline, io_error};
 use crate::qmp::Qmp;
 use crate::reader::{read_secure, read_shared, spawn};
+use crate::{Debugger, Raise};
 
 /// A machine that runs. QEMU ends when this is dropped.
 pub struct Running {
@@ -20,7 +20,7 @@ pub struct Running {
     secure: Option<UnixStream>,
     qmp: Qmp,
     log: Arc<Log>,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Running {
@@ -60,7 +60,7 @@ impl Running {
             secure,
             qmp,
             log,
-            _dir: dir,
+            dir,
         })
     }
 
@@ -198,6 +198,17 @@ impl Running {
         self.qmp
             .monitor(line)
             .map_err(io_error("typing on QEMU's monitor"))
+    }
+
+    /// Connects to a machine that was started with [`Machine::debugger`](crate::Machine::debugger),
+    /// and stops it until the connection is dropped.
+    ///
+    /// # Errors
+    ///
+    /// When the machine has no gdb server, or QEMU is gone.
+    pub fn debugger(&self) -> Result<Debugger, Error> {
+        Debugger::connect(&self.dir.path().join(DEBUGGER_SOCKET))
+            .map_err(io_error("connecting to QEMU's gdb server"))
     }
 
     /// Returns what stops and continues the machine's time, from any thread.

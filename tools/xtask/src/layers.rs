@@ -21,7 +21,7 @@ struct Layer {
 }
 
 /// Everything that decides: no register, no lock, no logging.
-const LOGIC: [&str; 12] = [
+const LOGIC: [&str; 13] = [
     "firebreak-syndrome",
     "firebreak-cper",
     "firebreak-contract",
@@ -34,6 +34,7 @@ const LOGIC: [&str; 12] = [
     "firebreak-manifest",
     "firebreak-guestdt",
     "firebreak-wire",
+    "firebreak-blackbox",
 ];
 
 const LAYERS: [Layer; 11] = [
@@ -96,6 +97,7 @@ const LAYERS: [Layer; 11] = [
             "firebreak-manifest",
             "firebreak-guestdt",
             "firebreak-wire",
+            "firebreak-blackbox",
             "firebreak-arch",
             "firebreak-drivers",
         ],
