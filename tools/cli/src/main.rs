@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The `firebreak` command: check, build, decode.
+//! The `firebreak` command.
 //!
 //! Exit status: 0 for success, 1 when what was given cannot work (the reason is on standard
 //! error, or in the JSON object on standard output), 2 when the command line itself is wrong.
 
 mod decode;
+mod new;
 mod shell;
 
 use std::io::{IsTerminal, Write};
@@ -31,6 +32,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    New(new::NewArgs),
     Check(CheckArgs),
     Build(BuildArgs),
     Decode(decode::DecodeArgs),
@@ -79,6 +81,7 @@ struct BuildArgs {
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
+        Command::New(args) => new::run(&args),
         Command::Check(args) => check(&args),
         Command::Build(args) => build(&args),
         Command::Decode(args) => decode::run(&args),

@@ -134,3 +134,59 @@ fn a_wrong_command_line_gives_2_and_help_gives_examples() {
         assert!(text(&output.stdout).contains("Examples:"), "{command}");
     }
 }
+
+#[test]
+fn new_writes_a_partition_file_that_only_wants_its_image() {
+    let dir = tempfile::tempdir().unwrap();
+    let system = dir.path().join("system");
+    let path = system.display().to_string();
+    let output = firebreak(&["new", &path]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let file = system.join("firebreak.toml").display().to_string();
+    let without = firebreak(&["check", &file]);
+    assert!(text(&without.stderr).contains("first.bin"));
+    std::fs::write(system.join("first.bin"), [0; 64]).unwrap();
+    let with = firebreak(&["check", &file]);
+    assert_eq!(with.status.code(), Some(0), "{}", text(&with.stderr));
+
+    let before = std::fs::read(&file).unwrap();
+    let again = firebreak(&["new", &path]);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(text(&again.stderr).contains("is there already"));
+    assert_eq!(std::fs::read(&file).unwrap(), before);
+}
+
+#[test]
+fn new_makes_a_board_file_of_a_devicetree() {
+    let dir = tempfile::tempdir().unwrap();
+    let dtb =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/corpus/dtb/xlnx-versal-virt.dtb");
+    let system = dir.path().join("system");
+    let path = system.display().to_string();
+    let output = firebreak(&[
+        "new",
+        &path,
+        "--devicetree",
+        &dtb.display().to_string(),
+        "--json",
+    ]);
+    assert_eq!(json(&output)["files"].as_array().unwrap().len(), 2);
+    std::fs::write(system.join("first.bin"), [0; 64]).unwrap();
+    let file = system.join("firebreak.toml").display().to_string();
+    let checked = firebreak(&["check", &file, "--json"]);
+    let report = json(&checked);
+    assert_eq!(report["report"]["board"], "xlnx-versal-virt");
+    assert_eq!(report["report"]["image_base"], "0x200000");
+}
+
+#[test]
+fn new_refuses_what_is_no_devicetree_or_no_board() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("system").display().to_string();
+    let output = firebreak(&["new", &path, "--devicetree", "unknown-key.toml"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("unknown-key.toml"));
+    let output = firebreak(&["new", &path, "--board", "none"]);
+    assert!(text(&output.stderr).contains("xlnx-versal-virt"));
+    assert!(!Path::new(&path).exists());
+}
