@@ -2,7 +2,7 @@
 //! What a PE has promised to do later: one timer, few deadlines.
 
 use crate::pe::Task;
-use crate::{irq, mmio, virq, vserror};
+use crate::{irq, mmio, reports, virq, vserror};
 use firebreak_abi::guest_map;
 use firebreak_arch::{sysreg, timer};
 use firebreak_vdev::{IrqLevel, Signal};
@@ -20,6 +20,7 @@ pub(crate) fn rearm(task: &Task) {
         local.watchdog_deadline,
         local.alarm_deadline,
         local.input_deadline,
+        local.reports.deadline,
         injection,
     ];
     match all.into_iter().flatten().min() {
@@ -49,6 +50,9 @@ pub(crate) fn expire(task: &mut Task) {
     }
     if due(task.local.input_deadline) {
         irq::input(task);
+    }
+    if due(task.local.reports.deadline) {
+        reports::tell(task);
     }
     vserror::watch(task);
     rearm(task);

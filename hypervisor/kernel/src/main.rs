@@ -28,6 +28,7 @@ mod partition;
 mod pe;
 mod record;
 mod recovery;
+mod reports;
 mod retire;
 mod run;
 mod sea;

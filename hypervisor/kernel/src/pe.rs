@@ -4,6 +4,7 @@
 use crate::control::Order;
 use crate::partition::Partition;
 use crate::recovery::PendingError;
+use crate::reports::Reports;
 use crate::sync::Lock;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -92,6 +93,8 @@ pub(crate) struct PeLocal {
     pub(crate) alarm_deadline: Option<u64>,
     /// When to look for more input on the UART.
     pub(crate) input_deadline: Option<u64>,
+    /// What the host hears of errors.
+    pub(crate) reports: Reports,
 }
 
 /// The vCPU of a PE.
@@ -150,6 +153,7 @@ impl PeBlock {
                 watchdog_deadline: None,
                 alarm_deadline: None,
                 input_deadline: None,
+                reports: Reports::new(),
             }),
         }
     }

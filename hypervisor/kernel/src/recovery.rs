@@ -4,7 +4,7 @@
 use crate::partition::Partition;
 use crate::pe::Task;
 use crate::sync::Lock;
-use crate::{console, owners, retire, sea, sei, system, vserror};
+use crate::{console, owners, reports, retire, sea, sei, system, vserror};
 use core::sync::atomic::{AtomicU64, Ordering};
 use firebreak_abi::{Pa, VcpuId, VmId};
 use firebreak_arch::sysreg;
@@ -47,18 +47,16 @@ pub(crate) fn drain(task: &mut Task) {
         while let Some(entry) = task.pe.queue.claim(task.pe.id) {
             let mut error = entry.value;
             count_corrected(task, &mut error);
-            report(task, &error);
+            if reports::admit(task, &error) {
+                report(task, &error);
+            }
             act(task, &error);
             task.pe.queue.finish(entry.position, task.pe.id);
         }
         if !task.pe.queue.take_overflow() {
             return;
         }
-        let event = Event::Suppressed {
-            what: "error records that the queue refused",
-            count: 1,
-        };
-        console::emit(&task.ctx, &event);
+        reports::overflow(task);
         sei::take_refused(task);
     }
 }

@@ -352,6 +352,24 @@ pub enum Event<'a> {
     CrashRecord(CrashRecord<'a>),
     /// An entry of the log of the boot before this one.
     Log(LogEntry<'a>),
+    /// The accounts of a PE's recovery queue since boot. `reported` and `suppressed` errors add up to
+    /// `finished` records, the one in hand aside.
+    Queue {
+        /// Its PE.
+        pe: u8,
+        /// Records that it took in.
+        published: u64,
+        /// Records that were worked off.
+        finished: u64,
+        /// Records that wait or are being worked on.
+        pending: u64,
+        /// Records that it refused because it was full; the firmware kept each until it was not.
+        refused: u64,
+        /// Errors that were reported one by one.
+        reported: u64,
+        /// Errors that were only counted.
+        suppressed: u64,
+    },
 }
 
 impl Event<'_> {
@@ -381,6 +399,7 @@ impl Event<'_> {
             Self::Crash(_) => "crash",
             Self::CrashRecord(_) => "crash-record",
             Self::Log(_) => "log",
+            Self::Queue { .. } => "queue",
         }
     }
 
@@ -511,6 +530,23 @@ impl Event<'_> {
             Self::Crash(ref crash) => crash.members(o),
             Self::CrashRecord(ref record) => record.members(o),
             Self::Log(ref entry) => entry.members(o),
+            Self::Queue {
+                pe,
+                published,
+                finished,
+                pending,
+                refused,
+                reported,
+                suppressed,
+            } => {
+                o.num("pe", u64::from(pe))
+                    .num("published", published)
+                    .num("finished", finished)
+                    .num("pending", pending)
+                    .num("refused", refused)
+                    .num("reported", reported)
+                    .num("suppressed", suppressed);
+            }
         }
     }
 }

@@ -18,6 +18,7 @@ mod misbehavior;
 mod poison;
 mod refusals;
 mod sea;
+mod storm;
 mod uboot;
 mod vserror;
 
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
     control::add(&mut trials);
     vserror::add(&mut trials);
     crash::add(&mut trials);
+    storm::add(&mut trials);
     demo::add(&mut trials);
     libtest_mimic::run(&arguments, trials).exit_code()
 }

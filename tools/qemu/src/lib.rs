@@ -19,6 +19,7 @@ mod machine;
 mod qmp;
 mod reader;
 mod running;
+mod storm;
 
 pub use debugger::Debugger;
 pub use demux::{Demux, Event, Item};
@@ -28,3 +29,4 @@ pub use machine::{
     BOOTLOADER_IMAGE_PA, Error, Machine, Tap, deadline, loader, qemu_binary, qemu_version,
 };
 pub use running::{Clock, Running};
+pub use storm::{Storm, StormAccount};

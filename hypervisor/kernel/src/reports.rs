@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! How many errors of one PE the host hears of one by one, and the accounts of the others.
+//!
+//! A storm of errors that change nothing must not fill the line, so such errors have a budget.
+//! What it leaves out is counted, and told at intervals and once more when the storm is over:
+//! `error` events and the counts of `suppressed` ones add up to the records that went through the
+//! queue. An error that stops a partition, takes a page or is told to a guest is always reported.
+
+use crate::pe::Task;
+use crate::recovery::PendingError;
+use crate::{console, deadlines};
+use firebreak_arch::sysreg;
+use firebreak_triage::{ContextVerdict, PageVerdict};
+use firebreak_wire::{Event, OutputBudget};
+
+/// Errors of one PE that are reported each second, and how many at once.
+const REPORTS_PER_SECOND: u64 = 64;
+const BURST: u64 = 256;
+
+/// The accounts of one PE.
+pub(crate) struct Reports {
+    budget: OutputBudget,
+    /// Errors that the host was told of, one by one.
+    reported: u64,
+    /// Errors that were only counted.
+    suppressed: u64,
+    /// When the accounts are told next, in ticks of CNTPCT; `None` while there is no news.
+    pub(crate) deadline: Option<u64>,
+}
+
+impl Reports {
+    /// Makes empty ones.
+    pub(crate) fn new() -> Self {
+        let (hz, now) = (sysreg::cntfrq_el0(), sysreg::cntpct_el0());
+        Self {
+            budget: OutputBudget::new(REPORTS_PER_SECOND, BURST, hz, now),
+            reported: 0,
+            suppressed: 0,
+            deadline: None,
+        }
+    }
+}
+
+/// Says whether the host is to be told of this error, and counts it in either case.
+pub(crate) fn admit(task: &mut Task, error: &PendingError) -> bool {
+    let decision = &error.decision;
+    let only_logged = matches!(decision.context, ContextVerdict::Resume)
+        && matches!(decision.page, PageVerdict::None | PageVerdict::Log { .. });
+    let reports = &mut task.local.reports;
+    if !only_logged || reports.budget.take(sysreg::cntpct_el0(), 1) {
+        reports.reported += 1;
+        return true;
+    }
+    reports.suppressed += 1;
+    tell_later(task);
+    false
+}
+
+/// Notes that the queue refused records: told at once, but in a storm of them at intervals.
+pub(crate) fn overflow(task: &mut Task) {
+    if task.local.reports.deadline.is_none() {
+        tell(task);
+    }
+    tell_later(task);
+}
+
+fn tell_later(task: &mut Task) {
+    if task.local.reports.deadline.is_none() {
+        task.local.reports.deadline = Some(sysreg::cntpct_el0() + sysreg::cntfrq_el0());
+        deadlines::rearm(task);
+    }
+}
+
+/// Tells the accounts.
+pub(crate) fn tell(task: &mut Task) {
+    let reports = &mut task.local.reports;
+    reports.deadline = None;
+    let count = reports.budget.take_suppressed();
+    let (reported, suppressed) = (reports.reported, reports.suppressed);
+    if count != 0 {
+        let what = "errors";
+        console::emit(&task.ctx, &Event::Suppressed { what, count });
+    }
+    let counters = task.pe.queue.counters();
+    let event = Event::Queue {
+        pe: task.pe.id.0,
+        published: counters.published,
+        finished: counters.taken,
+        pending: counters.pending,
+        refused: counters.refused,
+        reported,
+        suppressed,
+    };
+    console::emit(&task.ctx, &event);
+}
