@@ -858,6 +858,19 @@ mod tests {
                 },
                 json!({"v":1,"t":42,"ev":"panic","pe":3,"text":"a \"quoted\"\n\x1eline"}),
             ),
+            (
+                Event::Queue {
+                    pe: 1,
+                    published: 9,
+                    finished: 8,
+                    pending: 1,
+                    refused: 2,
+                    reported: 5,
+                    suppressed: 3,
+                },
+                json!({"v":1,"t":42,"ev":"queue","pe":1,"published":9,"finished":8,"pending":1,
+                    "refused":2,"reported":5,"suppressed":3}),
+            ),
         ];
         for (event, expected) in cases {
             assert_eq!(decoded(&event), expected);

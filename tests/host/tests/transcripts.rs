@@ -34,6 +34,7 @@ const EVENTS: [&str; 20] = [
     "given-up",
     "unclaimed",
     "panic",
+    "queue",
     "halt",
     "vsea",
     "answer",

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What contributors type: `cargo xtask setup`, `build`, `demo`, `test`, `bench`, `sweep`,
-//! `fuzz`, `check`.
+//! `fuzz`, `storm`, `check`.
 //!
 //! Each command does all that it needs, in order, and says what it does; nothing has to be
 //! remembered between two of them. Exit codes: 0 all well, 1 something failed, 2 the command
@@ -17,6 +17,7 @@ mod layers;
 mod paths;
 mod process;
 mod setup;
+mod storm;
 mod suite;
 mod sweep;
 mod targets;
@@ -46,6 +47,7 @@ enum Command {
     Check(check::Args),
     Bench(bench::Args),
     Fuzz(fuzz::Args),
+    Storm(storm::Args),
     Test(suite::Args),
     Sweep(sweep::Args),
 }
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
+        Command::Storm(args) => storm::run(&args),
         Command::Test(args) => suite::run(&args),
         Command::Sweep(args) => sweep::run(&args),
     };
