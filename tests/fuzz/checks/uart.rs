@@ -103,6 +103,8 @@ fn push(typed: &mut InputDecoder, partitions: u8, byte: u8) -> Option<u8> {
             assert!(digit >= partitions && typed.focus() == before);
             None
         }
+        // `console.rs` looks at these.
+        Input::Command(_) => None,
     }
 }
 

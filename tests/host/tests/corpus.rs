@@ -7,6 +7,8 @@ use std::path::Path;
 
 #[path = "../../fuzz/checks/bytes.rs"]
 mod bytes;
+#[path = "../../fuzz/checks/console.rs"]
+mod console;
 #[path = "../../../hypervisor/vgic/tests/vgic/cpu.rs"]
 mod cpu;
 #[path = "../../fuzz/checks/devicetree.rs"]
@@ -65,4 +67,9 @@ fn the_gic_corpus_agrees_with_the_oracle() {
 #[test]
 fn the_uart_corpus_loses_nothing() {
     replay("uart", uart::check_uart);
+}
+
+#[test]
+fn the_console_corpus_reaches_whom_it_is_for() {
+    replay("console", console::check_console);
 }

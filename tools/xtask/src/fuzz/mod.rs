@@ -50,7 +50,7 @@ const fn target(name: &'static str, corpus: &'static str, about: &'static str) -
     }
 }
 
-const TARGETS: [Target; 5] = [
+const TARGETS: [Target; 6] = [
     target(
         "status_block",
         "cper",
@@ -72,6 +72,11 @@ const TARGETS: [Target; 5] = [
         "uart",
         "uart",
         "accesses of a guest to its UART, and what is typed and printed",
+    ),
+    target(
+        "console",
+        "console",
+        "bytes typed on the shared line, and commands among them",
     ),
 ];
 
