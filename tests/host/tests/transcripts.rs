@@ -16,7 +16,7 @@ use firebreak_triage::{
 };
 
 /// Every event that there is (`firebreak-wire`).
-const EVENTS: [&str; 20] = [
+const EVENTS: &[&str] = &[
     "boot",
     "partition",
     "started",
@@ -38,6 +38,9 @@ const EVENTS: [&str; 20] = [
     "halt",
     "vsea",
     "answer",
+    "crash",
+    "crash-record",
+    "log",
 ];
 
 fn records() -> Vec<Record> {
