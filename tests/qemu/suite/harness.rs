@@ -286,7 +286,15 @@ impl Case {
 
     /// Returns where in the machine's memory a partition's address is.
     pub(crate) fn pa_of(&self, partition: &str, ipa: u64) -> Result<u64, Failed> {
-        let event = self.event_of("partition", partition)?;
+        let is_it = |event: &Event| event.text("name") == Some(partition);
+        // Said at boot, which may be forgotten by now.
+        let record = self
+            .machine
+            .wait_for(partition, Mark::START, Self::patience(), |record| {
+                record.event("partition").is_some_and(is_it)
+            })
+            .map_err(failed)?;
+        let event = record.event("partition").ok_or("no event")?;
         let hex = |piece: &serde_json::Value, key: &str| {
             u64::from_str_radix(piece.get(key)?.as_str()?.strip_prefix("0x")?, 16).ok()
         };

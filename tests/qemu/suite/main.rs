@@ -6,6 +6,7 @@
 //! Run it with `cargo xtask test qemu`, which builds what is booted here.
 #![forbid(unsafe_code)]
 
+mod attribution;
 mod boards;
 mod boot;
 mod control;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
     refusals::add(&mut trials);
     guests::add(&mut trials);
     errors::add(&mut trials);
+    attribution::add(&mut trials);
     misbehavior::add(&mut trials);
     poison::add(&mut trials);
     sea::add(&mut trials);
