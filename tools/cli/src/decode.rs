@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `firebreak decode`: what a syndrome says, and what a rule of triage says.
+//! `firebreak decode`: what a syndrome, a rule of triage, an error record or a dump says.
 
 use clap::Args;
 use firebreak_abi::VmId;
@@ -7,22 +7,27 @@ use firebreak_syndrome::{Ec, Esr, Iss};
 use firebreak_triage::{Owner, Rule};
 use serde::Serialize;
 
-use crate::Failure;
+use crate::{Failure, dump};
 
 /// Decodes a syndrome (a whole ESR_ELx, or the 25 bits of its ISS), or explains a rule or an owner
-/// class of an `error` event.
+/// class of an `error` event, or shows what a dump holds: crash page, log, error records.
 ///
 /// A number below 0x2000000 is an SError's ISS, as in VSESR_EL2 or a policy; any other number is an
-/// ESR; a word is the name of a rule or an owner class; `rules` lists them all.
+/// ESR; a word is the name of a rule or an owner class; `rules` lists them all. A file (`-` is
+/// standard input) holds bytes or hexadecimal text; so do more than 16 digits.
 #[derive(Args)]
 #[command(after_help = "Examples:
   firebreak decode 0xbe000c11       an ESR_EL2 from a log
   firebreak decode 0x811            the syndrome of a policy
   firebreak decode foreign-page     the rule of an event
   firebreak decode rules            all rules and owner classes
-  firebreak decode 0xc11 --json | jq -r .severity")]
+  firebreak decode 0xc11 --json | jq -r .severity
+  firebreak decode memory.bin       a dump of `firebreak,persistent`: crash page and log
+  firebreak decode bert.hex         a boot error record region
+  firebreak decode memory.bin --json | jq '.log.entries[].event'")]
 pub(crate) struct DecodeArgs {
-    /// The number, hexadecimal, with or without 0x; or a word of an event
+    /// The number, hexadecimal, with or without 0x; a word of an event; a file; or hexadecimal bytes
+    #[arg(value_name = "WHAT")]
     syndrome: String,
     /// Writes one JSON object
     #[arg(long)]
@@ -72,6 +77,14 @@ pub(crate) fn run(args: &DecodeArgs) -> Result<String, Failure> {
         let line = |one: &Explained| format!("{:<5}  {}: {}\n", one.kind, one.name, one.text);
         return Ok(explained.iter().map(line).collect());
     }
+    if let Some(bytes) = dump::bytes_of(&args.syndrome).map_err(Failure::text)? {
+        let value = dump::decode(&bytes).map_err(Failure::text)?;
+        return Ok(if args.json {
+            format!("{value:#}\n")
+        } else {
+            dump::to_text(&value)
+        });
+    }
     let decoded = decode(&args.syndrome).map_err(Failure::text)?;
     if args.json {
         return Ok(format!("{:#}\n", serde_json::json!(decoded)));
@@ -97,8 +110,8 @@ fn decode(number: &str) -> Result<Decoded, String> {
         .ok()
         .filter(|_| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
         .ok_or(format!(
-            "\"{number}\" is neither a hexadecimal number of at most 64 bits nor the name of a rule; \
-             write 0xc11, or `rules` for all names"
+            "\"{number}\" is neither a hexadecimal number of at most 64 bits nor the name of a rule, \
+             nor a file that is there; write 0xc11, or `rules` for all names"
         ))?;
     let bare = u32::try_from(raw).ok().and_then(Iss::new);
     let esr = match bare {

@@ -5,6 +5,7 @@
 //! error, or in the JSON object on standard output), 2 when the command line itself is wrong.
 
 mod decode;
+mod dump;
 mod new;
 mod shell;
 
