@@ -65,8 +65,8 @@ impl Header {
             configuration: words.word(4),
         };
         let whole = words.word(0) == MAGIC && words.word(1) == header.sum();
-        let slots = (words.count() / SLOT_WORDS) as u64;
-        (whole && header.count != 0 && header.count < slots).then_some(header)
+        // A dump may be shorter than the memory was: what is not there is not whole either.
+        (whole && header.count != 0 && header.count <= MAX_ENTRIES as u64).then_some(header)
     }
 
     fn write(self, words: &[AtomicU64]) {

@@ -136,6 +136,20 @@ fn each_changed_bit_of_an_entry_is_noticed() {
 }
 
 #[test]
+fn a_dump_that_ends_early_shows_what_is_there() {
+    let words = memory(9, 0);
+    let (log, _) = Log::adopt(&words, 0).unwrap();
+    ["a", "b", "c"]
+        .iter()
+        .for_each(|text| add(&log, 0, 0, text));
+    let words = snapshot(&words);
+    assert_eq!(texts(&words[..3 * SLOT_WORDS]), ["a", "b"]);
+    assert_eq!(texts(&words[..3 * SLOT_WORDS - 1]), ["a", "b"]);
+    assert!(texts(&words[..SLOT_WORDS]).is_empty());
+    assert!(texts(&words[..4]).is_empty());
+}
+
+#[test]
 fn a_long_text_is_cut_and_says_so() {
     let words = memory(2, 0);
     let (log, _) = Log::adopt(&words, 0).unwrap();
