@@ -47,6 +47,8 @@ pub struct Identity {
     pub vmpidr: u64,
     /// VPIDR_EL2: what the guest reads as MIDR_EL1.
     pub vpidr: u64,
+    /// Its external aborts are its own: HCR_EL2.TEA stays clear.
+    pub direct_aborts: bool,
 }
 
 /// Puts a guest's translation and identity on this PE, with its EL1 state as after reset.
@@ -55,7 +57,8 @@ pub fn install(features: &Features, identity: &Identity) {
     sysreg::write_vttbr_el2(identity.vttbr);
     sysreg::write_vmpidr_el2(identity.vmpidr);
     sysreg::write_vpidr_el2(identity.vpidr);
-    sysreg::write_hcr_el2(hcr::guest_hcr(features));
+    let without = if identity.direct_aborts { hcr::TEA } else { 0 };
+    sysreg::write_hcr_el2(hcr::guest_hcr(features) & !without);
     if features.ras {
         sysreg::write_vdisr_el2(0);
         sysreg::write_vsesr_el2(IMPDEF_SYNDROME);

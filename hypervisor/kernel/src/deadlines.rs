@@ -2,7 +2,7 @@
 //! What a PE has promised to do later: one timer, few deadlines.
 
 use crate::pe::Task;
-use crate::{irq, mmio, reports, virq, vserror};
+use crate::{irq, mmio, reports, unnotified, virq, vserror};
 use firebreak_abi::guest_map;
 use firebreak_arch::{sysreg, timer};
 use firebreak_vdev::{IrqLevel, Signal};
@@ -21,6 +21,7 @@ pub(crate) fn rearm(task: &Task) {
         local.alarm_deadline,
         local.input_deadline,
         local.reports.deadline,
+        local.record_deadline,
         injection,
     ];
     match all.into_iter().flatten().min() {
@@ -54,6 +55,7 @@ pub(crate) fn expire(task: &mut Task) {
     if due(task.local.reports.deadline) {
         reports::tell(task);
     }
+    unnotified::look(task, now);
     vserror::watch(task);
     rearm(task);
 }

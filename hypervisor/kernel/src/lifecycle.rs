@@ -7,7 +7,7 @@
 use crate::partition::{NO_ENTRY, Partition, state};
 use crate::pe::{Task, Vcpu, attention};
 use crate::virq::Lrs;
-use crate::{console, control, deadlines, load, retire, system, vserror};
+use crate::{console, control, deadlines, load, retire, system, unnotified, vserror};
 use core::fmt::Write as _;
 use core::sync::atomic::Ordering;
 use firebreak_abi::guest_map;
@@ -67,6 +67,8 @@ pub(crate) fn start_if_asked(task: &mut Task) -> bool {
         let effects = vcpu.vgic.resume(&mut Lrs);
         crate::virq::carry_out(task, effects);
     }
+    task.local.record_deadline = unnotified::first_look(task, partition.config.direct_aborts);
+    deadlines::rearm(task);
     task.local.running = true;
     shared
         .power
@@ -102,6 +104,7 @@ pub(crate) fn park(task: &mut Task, stopping: bool) {
     task.local.console_deadline = None;
     task.local.watchdog_deadline = None;
     task.local.alarm_deadline = None;
+    task.local.record_deadline = None;
     deadlines::rearm(task);
     if !stopping {
         hand_over(task);

@@ -167,6 +167,7 @@ impl Partition {
             vttbr: self.vttbr.load(Ordering::Acquire),
             vmpidr: RES1 | u64::from(index),
             vpidr: midr,
+            direct_aborts: self.config.direct_aborts,
         }
     }
 

@@ -89,6 +89,8 @@ pub(crate) struct PeLocal {
     pub(crate) console_deadline: Option<u64>,
     /// When the partition's watchdog wants a look.
     pub(crate) watchdog_deadline: Option<u64>,
+    /// When to look for a record that nobody notified.
+    pub(crate) record_deadline: Option<u64>,
     /// When the partition's real-time clock rings.
     pub(crate) alarm_deadline: Option<u64>,
     /// When to look for more input on the UART.
@@ -154,6 +156,7 @@ impl PeBlock {
                 alarm_deadline: None,
                 input_deadline: None,
                 reports: Reports::new(),
+                record_deadline: None,
             }),
         }
     }
@@ -188,6 +191,11 @@ impl PeBlock {
     /// Remembers an SEI that the queue refused.
     pub(crate) fn note_refused(&self, _: &NmiCtx, iss: u32) {
         self.refused.store(iss | PRESENT, Ordering::Release);
+    }
+
+    /// Says whether something was refused.
+    pub(crate) fn has_refused(&self) -> bool {
+        self.refused.load(Ordering::Acquire) != 0
     }
 
     /// Takes what was refused.

@@ -32,15 +32,49 @@ pub(crate) struct Read {
     pub(crate) id: Option<u64>,
 }
 
-/// Reads the record of a source that is not acknowledged yet: an ordinary one where it stands, any
-/// other one from a copy whose header is read once, and then as many bytes as that said, checked
-/// against both sides' limits.
-pub(crate) fn read(system: &System, source: &Source) -> Option<Read> {
-    let region = system.sei.as_ref()?.region;
-    if read_word(source.read_ack) == sei::source::ACKED {
-        return None;
+/// What stands in a source's block.
+pub(crate) enum Reading {
+    /// No record: what there was is acknowledged, or there is no source.
+    None,
+    /// A record; `None` for one that cannot be believed at all.
+    Record(Option<Read>),
+    /// The firmware wrote again meanwhile: what was read is half one record and half another, and
+    /// what stands there now has not been looked at.
+    Torn,
+}
+
+/// Reads the record of a source, if it has one that is not acknowledged yet.
+pub(crate) fn read(system: &System, source: &Source) -> Reading {
+    if is_acknowledged(source) {
+        return Reading::None;
     }
-    let (block, limit) = block_of(region, source)?;
+    let region = system.sei.as_ref().map(|sei| sei.region);
+    let Some((block, limit)) = region.and_then(|region| block_of(region, source)) else {
+        return Reading::Record(None);
+    };
+    let status = read_half_word(block);
+    let read = read_block(block, limit);
+    // Whoever writes there again without having been acknowledged sets the pending word, or
+    // interrupts this with an SEI that acknowledges what it found, or is at it right now: the
+    // status is 0 until the rest stands.
+    let changed = read_half_word(block) != status
+        || read_word(source.pending) != 0
+        || is_acknowledged(source);
+    if changed {
+        Reading::Torn
+    } else {
+        Reading::Record(read)
+    }
+}
+
+/// Says whether the block is the firmware's to write.
+pub(crate) fn is_acknowledged(source: &Source) -> bool {
+    read_word(source.read_ack) == sei::source::ACKED
+}
+
+/// Reads an ordinary record where it stands, any other one from a copy whose header is read once,
+/// and then as many bytes as that said, checked against both sides' limits.
+fn read_block(block: Pa, limit: usize) -> Option<Read> {
     if let Ok(gist) = cper::gist(&InPlace { block, limit }, limit) {
         return Some(Read {
             severity: Some(gist.severity),
@@ -79,7 +113,7 @@ fn summarize(block: Pa, limit: usize) -> Option<cper::Summary> {
     let mut copy = Copy::new();
     copy_until(&mut copy, block, cper::HEADER_LEN_BYTES)?;
     let len = cper::header_len(copy.as_bytes().first_chunk()?, limit).ok()?;
-    copy_until(&mut copy, block, len)?;
+    copy_until(copy, block, len)?;
     Some(cper::summary(copy.as_bytes().get(..len)?))
 }
 

@@ -4,7 +4,9 @@
 use crate::partition::state;
 use crate::pe::{PeBlock, Task, attention};
 use crate::virq::{self, Lrs};
-use crate::{control, crash, deadlines, irq, lifecycle, recovery, sei, system, vserror};
+use crate::{
+    control, crash, deadlines, irq, lifecycle, recovery, sei, system, unnotified, vserror,
+};
 use core::sync::atomic::Ordering;
 use firebreak_arch::{cpu, gic, guest};
 use firebreak_vm::VcpuPower;
@@ -80,6 +82,7 @@ fn work(task: &mut Task) {
     let bits = task.pe.head.attention.swap(0, Ordering::AcqRel);
     sei::pull_deferred(task);
     recovery::drain(task);
+    unnotified::take(task);
     if bits & attention::INBOX != 0
         && let Some(vcpu) = &mut task.local.vcpu
     {

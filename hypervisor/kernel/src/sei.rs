@@ -7,11 +7,11 @@
 //! rest out at compile time.
 
 use crate::pe::{PeBlock, Task, attention};
-use crate::record::{self, read_word, take_word};
+use crate::record::{self, Reading, read_word, take_word};
 use crate::recovery::PendingError;
 use crate::system::{self, System};
 use crate::{crash, owners};
-use firebreak_abi::{Pa, sei};
+use firebreak_abi::Pa;
 use firebreak_arch::{Frame, NmiCtx, sysreg, windows};
 use firebreak_manifest::Source;
 use firebreak_syndrome::{CperSeverity, Iss};
@@ -98,7 +98,7 @@ unsafe extern "C" fn firebreak_sei_el2(pe: &'static PeBlock, frame: &mut Frame) 
     );
 }
 
-fn syndrome(esr: u64) -> Option<Iss> {
+pub(crate) fn syndrome(esr: u64) -> Option<Iss> {
     let ras = system::get().is_none_or(|system| system.features.ras);
     ras.then(|| Iss::from_esr(esr))
 }
@@ -137,7 +137,7 @@ pub(crate) fn take_refused(task: &mut Task) {
 }
 
 /// Does in task context what the SEI path would have done.
-fn take_in_task(task: &mut Task, iss: Option<Iss>) {
+pub(crate) fn take_in_task(task: &mut Task, iss: Option<Iss>) {
     // SAFETY: the functions below are those of the SEI path; nothing that they touch is locked
     // or borrowed here, and a new record cannot come before this one is acknowledged.
     let ctx = unsafe { NmiCtx::new() };
@@ -213,10 +213,10 @@ pub(crate) fn guest_on_its_way(pe: &PeBlock) -> Interrupted {
 
 /// Says whether a record of this PE's source waits to be taken.
 pub(crate) fn has_record(pe: &PeBlock) -> bool {
-    source_of(pe).is_some_and(|source| read_word(source.read_ack) != sei::source::ACKED)
+    source_of(pe).is_some_and(|source| !record::is_acknowledged(source))
 }
 
-fn source_of(pe: &PeBlock) -> Option<&'static Source> {
+pub(crate) fn source_of(pe: &PeBlock) -> Option<&'static Source> {
     system::get()?.sources.get(pe.id.index())?.as_ref()
 }
 
@@ -228,8 +228,12 @@ fn take(ctx: &NmiCtx, pe: &'static PeBlock, notification: &Notification) {
         crash::reset_from_nmi(ctx, notification.iss.map_or(0, Iss::get), pe.id);
     };
     let source = source_of(pe);
-    let outstanding = has_record(pe);
-    let summary = source.and_then(|source| record::read(system, source));
+    let reading = source.map_or(Reading::None, |source| record::read(system, source));
+    let (outstanding, summary) = match reading {
+        // What stands there after all is taken in its turn.
+        Reading::None | Reading::Torn => (false, None),
+        Reading::Record(summary) => (true, summary),
+    };
     let error = decide(system, pe, notification, summary.as_ref());
     if error.decision.context == ContextVerdict::ResetMachine {
         crash::fatal_error(ctx, system, pe, &error);

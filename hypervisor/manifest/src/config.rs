@@ -52,6 +52,8 @@ pub struct PartitionConfig<'a> {
     pub console: bool,
     /// Whether its ID registers show FEAT_RAS, if the PE has it.
     pub ras_visible: bool,
+    /// Whether its own external aborts go to it directly (HCR_EL2.TEA = 0), not by way of EL2.
+    pub direct_aborts: bool,
     /// Whether it has a watchdog, by whose silence its death is noticed.
     pub watchdog: bool,
     /// When it comes back.
@@ -96,6 +98,8 @@ pub mod property {
     pub const IMAGE_RELATIVE: &str = "firebreak,image-relative";
     /// Whether the guest sees FEAT_RAS, one cell, 0 or 1.
     pub const RAS_VISIBLE: &str = "firebreak,ras-visible";
+    /// Whether the guest takes its external aborts itself, one cell, 0 or 1.
+    pub const DIRECT_ABORTS: &str = "firebreak,direct-aborts";
     /// Whether the guest has a watchdog, one cell, 0 or 1.
     pub const WATCHDOG: &str = "firebreak,watchdog";
     /// Whether a reset restarts it, one cell, 0 or 1.

@@ -36,6 +36,7 @@ fn partition(name: &str, pes: &[u64], memory_bytes: u64) -> PartitionConfig<'sta
         bootargs: "",
         console: true,
         ras_visible: true,
+        direct_aborts: false,
         watchdog: true,
         restart: RestartPolicy::default(),
         policy: default_policy(true),

@@ -297,6 +297,11 @@ pub enum Event<'a> {
         /// ESR_EL2.ISS.
         iss: u64,
     },
+    /// A record stood unacknowledged of which no SEI had told.
+    Unnotified {
+        /// PE whose source it was.
+        pe: u8,
+    },
     /// The hypervisor failed.
     Panic {
         /// PE that failed.
@@ -391,6 +396,7 @@ impl Event<'_> {
             Self::Suppressed { .. } => "suppressed",
             Self::BootErrorRecord(_) => "boot-error-record",
             Self::Unclaimed { .. } => "unclaimed",
+            Self::Unnotified { .. } => "unnotified",
             Self::Panic { .. } => "panic",
             Self::Halt { .. } => "halt",
             Self::Vsea { .. } => "vsea",
@@ -492,6 +498,9 @@ impl Event<'_> {
             Self::BootErrorRecord(ref record) => record.members(o),
             Self::Unclaimed { pe, iss } => {
                 o.num("pe", u64::from(pe)).hex("iss", iss);
+            }
+            Self::Unnotified { pe } => {
+                o.num("pe", u64::from(pe));
             }
             Self::Panic { pe, text } => {
                 o.num("pe", u64::from(pe)).text("text", text);

@@ -80,6 +80,7 @@ fn write_partition(
         node.prop_u64_list(property::MPIDR, &affinities);
         node.prop_empty(property::IMAGE_RELATIVE);
         node.prop_u32(property::RAS_VISIBLE, u32::from(partition.ras_visible));
+        node.prop_u32(property::DIRECT_ABORTS, u32::from(partition.direct_aborts));
         node.prop_u32(property::WATCHDOG, u32::from(partition.watchdog));
         node.prop_u32(
             property::RESTART_ON_RESET,

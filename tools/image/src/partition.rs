@@ -47,6 +47,8 @@ pub struct Partition {
     pub console: bool,
     /// Whether FEAT_RAS is shown.
     pub ras_visible: bool,
+    /// Whether its external aborts are its own (HCR_EL2.TEA = 0).
+    pub direct_aborts: bool,
     /// Whether there is a watchdog.
     pub watchdog: bool,
     /// When it comes back.
@@ -60,7 +62,7 @@ pub struct Partition {
 }
 
 /// What a partition may have.
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 13] = [
     "name",
     "vcpus",
     "pes",
@@ -70,6 +72,7 @@ const KEYS: [&str; 12] = [
     "cmdline",
     "console",
     "ras_visible",
+    "external_aborts",
     "watchdog",
     "restart",
     "on_error",
@@ -186,6 +189,7 @@ fn read_partition(
     let console = read_console(&mut table)?;
     let shown = table.boolean("ras_visible")?;
     let ras_visible = shown.as_ref().is_none_or(|flag| flag.value);
+    let direct_aborts = read_external_aborts(&mut table)?;
     let watchdog = table.boolean("watchdog")?;
     let restart = read_restart(&mut table, watchdog.as_ref(), problems)?;
     let mut chosen_syndromes = Vec::new();
@@ -201,6 +205,7 @@ fn read_partition(
         cmdline,
         console,
         ras_visible,
+        direct_aborts,
         watchdog: watchdog.is_none_or(|flag| flag.value),
         restart,
         policy,
@@ -338,6 +343,27 @@ fn check_cmdline(table: &Table<'_, '_>, cmdline: &At<String>) -> Result<(), Prob
         return wrong("the command line holds a NUL".to_owned(), "remove it");
     }
     Ok(())
+}
+
+fn read_external_aborts(table: &mut Table<'_, '_>) -> Result<bool, Problem> {
+    let Some(to) = table.string("external_aborts")? else {
+        return Ok(false);
+    };
+    match to.value.as_str() {
+        "hypervisor" => Ok(false),
+        "guest" => Ok(true),
+        other => {
+            let message = format!("external aborts cannot go to \"{other}\"");
+            let remedy = "use \"hypervisor\" or \"guest\"";
+            Err(Problem::error(
+                table.source,
+                to.span,
+                message,
+                "unknown target",
+                remedy,
+            ))
+        }
+    }
 }
 
 fn read_console(table: &mut Table<'_, '_>) -> Result<bool, Problem> {
