@@ -113,7 +113,7 @@ fn summarize(block: Pa, limit: usize) -> Option<cper::Summary> {
     let mut copy = Copy::new();
     copy_until(&mut copy, block, cper::HEADER_LEN_BYTES)?;
     let len = cper::header_len(copy.as_bytes().first_chunk()?, limit).ok()?;
-    copy_until(copy, block, len)?;
+    copy_until(&mut copy, block, len)?;
     Some(cper::summary(copy.as_bytes().get(..len)?))
 }
 
@@ -130,7 +130,13 @@ fn copy_until(copy: &mut Copy, block: Pa, len: usize) -> Option<()> {
 
 /// Gives the block back: clears the block status, then writes the read-ack register (ACPI 6.5,
 /// 18.3.2.8). The record stands in the queue by now.
+///
+/// Unless the pending word is set: then the firmware has written another record there, before its
+/// time, and that one is taken and acknowledged in its turn.
 pub(crate) fn acknowledge(system: &System, source: &Source) {
+    if read_word(source.pending) != 0 {
+        return;
+    }
     if let Some((block, _)) = system
         .sei
         .as_ref()

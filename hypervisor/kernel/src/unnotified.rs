@@ -32,7 +32,7 @@ pub(crate) fn take(task: &mut Task) {
         let event = Event::Unnotified { pe: task.pe.id.0 };
         console::emit(&task.ctx, &event);
         // There is no ESR_EL2; what the record does not say, nobody does.
-        let iss = summary.and_then(|summary| summary.iss);
+        let iss = summary.and_then(|read| read.iss);
         sei::take_in_task(task, iss.and_then(|iss| sei::syndrome(u64::from(iss))));
     }
 }

@@ -5,7 +5,7 @@
 //! with the options `pa=<hex>`, `norecord`, `delay=<ticks>`, `in=guest`, `with=<dec>` and
 //! `as=<modes>`, and for a synchronous external abort `sync=<data or fetch>` and `far=<hex>`; and
 //! `storm count=<dec> pe=<dec> iss=<hex> sev=<word>` with the options `id=<dec>`, `pa=<hex>`,
-//! `gap=<ticks>` and `as=<modes>`. Words may come in any order; a word that is not known, or comes
+//! `step=<hex>`, `gap=<ticks>`, `in=guest` and `as=<modes>`. Words may come in any order; a word that is not known, or comes
 //! twice, refuses the whole line.
 
 use firebreak_abi::{MAX_PES, Pa};
@@ -181,11 +181,13 @@ fn raise<'a>(words: impl Iterator<Item = &'a str>) -> Result<Command, &'static s
 
 fn storm<'a>(words: impl Iterator<Item = &'a str>) -> Result<Command, &'static str> {
     let mut common = Words::default();
-    let (mut count, mut gap_ticks) = (None, None);
+    let (mut count, mut gap_ticks, mut step, mut guest) = (None, None, None, None);
     for word in words {
         match word.split_once('=').unwrap_or((word, "")) {
             ("count", value) => once(&mut count, decimal(value))?,
             ("gap", value) => once(&mut gap_ticks, decimal(value))?,
+            ("step", value) => once(&mut step, hexadecimal(value))?,
+            ("in", "guest") => once(&mut guest, Some(()))?,
             (name, value) if common.take(name, value)? => {}
             _ => return Err("unknown-word"),
         }
@@ -194,6 +196,8 @@ fn storm<'a>(words: impl Iterator<Item = &'a str>) -> Result<Command, &'static s
     let request = StormRequest {
         first: common.error()?,
         count: count.ok_or("count-missing")?,
+        step_bytes: step.unwrap_or(0),
+        in_guest: guest.is_some(),
         gap_ticks,
     };
     Ok(Command::Raise {
@@ -343,7 +347,8 @@ mod tests {
 
     #[test]
     fn a_storm_has_a_count_and_the_words_of_an_error() {
-        let line = b"storm count=1000000 pe=1 iss=1811 sev=corrected gap=50 pa=1000";
+        let line =
+            b"storm count=1000000 pe=1 iss=1811 sev=corrected gap=50 pa=1000 step=1000 in=guest";
         let expected = StormRequest {
             first: Error {
                 id: STORM_ID,
@@ -356,6 +361,8 @@ mod tests {
                 in_storm: false,
             },
             count: 1_000_000,
+            step_bytes: 0x1000,
+            in_guest: true,
             gap_ticks: Some(50),
         };
         let order = Order::Storm(expected);

@@ -308,15 +308,20 @@ impl PeErrors {
 
     /// Raises the next error of a storm if the block is free, one for each visit of EL3.
     fn go_on_with_storm(&mut self, machine: &mut impl Machine) {
-        let Some(storm) = self.storm.filter(|_| self.block_is_free()) else {
+        let Some(storm) = self.storm else {
             return;
         };
+        if storm.waits_for_guest() && !is_guest(machine) {
+            return;
+        }
+        let overwrites = modes(machine, storm.first()).has(Mode::EarlyOverwrite);
         match storm.next() {
-            Some(error) => self.happen(machine, error),
-            None => {
+            Some(error) if overwrites || self.block_is_free() => self.happen(machine, error),
+            None if self.block_is_free() => {
                 self.storm = None;
                 machine.storm_over(storm.first(), storm.counts());
             }
+            _ => {}
         }
     }
 
@@ -329,10 +334,7 @@ impl PeErrors {
     }
 
     fn moment_came(&mut self, machine: &mut impl Machine, request: Request, index: usize) {
-        let in_guest = machine
-            .context()
-            .is_some_and(|context| matches!(context.origin(), Origin::El0 | Origin::El1));
-        if !request.in_guest || in_guest {
+        if !request.in_guest || is_guest(machine) {
             return self.happen(machine, request.error);
         }
         // Not yet: look again soon, off the beat of whatever keeps this PE in EL2.
@@ -575,6 +577,13 @@ fn decide(machine: &impl Machine, error: &Error, severity: Severity) -> Act {
         &POLICY
     };
     behavior::act(modes(machine, error), severity, &context, policy)
+}
+
+/// Says whether EL0 or EL1 was interrupted.
+fn is_guest(machine: &impl Machine) -> bool {
+    machine
+        .context()
+        .is_some_and(|context| matches!(context.origin(), Origin::El0 | Origin::El1))
 }
 
 /// Says whether EL2 finds a record of this error in the block.

@@ -104,12 +104,18 @@ impl Case {
         self.mark = self.machine.mark();
     }
 
+    /// Returns where what counts begins.
+    pub(crate) fn mark(&self) -> Mark {
+        self.mark
+    }
+
     /// Returns all that counts.
     pub(crate) fn records(&self) -> Vec<Record> {
         self.machine.since(self.mark)
     }
 
-    fn patience() -> Duration {
+    /// Returns how long a case waits for one thing.
+    pub(crate) fn patience() -> Duration {
         firebreak_qemu::deadline(PATIENCE_S)
     }
 

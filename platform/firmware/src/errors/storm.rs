@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A storm: one error after the other on one PE, each raised as soon as the block is free again.
 
+use firebreak_abi::Pa;
+
 use super::{Error, Event};
 
 /// What the host asks for.
@@ -10,6 +12,10 @@ pub struct StormRequest {
     pub first: Error,
     /// Errors in all.
     pub count: u64,
+    /// From the address of one error to that of the next, in bytes.
+    pub step_bytes: u64,
+    /// Whether the first one waits until EL0 or EL1 runs on that PE.
+    pub in_guest: bool,
     /// Ticks of CNTPCT between two looks at the block. `None`: a tenth of the retry time.
     pub gap_ticks: Option<u64>,
 }
@@ -51,14 +57,26 @@ impl Storm {
         Self { request, counts }
     }
 
+    /// Says whether it has to wait for a guest.
+    pub(super) const fn waits_for_guest(&self) -> bool {
+        self.request.in_guest && self.counts.raised == 0
+    }
+
     /// Returns the next error, or `None` when all have been raised.
     pub(super) fn next(&self) -> Option<Error> {
         let number = self.counts.raised;
         (number < self.request.count).then_some(Error {
             id: self.request.first.id.wrapping_add(number),
+            pa: self.address(number),
             in_storm: true,
             ..self.request.first
         })
+    }
+
+    fn address(&self, number: u64) -> Option<Pa> {
+        let offset = number.wrapping_mul(self.request.step_bytes);
+        let first = self.request.first.pa?;
+        Some(Pa::new(first.get().wrapping_add(offset)))
     }
 
     pub(super) const fn first(&self) -> &Error {

@@ -375,6 +375,8 @@ fn storm(count: u64, gap_ticks: Option<u64>) -> Order {
     Order::Storm(StormRequest {
         first: error(1000, Iss::CE, CperSeverity::Corrected),
         count,
+        step_bytes: 0,
+        in_guest: false,
         gap_ticks,
     })
 }
