@@ -13,16 +13,20 @@ const CE: u32 = 0x1811;
 const UEO: u32 = 0x0811;
 const UER: u32 = 0x0c11;
 const UC: u32 = 0x0011;
-/// PEs of all systems here.
+/// PEs of the systems with two guests.
 const CONTROL_PE: u8 = 0;
 const VICTIM_PE: u8 = 1;
+/// PE of the system `alone`.
+const ONLY_PE: u8 = 0;
 /// Class and length bit of an SError's ESR.
 const SERROR: u64 = 0xbe00_0000;
 /// The address that the firmware makes up when it lies (`platform/firmware`, `lie`).
 const NOWHERE: u64 = 0x000f_dead_beef_f000;
 /// Instructions from one look of the firmware to the next, its own way out of EL3 included: from
 /// the vector's first ones to beyond the acknowledgement, at steps that share no factor with a loop.
-const GAPS: [u64; 12] = [127, 151, 181, 211, 251, 293, 337, 389, 449, 523, 701, 907];
+const GAPS: [u64; 14] = [
+    151, 163, 179, 197, 211, 233, 257, 283, 311, 353, 401, 487, 601, 907,
+];
 
 pub(crate) fn add(trials: &mut Vec<Trial>) {
     let cases: [(&str, fn() -> Outcome); 12] = [
@@ -45,27 +49,41 @@ pub(crate) fn add(trials: &mut Vec<Trial>) {
 }
 
 /// Boots a system of two guests, and returns the machine and the victim page's physical address.
-fn boot(system: &str, icount: bool) -> Result<(Case, u64), Failed> {
-    let mut case = Case::start(with_firmware(system)?.smp(2).icount(icount))?;
+fn boot(system: &str) -> Result<(Case, u64), Failed> {
+    let case = Case::start(with_firmware(system)?.smp(2))?;
+    case.line("control", "control: ready")?;
+    victim_of(case)
+}
+
+/// Boots the victim alone, on a machine whose time is a count of instructions.
+fn boot_alone() -> Result<(Case, u64), Failed> {
+    victim_of(Case::start(with_firmware("alone")?.smp(1).icount(true))?)
+}
+
+fn victim_of(mut case: Case) -> Result<(Case, u64), Failed> {
     let ready = case.line("victim", "victim: ready")?;
     let page = field(&ready, "page").ok_or("the victim names no page")?;
     let pa = case.pa_of("victim", page)?;
     case.line("victim", "victim: alive")?;
-    case.line("control", "control: ready")?;
     case.forget();
     Ok((case, pa))
 }
 
-/// Both guests go on, and the next error is handled like any other.
-fn all_is_well(case: &mut Case) -> Outcome {
+/// The victim goes on, and the next error is handled like any other.
+fn victim_is_well(case: &mut Case, pe: u8) -> Outcome {
     case.forget();
     case.lines("victim", "victim: alive", 2)?;
-    case.lines("control", "control: ticks=", 2)?;
-    let raise = Raise::new(99, VICTIM_PE, CE, "corrected");
+    let raise = Raise::new(99, pe, CE, "corrected");
     case.raise(&raise)?;
     error(case, 99)?;
     case.firmware("acked", 99)?;
     case.never("killed")
+}
+
+/// Both guests go on, and the next error is handled like any other.
+fn all_is_well(case: &mut Case) -> Outcome {
+    victim_is_well(case, VICTIM_PE)?;
+    case.lines("control", "control: ticks=", 2).map(drop)
 }
 
 fn error(case: &Case, id: u64) -> Result<Event, Failed> {
@@ -87,8 +105,8 @@ struct Account {
 }
 
 /// Raises a storm of corrected errors, and returns its account.
-fn storm_of(case: &mut Case, id: u64, words: &str) -> Result<Account, Failed> {
-    let line = format!("storm id={id} pe={VICTIM_PE} iss={CE:x} sev=corrected {words}");
+fn storm_of(case: &mut Case, id: u64, pe: u8, words: &str) -> Result<Account, Failed> {
+    let line = format!("storm id={id} pe={pe} iss={CE:x} sev=corrected {words}");
     case.machine.send_firmware(&line).map_err(failed)?;
     let over = case.wait("the end of the storm", |record| {
         let line = record.firmware("storm");
@@ -111,8 +129,8 @@ fn storm_of(case: &mut Case, id: u64, words: &str) -> Result<Account, Failed> {
 /// Back to back: each error is raised as soon as the firmware sees the last one acknowledged. The
 /// firmware's account balances, none is dropped, and the guests go on.
 fn storm() -> Outcome {
-    let (mut case, _) = boot("two", false)?;
-    let account = storm_of(&mut case, 1000, "count=2000")?;
+    let (mut case, _) = boot("two")?;
+    let account = storm_of(&mut case, 1000, VICTIM_PE, "count=2000")?;
     case.hold(
         (account.raised, account.acked, account.dropped) == (2000, 2000, 0),
         "each to be raised and acknowledged, and none to be dropped",
@@ -126,7 +144,7 @@ fn storm() -> Outcome {
 
 /// The firmware keeps the error to itself for a while: nothing happens here.
 fn handled_in_firmware() -> Outcome {
-    let (mut case, pa) = boot("two", false)?;
+    let (mut case, pa) = boot("two")?;
     let raise = Raise::new(1, VICTIM_PE, UER, "recoverable").at(pa);
     case.raise(&raise.behaving("handled-in-firmware"))?;
     case.firmware("handled", 1)?;
@@ -140,31 +158,30 @@ fn handled_in_firmware() -> Outcome {
 /// SPSR_EL3.A holds nothing back any more: each error of the storms strikes where it strikes, and
 /// neither the machine nor any record is lost.
 fn barge_in() -> Outcome {
-    let (mut case, _) = boot("patient", true)?;
-    let behave = format!("behave pe={VICTIM_PE} as=barge-in");
+    let (mut case, _) = boot_alone()?;
+    let behave = format!("behave pe={ONLY_PE} as=barge-in");
     case.machine.send_firmware(&behave).map_err(failed)?;
     case.wait("the firmware to obey", |record| {
         record.firmware("behaving").is_some()
     })?;
     for (round, gap) in (1..).zip(GAPS) {
         let words = format!("count=20 gap={gap}");
-        let account = storm_of(&mut case, 1000 * round, &words)?;
+        let account = storm_of(&mut case, 1000 * round, ONLY_PE, &words)?;
         case.hold(
             (account.deferred, account.delivered, account.acked) == (0, 20, 20),
             "each to be delivered at once, and acknowledged",
         )?;
     }
-    case.lines("control", "control: ticks=", 2)?;
     for event in ["panic", "boot-error-record"] {
         case.never(event)?;
     }
-    all_is_well(&mut case)
+    victim_is_well(&mut case, ONLY_PE)
 }
 
 /// HCR_EL2.TEA is 0, so the SEI goes to the guest, which takes it as its own. EL2 comes upon the
 /// record by itself, and the page goes.
 fn routes_by_tea() -> Outcome {
-    let (mut case, pa) = boot("direct", false)?;
+    let (mut case, pa) = boot("direct")?;
     let raise = Raise::new(1, VICTIM_PE, UER, "recoverable").at(pa);
     case.raise(&raise.in_guest().behaving("routes-by-tea"))?;
     let line = case.line("victim", "victim: serror")?;
@@ -194,7 +211,7 @@ fn routes_by_tea() -> Outcome {
 
 /// The firmware hands over what nobody can contain: EL2 resets the machine with a record.
 fn notifies_uncontainable() -> Outcome {
-    let (mut case, pa) = boot("two", false)?;
+    let (mut case, pa) = boot("two")?;
     let raise = Raise::new(1, VICTIM_PE, UC, "fatal").at(pa);
     case.raise(&raise.in_guest().behaving("notifies-uncontainable"))?;
     case.firmware("delivered", 1)?;
@@ -215,7 +232,7 @@ fn notifies_uncontainable() -> Outcome {
 
 /// The record never comes: the partition that was interrupted answers for it.
 fn no_record() -> Outcome {
-    let (mut case, pa) = boot("two", false)?;
+    let (mut case, pa) = boot("two")?;
     let raise = Raise::new(1, VICTIM_PE, UEO, "recoverable").at(pa);
     case.raise(&raise.in_guest().behaving("no-record"))?;
     case.event("unclaimed", |event| {
@@ -230,14 +247,14 @@ fn no_record() -> Outcome {
 /// it. Each report is of one record, whole, or of an error that nobody can explain; and each error
 /// is reported.
 fn early_overwrite() -> Outcome {
-    let (mut case, pa) = boot("patient", true)?;
+    let (mut case, pa) = boot_alone()?;
     let mut lost = 0;
     for (round, gap) in (1..).zip(GAPS) {
         case.forget();
         let id = 1000 * round;
         let words =
             format!("count=2 gap={gap} pa={pa:x} step=40 in=guest as=early-overwrite+slow-retry");
-        let account = storm_of(&mut case, id, &words)?;
+        let account = storm_of(&mut case, id, ONLY_PE, &words)?;
         case.hold(account.raised == 2, "both to be raised")?;
         let reports = case.machine.wait_until(
             "an answer to both errors",
@@ -268,13 +285,13 @@ fn early_overwrite() -> Outcome {
     }
     case.hold(lost != 0, "at least one record to have been overwritten")?;
     case.never("killed")?;
-    all_is_well(&mut case)
+    victim_is_well(&mut case, ONLY_PE)
 }
 
 /// Two PEs report the same error, and leave EL3 together: both contexts are judged, both records
 /// acknowledged, and the page goes once.
 fn cross_pe() -> Outcome {
-    let (mut case, pa) = boot("two", false)?;
+    let (mut case, pa) = boot("two")?;
     let raise = Raise::new(1, CONTROL_PE, UER, "recoverable").at(pa);
     let raise = raise.in_guest().with(VICTIM_PE).behaving("cross-pe");
     case.raise(&raise)?;
@@ -306,11 +323,11 @@ fn cross_pe() -> Outcome {
 
 /// What the firmware does not try again in time, EL2 takes by itself.
 fn slow_retry() -> Outcome {
-    let (mut case, _) = boot("patient", true)?;
+    let (mut case, _) = boot_alone()?;
     let mut taken = 0;
     for (round, gap) in (1..).zip(GAPS) {
         let words = format!("count=20 gap={gap} as=slow-retry");
-        let account = storm_of(&mut case, 1000 * round, &words)?;
+        let account = storm_of(&mut case, 1000 * round, ONLY_PE, &words)?;
         case.hold(
             account.taken == account.deferred,
             "each that was deferred to be taken by EL2",
@@ -322,12 +339,12 @@ fn slow_retry() -> Outcome {
         taken += account.taken;
     }
     case.hold(taken != 0, "at least one to have been deferred")?;
-    all_is_well(&mut case)
+    victim_is_well(&mut case, ONLY_PE)
 }
 
 /// The block says that the error was corrected, its sections that it was not: the worse one wins.
 fn lying_severities() -> Outcome {
-    let (mut case, pa) = boot("two", false)?;
+    let (mut case, pa) = boot("two")?;
     let raise = Raise::new(1, VICTIM_PE, CE, "recoverable").at(pa);
     case.raise(&raise.in_guest().behaving("lying-severities"))?;
     let event = error(&case, 1)?;
@@ -343,7 +360,7 @@ fn lying_severities() -> Outcome {
 /// An address that nobody owns costs nobody a page; a section that is too long ends the reading,
 /// and what was read before it counts.
 fn lying_addresses_and_lengths() -> Outcome {
-    let (mut case, pa) = boot("two", false)?;
+    let (mut case, pa) = boot("two")?;
     let raise = Raise::new(1, VICTIM_PE, CE, "corrected").at(pa);
     case.raise(&raise.in_guest().behaving("lying-addresses"))?;
     let event = error(&case, 1)?;
