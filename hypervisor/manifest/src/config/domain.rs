@@ -50,7 +50,7 @@ enum Known {
 }
 
 impl Known {
-    const ALL: [(&str, Self); 18] = [
+    const ALL: [(&str, Self); 19] = [
         ("#address-cells", Self::Cells),
         ("#size-cells", Self::Cells),
         ("phandle", Self::Phandle),
