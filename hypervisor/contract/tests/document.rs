@@ -4,7 +4,7 @@
 use firebreak_abi::sei::{self, qemu_virt, smc, source};
 use firebreak_contract::{
     Act, DeferReason, Kind, Limits, Origin, OverlayPolicy, PstateFeatures, Route, Severity, Taken,
-    Target, entry_pstate, hcr, overlay, route, spsr,
+    Target, entry_pstate, esr_for_sea, esr_for_sei, hcr, overlay, route, spsr,
 };
 
 mod generated;
@@ -190,6 +190,44 @@ fn vectors() -> String {
         })
         .collect();
     table(&["interrupted", "SEI", "SEA"], &rows)
+}
+
+/// Class and mode for each pair of levels.
+fn classes() -> String {
+    const FROM_LOWER: [u64; 2] = [0x24 << 26, 0x20 << 26];
+    let (el0, el1, el2) = (Origin::El0, Origin::El1, Origin::El2);
+    let pairs = [
+        (el0, Target::El1),
+        (el1, Target::El1),
+        (el0, Target::El2),
+        (el1, Target::El2),
+        (el2, Target::El2),
+    ];
+    let rows: Vec<Vec<String>> = pairs
+        .iter()
+        .map(|&(from, to)| {
+            let class = |esr: u64| format!("{:#x}", esr >> 26);
+            let mut row = vec![from.name().to_uppercase(), format!("{to:?}").to_uppercase()];
+            row.push(class(esr_for_sei(0)));
+            row.extend(FROM_LOWER.iter().map(|esr_el3| {
+                esr_for_sea(*esr_el3, from, to).map_or_else(|| panic!("no abort"), class)
+            }));
+            let mode = entry_pstate(0, to, &PstateFeatures::default()) & 0x1f;
+            row.push(format!("{mode:#07b}"));
+            row
+        })
+        .collect();
+    table(
+        &[
+            "from",
+            "to",
+            "EC, SEI",
+            "EC, SEA of data",
+            "EC, SEA of a fetch",
+            "PSTATE.M",
+        ],
+        &rows,
+    )
 }
 
 fn severity_overlay() -> String {
@@ -495,6 +533,7 @@ fn the_tables_in_the_documentation_are_what_the_code_does() {
             ("sei-routing", sei_routing()),
             ("sea-routing", sea_routing()),
             ("vectors", vectors()),
+            ("classes", classes()),
             ("overlay", severity_overlay()),
             ("pstate", pstate()),
             ("times", times()),
