@@ -23,9 +23,12 @@ const ENTRIES: [(&str, &str, &str, u64, u64, u64); 10] = [
     ("EL2", "EL2", "SEA", 0x25, 0x21, 0b0_1001),
 ];
 
+/// One way in.
+type Offset = (&'static str, bool, Option<bool>, Option<bool>, u16);
+
 /// Kind, from the target's own level, M\[0\] of the interrupted context, 32-bit code below the
 /// target; offset. SPSel counts at the same level alone, the width below it alone.
-const OFFSETS: [(&str, bool, Option<bool>, Option<bool>, u16); 8] = [
+const OFFSETS: [Offset; 8] = [
     ("SEA", true, Some(false), None, 0x000),
     ("SEI", true, Some(false), None, 0x180),
     ("SEA", true, Some(true), None, 0x200),
