@@ -5,10 +5,14 @@
 //! other instructions into EL2's code while the machine stands still.
 
 use std::fs;
+use std::path::Path;
 use std::sync::OnceLock;
 
 use firebreak_abi::{Mpidr, Pa, PeId, sei::qemu_virt};
-use firebreak_cper::{FirebreakInfo, Record as ErrorRecord, Severity, append_record};
+use firebreak_blackbox::CRASH_PAGE_WORDS;
+use firebreak_blackbox::crash::Page;
+use firebreak_blackbox::log::{TEXT_BYTES, View};
+use firebreak_cper::{Bert, FirebreakInfo, Record as ErrorRecord, Severity, append_record};
 use firebreak_qemu::{Event, Raise, Record};
 use libtest_mimic::{Failed, Trial};
 use object::{Object, ObjectSymbol};
@@ -19,6 +23,8 @@ const CE: u32 = 0x1811;
 const UER: u32 = 0x0c11;
 const UC: u32 = 0x0011;
 const VICTIM_PE: u8 = 1;
+/// Crash page, header of the log, and its first entries.
+const DUMP_BYTES: usize = 0x4000;
 /// UDF #0.
 const UDF: u32 = 0;
 /// MOV X0, #-2: what a call returns that is refused.
@@ -39,6 +45,7 @@ pub(crate) fn add(trials: &mut Vec<Trial>) {
     ));
     trials.push(trial("crash::several_boot_error_records", several_records));
     trials.push(trial("crash::log_goes_on_over_a_reset", log_goes_on));
+    trials.push(trial("crash::dump_is_read_on_the_host", dump));
     trials.push(trial("crash::hostile_memory_is_not_believed", hostile));
 }
 
@@ -452,6 +459,63 @@ fn log_goes_on() -> Outcome {
     )?;
     lives(&case)?;
     case.never("crash")
+}
+
+/// The memory itself, at the moment of the reset, read as a host's tool reads it.
+fn dump() -> Outcome {
+    let machine = with_firmware("two")?.smp(2).debugger();
+    let paused = ["-action", "reboot=shutdown,shutdown=pause"];
+    let mut case = Case::start(machine.args(paused))?;
+    case.line("victim", "victim: alive")?;
+    let (at, _) = Program::load()?.find("firebreak_resolve")?;
+    patch(&case, &[(at, UDF)])?;
+    trigger(&mut case, 13)?;
+    case.event("panic", |_| true)?;
+    case.wait(
+        "the reset, before which QEMU stops",
+        |record| matches!(record, Record::Qemu(event) if event == "SHUTDOWN"),
+    )?;
+    let mut debugger = case.machine.debugger().map_err(failed)?;
+    let bytes = debugger
+        .read(qemu_virt::PERSISTENT, DUMP_BYTES)
+        .map_err(failed)?;
+    let region = debugger
+        .read(qemu_virt::BERT, qemu_virt::BERT_LEN as usize)
+        .map_err(failed)?;
+    let words: Vec<u64> = bytes
+        .chunks_exact(8)
+        .filter_map(|chunk| chunk.try_into().ok().map(u64::from_le_bytes))
+        .collect();
+    let page = Page::read(&words[..]).ok_or("no crash page")?;
+    case.hold(page.is_whole(), "the page to be whole")?;
+    let who = page.who();
+    case.hold(
+        who.pe == VICTIM_PE && who.pc == Some(qemu_virt::IMAGE + at) && who.vcpu == Some((1, 0)),
+        "the PE, the PC and the vCPU",
+    )?;
+    case.hold(
+        page.records().any(|record| record.id == Some(13)),
+        "the record that waited",
+    )?;
+    let view = View::read(&words[CRASH_PAGE_WORDS..]).ok_or("no log")?;
+    let last = view.entry(view.last()).ok_or("no entry")?;
+    case.hold(
+        last.pe == VICTIM_PE && view.text(&last, &mut [0; TEXT_BYTES]).contains("\"panic\""),
+        "the panic to be the last entry",
+    )?;
+    let records: Vec<_> = Bert::new(&region).records().collect();
+    case.hold(
+        records.len() == 1 && records.iter().all(Result::is_ok),
+        "one boot error record",
+    )?;
+    // What `firebreak decode` is tested with comes from a real crash.
+    if std::env::var_os("FIREBREAK_BLESS").is_some() {
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../corpus/dumps");
+        fs::create_dir_all(&corpus).map_err(failed)?;
+        fs::write(corpus.join("exception.bin"), &bytes).map_err(failed)?;
+        fs::write(corpus.join("exception.bert"), &region[..1024]).map_err(failed)?;
+    }
+    Ok(())
 }
 
 fn hostile() -> Outcome {

@@ -316,6 +316,18 @@ fn write_members(text: &mut String, value: &Value, depth: usize) {
     for (key, value) in members {
         match value {
             Value::Null => {}
+            // An entry of a log is one line, like the event that it was.
+            Value::Object(entry) if entry.contains_key("event") => {
+                let part = |key: &str| entry.get(key).map(plain).unwrap_or_default();
+                *text += &format!(
+                    "{indent}{} boot={} pe={} at={} {}\n",
+                    part("number"),
+                    part("boot"),
+                    part("pe"),
+                    part("at"),
+                    part("event")
+                );
+            }
             Value::Object(_) => {
                 *text += &format!("{indent}{key}:\n");
                 write_members(text, value, depth + 1);
@@ -391,6 +403,7 @@ mod tests {
         assert_eq!(value["log"]["entries"][0]["event"]["ev"], "boot");
         assert_eq!(value["log"]["entries"][1]["event"], "not JSON");
         let text = to_text(&value);
+        assert!(text.contains("    2 boot=1 pe=0 at=7 not JSON\n"), "{text}");
         assert!(
             text.contains("    pc        0x40201000\n")
                 || text.contains("  pc        0x40201000\n"),

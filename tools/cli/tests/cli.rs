@@ -113,6 +113,45 @@ fn decode_tells_a_syndrome_in_words_and_in_json() {
 }
 
 #[test]
+fn decode_reads_what_a_crash_left() {
+    let dumps = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/corpus/dumps");
+    let memory = dumps.join("exception.bin").display().to_string();
+    let dump = json(&firebreak(&["decode", &memory, "--json"]));
+    let crash = &dump["crash"];
+    assert_eq!((&crash["whole"], &crash["pe"]), (&true.into(), &1.into()));
+    assert_eq!(crash["records"][0]["id"], 13);
+    assert_eq!(crash["x"].as_array().unwrap().len(), 31);
+    let entries = dump["log"]["entries"].as_array().unwrap();
+    assert_eq!(entries.first().unwrap()["event"]["ev"], "boot");
+    assert_eq!(entries.last().unwrap()["event"]["ev"], "panic");
+    let shown = text(&firebreak(&["decode", &memory]).stdout);
+    assert!(shown.contains("unexpected exception at EL2"), "{shown}");
+
+    // The same record as bytes, as hexadecimal text in a file, and on the command line.
+    let region = std::fs::read(dumps.join("exception.bert")).unwrap();
+    let hex: String = region.iter().map(|byte| format!("{byte:02x}")).collect();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("bert.hex").display().to_string();
+    std::fs::write(&file, format!("{hex}\n")).unwrap();
+    let bytes = dumps.join("exception.bert").display().to_string();
+    let records = json(&firebreak(&["decode", &bytes, "--json"]));
+    assert_eq!(records["blocks"].as_array().unwrap().len(), 1);
+    let own = &records["blocks"][0]["sections"][1]["content"];
+    assert_eq!(
+        (&own["source"], &own["pc"]),
+        (&"hypervisor".into(), &crash["pc"])
+    );
+    for form in [&file, &hex] {
+        assert_eq!(json(&firebreak(&["decode", form, "--json"])), records);
+    }
+
+    std::fs::write(&file, "no dump of ours, but long enough to be one").unwrap();
+    let refused = firebreak(&["decode", &file]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stderr).contains("neither a crash page, a log nor an error record"));
+}
+
+#[test]
 fn a_wrong_command_line_gives_2_and_help_gives_examples() {
     for wrong in [
         &["chek"][..],
