@@ -13,6 +13,7 @@
 #![no_main]
 
 mod ops;
+mod queue;
 mod samples;
 
 use firebreak_abi::guest_map::{UART, VTIMER_INTID};
@@ -198,6 +199,7 @@ fn main(boot: Boot) -> ! {
     samples.calibrate(|_| ops::empty());
     measure_calls(&mut samples);
     measure_devices(&mut samples);
+    queue::measure(&mut samples);
     samples.without_empty_pair();
     measure_interrupts(&mut samples);
     println!("bench: done");

@@ -64,7 +64,7 @@ const fn row(
 
 /// Peers: an EL2 stub that only saves all registers (the floor), Bao, Linux KVM (VHE); measured
 /// with the same guest code on the same harness.
-const ROWS: [Row; 15] = [
+const ROWS: [Row; 17] = [
     row(
         "hvc_psci_version",
         "HVC PSCI_VERSION",
@@ -153,6 +153,18 @@ const ROWS: [Row; 15] = [
         "sei_to_guest_vector",
         "SEI vector to the guest's SError vector",
         Some(1000),
+        "- / - / -",
+    ),
+    row(
+        "queue_publish",
+        "queue: publish a record with 1 in it",
+        Some(120),
+        "- / - / -",
+    ),
+    row(
+        "queue_publish_1000",
+        "the same with 1,000 in it",
+        Some(120),
         "- / - / -",
     ),
 ];
