@@ -2,7 +2,7 @@
 //! What a PE has promised to do later: one timer, few deadlines.
 
 use crate::pe::Task;
-use crate::{irq, mmio, reports, unnotified, virq, vserror};
+use crate::{irq, mmio, reports, telling, unnotified, virq, vserror};
 use firebreak_abi::guest_map;
 use firebreak_arch::{sysreg, timer};
 use firebreak_vdev::{IrqLevel, Signal};
@@ -23,6 +23,7 @@ pub(crate) fn rearm(task: &Task) {
         local.reports.deadline,
         local.record_deadline,
         injection,
+        local.unreported.as_ref().map(|waiting| waiting.deadline),
     ];
     match all.into_iter().flatten().min() {
         Some(deadline) => timer::arm(deadline),
@@ -34,6 +35,7 @@ pub(crate) fn rearm(task: &Task) {
 pub(crate) fn expire(task: &mut Task) {
     let now = sysreg::cntpct_el0();
     let due = |deadline: Option<u64>| deadline.is_some_and(|ticks| ticks <= now);
+    telling::flush(task);
     if due(task.local.console_deadline) {
         task.local.console_deadline = None;
         if let Some((partition, _)) = task.vcpu() {

@@ -7,7 +7,7 @@
 use crate::partition::{NO_ENTRY, Partition, state};
 use crate::pe::{Task, Vcpu, attention};
 use crate::virq::Lrs;
-use crate::{console, control, deadlines, load, retire, system, unnotified, vserror};
+use crate::{console, control, deadlines, load, retire, system, telling, unnotified, vserror};
 use core::fmt::Write as _;
 use core::sync::atomic::Ordering;
 use firebreak_abi::guest_map;
@@ -83,6 +83,7 @@ pub(crate) fn park(task: &mut Task, stopping: bool) {
     let Some(system) = system::get() else { return };
     guest::quiesce();
     vserror::cancel(task);
+    telling::flush(task);
     if let Some(redistributor) = task.local.redistributor {
         for intid in [guest_map::VTIMER_INTID, guest_map::PTIMER_INTID] {
             redistributor.set_private(intid, false);

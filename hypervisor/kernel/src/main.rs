@@ -36,6 +36,7 @@ mod sei;
 mod sync;
 mod system;
 mod system_registers;
+mod telling;
 mod unnotified;
 mod virq;
 mod vserror;

@@ -6,6 +6,7 @@ use crate::partition::Partition;
 use crate::recovery::PendingError;
 use crate::reports::Reports;
 use crate::sync::Lock;
+use crate::telling::Unreported;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use firebreak_abi::{MAX_PES, Mpidr, PeId, VcpuId, VmId};
@@ -83,6 +84,8 @@ pub(crate) struct PeLocal {
     pub(crate) running: bool,
     /// Physical redistributor.
     pub(crate) redistributor: Option<Redistributor>,
+    /// An error that is dealt with and waits to be told.
+    pub(crate) unreported: Option<Unreported>,
     /// The virtual SError whose end nobody has seen yet.
     pub(crate) injection: Option<Injection>,
     /// When the console of this vCPU wants its half line flushed, in ticks of CNTPCT.
@@ -150,6 +153,7 @@ impl PeBlock {
                 vcpu: None,
                 running: false,
                 redistributor: None,
+                unreported: None,
                 injection: None,
                 console_deadline: None,
                 watchdog_deadline: None,

@@ -4,19 +4,14 @@
 use crate::partition::Partition;
 use crate::pe::Task;
 use crate::sync::Lock;
-use crate::{console, owners, reports, retire, sea, sei, system, vserror};
-use core::sync::atomic::{AtomicU64, Ordering};
-use firebreak_abi::{Pa, VcpuId, VmId};
+use crate::{console, reports, retire, sea, sei, system, telling, vserror};
+use core::sync::atomic::Ordering;
+use firebreak_abi::{VcpuId, VmId};
 use firebreak_arch::sysreg;
 use firebreak_syndrome::{Iss, Severity};
-use firebreak_triage::{
-    ContextVerdict, Decision, Evidence, GuestEl, Interrupted, Owner, PageVerdict, Policy, triage,
-};
+use firebreak_triage::{ContextVerdict, Decision, Evidence, Owner, PageVerdict, Policy, triage};
 use firebreak_vm::{CorrectedErrors, StopCause, VcpuPower};
-use firebreak_wire::{ErrorEvent, Event, Level};
-
-/// Errors are numbered over the whole machine.
-static NEXT_ERROR: AtomicU64 = AtomicU64::new(1);
+use firebreak_wire::Event;
 
 /// Pages whose corrected errors are counted at a time.
 const COUNTED_PAGES: usize = 64;
@@ -42,13 +37,22 @@ pub(crate) struct PendingError {
 ///
 /// What did not fit was not acknowledged either, so the firmware still holds one record in its
 /// block: it is taken now that there is room. Each round frees at least one slot.
+///
+/// What only has to be told can be told later: the guest goes on first ([`telling::later`]).
 pub(crate) fn drain(task: &mut Task) {
     loop {
         while let Some(entry) = task.pe.queue.claim(task.pe.id) {
             let mut error = entry.value;
             count_corrected(task, &mut error);
-            if reports::admit(task, &error) {
-                report(task, &error);
+            let is_told = reports::admit(task, &error);
+            if is_told && telling::can_wait(task, &error) {
+                telling::later(task, &error, entry.position);
+                act(task, &error);
+                continue;
+            }
+            telling::flush(task);
+            if is_told {
+                telling::error(task, &error);
             }
             act(task, &error);
             task.pe.queue.finish(entry.position, task.pe.id);
@@ -80,72 +84,9 @@ fn count_corrected(task: &Task, error: &mut PendingError) {
 }
 
 /// Whose limits count for memory of an owner: its partition's, or those that hold by default.
-fn limits_of(system: &system::System, owner: Owner) -> &Policy {
+pub(crate) fn limits_of(system: &system::System, owner: Owner) -> &Policy {
     let policy = owner.vm().and_then(|vm| system.policies.get(vm.index()));
     policy.unwrap_or(&Policy::DEFAULT)
-}
-
-/// Tells the host.
-fn report(task: &Task, error: &PendingError) {
-    let Evidence {
-        iss,
-        sync,
-        record,
-        interrupted,
-        ..
-    } = error.evidence;
-    let raw = u64::from(iss.map_or(0, Iss::get));
-    if record.is_none() {
-        console::emit(
-            &task.ctx,
-            &Event::Unclaimed {
-                pe: task.pe.id.0,
-                iss: raw,
-            },
-        );
-    }
-    let (vm, from) = match interrupted {
-        Interrupted::Guest {
-            vm,
-            el: GuestEl::El0,
-        } => (Some(vm), Level::El0),
-        Interrupted::Guest {
-            vm,
-            el: GuestEl::El1,
-        } => (Some(vm), Level::El1),
-        Interrupted::Hypervisor | Interrupted::Idle => (None, Level::El2),
-    };
-    let owner = error.evidence.page().map(|(_, owner)| owner);
-    let limit = match (system::get(), owner) {
-        (Some(system), Some(owner)) => limits_of(system, owner).corrected_limit,
-        _ => 0,
-    };
-    let event = ErrorEvent {
-        id: error
-            .id
-            .unwrap_or_else(|| NEXT_ERROR.fetch_add(1, Ordering::Relaxed)),
-        pe: task.pe.id.0,
-        vm: vm.map(|vm| vm.0),
-        name: vm.and_then(system::partition_of).map(Partition::name),
-        from,
-        pc: error.pc,
-        iss: raw,
-        sync,
-        severity: severity_name(error.decision.severity),
-        cper: record.map_or("none", |record| record.severity.name()),
-        pa: record.and_then(|record| record.pa).map(Pa::get),
-        owner: owner.map_or("none", owners::name),
-        page_vm: owner.and_then(Owner::vm).map(|vm| vm.0),
-        verdict: error.decision.verdict_name(),
-        rule: error.decision.rule.name(),
-        context: interrupted.name(),
-        syndrome_severity: error.evidence.syndrome_severity().map(Severity::name),
-        record_severity: error.evidence.record_severity().map(Severity::name),
-        owner_class: owner.map_or("none", Owner::name),
-        corrected_on_page: u64::from(error.evidence.corrected_on_page),
-        corrected_limit: u64::from(limit),
-    };
-    console::emit(&task.ctx, &Event::Error(event));
 }
 
 /// Words for severities, as events and boot error records carry them.

@@ -8,7 +8,7 @@
 
 use crate::pe::Task;
 use crate::recovery::PendingError;
-use crate::{console, deadlines};
+use crate::{console, deadlines, telling};
 use firebreak_arch::sysreg;
 use firebreak_triage::{ContextVerdict, PageVerdict};
 use firebreak_wire::{Event, OutputBudget};
@@ -73,6 +73,7 @@ fn tell_later(task: &mut Task) {
 
 /// Tells the accounts.
 pub(crate) fn tell(task: &mut Task) {
+    telling::flush(task);
     let reports = &mut task.local.reports;
     reports.deadline = None;
     let count = reports.budget.take_suppressed();

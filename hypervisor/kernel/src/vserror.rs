@@ -8,7 +8,7 @@
 
 use crate::partition::Partition;
 use crate::pe::{Injection, Task, attention};
-use crate::{console, deadlines, inject, system};
+use crate::{console, deadlines, inject, system, telling};
 use core::sync::atomic::{AtomicU64, Ordering};
 use firebreak_arch::{guest, sysreg};
 use firebreak_syndrome::{Iss, Life, Look, takes_serror_at_once};
@@ -36,7 +36,7 @@ fn level(pstate: u64) -> Level {
 }
 
 /// Reports an injection that nobody can take, because its vCPU does not run. Returns its identity.
-pub(crate) fn cancel_unraised(task: &Task, partition: &Partition, vcpu: u8, iss: Iss) -> u64 {
+pub(crate) fn cancel_unraised(task: &mut Task, partition: &Partition, vcpu: u8, iss: Iss) -> u64 {
     let id = next_identity();
     tell(
         task,
@@ -54,7 +54,7 @@ fn next_identity() -> u64 {
 }
 
 fn tell(
-    task: &Task,
+    task: &mut Task,
     partition: &Partition,
     vcpu: u8,
     (inj, iss): (u64, Iss),
@@ -73,7 +73,7 @@ fn tell(
         el: place.map(|place| place.el),
         exact: place.is_some_and(|place| place.exact),
     };
-    console::emit(&task.ctx, &event);
+    telling::injection(task, event);
 }
 
 /// Raises a virtual SError in the vCPU of this PE. One that is still pending is merged with it
