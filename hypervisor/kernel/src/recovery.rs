@@ -11,7 +11,6 @@ use firebreak_arch::sysreg;
 use firebreak_syndrome::{Iss, Severity};
 use firebreak_triage::{ContextVerdict, Decision, Evidence, Owner, PageVerdict, Policy, triage};
 use firebreak_vm::{CorrectedErrors, StopCause, VcpuPower};
-use firebreak_wire::Event;
 
 /// Pages whose corrected errors are counted at a time.
 const COUNTED_PAGES: usize = 64;
