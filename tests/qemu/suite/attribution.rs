@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use firebreak_qemu::{Event, Raise};
+use firebreak_qemu::{Event, Raise, Record};
 use libtest_mimic::{Failed, Trial};
 
 use crate::errors::{boot, boot_machine, control_ticks, victim_loses_page, victim_takes};
@@ -86,6 +86,11 @@ pub(crate) fn add(trials: &mut Vec<Trial>) {
         ("a_window_of_time_ends", window),
         ("two_errors_at_once", two_at_once),
         ("errors_while_another_is_recovered_from", storm_beside),
+        ("corrected_in_the_recovery_itself", corrected_in_recovery),
+        (
+            "recoverable_in_the_recovery_itself",
+            recoverable_in_recovery,
+        ),
         ("the_event_says_which_side_was_worse", evidence),
     ] {
         trials.push(trial(format!("attribution::{name}"), test));
@@ -557,6 +562,82 @@ fn storm_beside() -> Outcome {
     control_ticks(&case)?;
     case.never("killed")?;
     case.never("boot")
+}
+
+/// Strikes the PE that starts the victim again with a second error, until it hits EL2 there; returns
+/// the machine with what became of that error.
+///
+/// The victim's end and the second error are asked for together, the second a little later than the
+/// first. How much later is the machine's to say (the host types while its time goes on), but not
+/// by much, and clearing 16 MiB takes EL2 a while: a few machines are enough.
+fn in_recovery(iss: u32, severity: &str) -> Result<(Case, Record), Failed> {
+    const MACHINES: u64 = 12;
+    const FIRST_TICKS: u64 = 20_000_000;
+    for attempt in 0..MACHINES {
+        let machine = with_firmware("restarting")?.smp(2).icount(true);
+        let (mut case, _) = boot_machine(machine)?;
+        let page = spare_page(&case, "control")?;
+        let end = Raise::new(1, VICTIM_PE, UEU, "recoverable")
+            .after_ticks(FIRST_TICKS)
+            .in_guest();
+        let second = Raise::new(2, VICTIM_PE, iss, severity)
+            .at(page)
+            .after_ticks(FIRST_TICKS + 200_000 * (attempt + 1));
+        for raise in [&end, &second] {
+            case.machine.send_raise(raise).map_err(failed)?;
+        }
+        let outcome = case.wait("what became of the second error", |record| {
+            let error = record.event("error");
+            error.is_some_and(|event| event.num("id") == Some(second.id))
+                || record.event("boot-error-record").is_some()
+        })?;
+        let missed = outcome
+            .event("error")
+            .is_some_and(|event| event.text("context") != Some("hypervisor"));
+        if !missed {
+            return Ok((case, outcome));
+        }
+    }
+    Err(failed(
+        "the second error never struck EL2 while it started the victim again",
+    ))
+}
+
+/// Nothing was lost: the recovery goes on where it was.
+fn corrected_in_recovery() -> Outcome {
+    let (mut case, outcome) = in_recovery(CE, "corrected")?;
+    let event = outcome.event("error").ok_or("the machine was reset")?;
+    case.hold(
+        event.text("verdict") == Some("log"),
+        "the second error to be logged",
+    )?;
+    case.event_of("restart", "victim")?;
+    case.line("victim", "victim: ready")?;
+    case.firmware("acked", 2)?;
+    case.forget();
+    case.lines("victim", "victim: alive", 2)?;
+    control_ticks(&case)?;
+    case.never("boot")
+}
+
+/// Nobody knows what EL2 has made of the bad data: the machine is reset, and the record names EL2's
+/// own instruction and no partition.
+fn recoverable_in_recovery() -> Outcome {
+    let (case, outcome) = in_recovery(UER, "recoverable")?;
+    let record = outcome
+        .event("boot-error-record")
+        .ok_or("the machine was not reset")?;
+    case.hold(record.num("vm").is_none(), "no partition to be blamed")?;
+    case.hold(
+        record.hex("pc").is_some_and(|pc| HYPERVISOR.contains(&pc)),
+        "the PC to be EL2's",
+    )?;
+    case.hold(
+        record.hex("pa") == Some(spare_page(&case, "control")?),
+        "the address to be told",
+    )?;
+    case.lines("victim", "victim: alive", 2)?;
+    control_ticks(&case)
 }
 
 /// The event names the severity that each side brought; the worse one decided.
