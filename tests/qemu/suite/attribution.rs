@@ -24,6 +24,9 @@ const VICTIM_PE: u8 = 1;
 const CONTROL: u64 = 0;
 const VICTIM: u64 = 1;
 
+/// Between two batches of questions: a PE tells of 64 errors a second one by one, and of 256 more at
+/// once (`docs/architecture.md`). An eighth of a second with the counter of QEMU's `virt`.
+const BATCH_TICKS: u64 = 8_000_000;
 const PAGE_BYTES: u64 = 0x1000;
 /// Where the image is loaded, and where the partitions' memory begins.
 const HYPERVISOR: std::ops::Range<u64> = 0x4020_0000..0x4040_0000;
@@ -127,7 +130,9 @@ fn ask(
     for (batch, addresses) in addresses.chunks(8).enumerate() {
         let id_of = |index: usize| first_id + 8 * batch as u64 + index as u64;
         for (index, pa) in addresses.iter().enumerate() {
-            let raise = Raise::new(id_of(index), VICTIM_PE, CE, "corrected").at(*pa);
+            let raise = Raise::new(id_of(index), VICTIM_PE, CE, "corrected")
+                .at(*pa)
+                .after_ticks(BATCH_TICKS);
             case.machine.send_raise(&raise).map_err(failed)?;
         }
         for index in 0..addresses.len() {
@@ -233,6 +238,10 @@ fn map() -> Outcome {
 
 /// Memory that everything rests on: the machine is reset, and the next boot says why.
 fn vital(class: &str) -> Outcome {
+    let rule = match class {
+        "firmware" => "firmware-memory",
+        _ => "hypervisor-memory",
+    };
     let pa = page_of("two", class)?;
     let (mut case, _) = boot("two", CPU)?;
     let raise = Raise::new(1, VICTIM_PE, UER, "recoverable")
@@ -243,6 +252,11 @@ fn vital(class: &str) -> Outcome {
     case.hold(
         record.hex("pa") == Some(pa),
         "the address to survive the reset",
+    )?;
+    let crash = case.event("crash", |_| true)?;
+    case.hold(
+        crash.text("text") == Some(rule),
+        "the crash page to name the rule",
     )?;
     case.hold(
         record.text("source") == Some("hypervisor"),
