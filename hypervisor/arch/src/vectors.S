@@ -351,6 +351,49 @@ firebreak_window_idle_start:
 1:  ret
 firebreak_window_idle_end:
 
+// Writes a guest's memory from EL2, where a page of it may be bad: x0 = to, x1 = from, or 0 for
+// zeros, x2 = bytes. Returns 0. An SEA on the way ends it: x0 is then 1. What was written so far
+// stays written, and no register but those that a call may change is touched.
+    .section .text.guest_write, "ax"
+    .global firebreak_guest_write
+    .global firebreak_guest_write_start
+    .global firebreak_guest_write_end
+    .global firebreak_guest_write_failed
+firebreak_guest_write:
+firebreak_guest_write_start:
+    cbz     x1, 4f
+1:  subs    x2, x2, #32
+    b.lo    2f
+    ldp     x3, x4, [x1], #16
+    ldp     x5, x6, [x1], #16
+    stp     x3, x4, [x0], #16
+    stp     x5, x6, [x0], #16
+    b       1b
+2:  add     x2, x2, #32
+3:  cbz     x2, 7f
+    ldrb    w3, [x1], #1
+    strb    w3, [x0], #1
+    sub     x2, x2, #1
+    b       3b
+4:  subs    x2, x2, #64
+    b.lo    5f
+    stp     xzr, xzr, [x0], #16
+    stp     xzr, xzr, [x0], #16
+    stp     xzr, xzr, [x0], #16
+    stp     xzr, xzr, [x0], #16
+    b       4b
+5:  add     x2, x2, #64
+6:  cbz     x2, 7f
+    strb    wzr, [x0], #1
+    sub     x2, x2, #1
+    b       6b
+7:  mov     x0, #0
+    ret
+firebreak_guest_write_end:
+firebreak_guest_write_failed:
+    mov     x0, #1
+    ret
+
 // Reads an ID register: x0 = (CRm - 1) * 8 + op2 for CRm 1 to 7, op0 = 3, op1 = 0, CRn = 0.
 // The caller has checked the range.
     .section .text.read_id_register, "ax"

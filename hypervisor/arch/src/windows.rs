@@ -60,6 +60,19 @@ window!(
     sei, "sei", firebreak_window_sei_start, firebreak_window_sei_end
 );
 window!(
+    /// A write to a guest's memory, which an SEA ends: see [`guest_write_failed`].
+    guest_write, "guest_write", firebreak_guest_write_start, firebreak_guest_write_end
+);
+
+/// Where EL2 goes on after an SEA in [`guest_write`]: it returns to the caller, with the news.
+pub fn guest_write_failed() -> u64 {
+    unsafe extern "C" {
+        static firebreak_guest_write_failed: u8;
+    }
+    (&raw const firebreak_guest_write_failed).addr() as u64
+}
+
+window!(
     /// A PE's wait for work: restartable like the exit.
     idle, "idle", firebreak_window_idle_start, firebreak_window_idle_end
 );

@@ -230,7 +230,9 @@ fn begin(task: &mut Task, partition: &'static Partition, count: u32) {
         let _ = write!(reason, "its tables: {error}");
         return stop(task, partition, &reason);
     }
-    load::scrub(&task.ctx, partition);
+    if let Err(error) = load::scrub(task, partition) {
+        return stop(task, partition, error.as_str());
+    }
     partition.restarts.store(count, Ordering::Relaxed);
     partition.parked.store(0, Ordering::Release);
     partition.set_state(state::RUNNING);
@@ -250,7 +252,7 @@ pub(crate) fn refuse(task: &Task, partition: &Partition, reason: &str) {
 /// Loads a partition and asks its first vCPU's PE to start it.
 pub(crate) fn start(task: &mut Task, partition: &'static Partition) {
     let (vm, name) = (partition.id.0, partition.name());
-    match load::load(&task.ctx, partition) {
+    match load::load(task, partition) {
         Ok(start) => {
             let restarts = u64::from(partition.restarts.load(Ordering::Relaxed));
             console::emit(&task.ctx, &Event::Started { vm, name, restarts });

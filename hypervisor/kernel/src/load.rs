@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Fills a partition's memory: kernel, RAM disk, devicetree.
 
-use crate::memory;
+use crate::memory::{self, BadPage};
 use crate::partition::{MAX_RETIRED, Partition};
+use crate::pe::Task;
+use crate::recovery;
 use core::sync::atomic::Ordering;
 use firebreak_abi::{Ipa, PAGE_SIZE_BYTES, PaRange, guest_map};
 use firebreak_arch::{TaskCtx, cache};
@@ -26,6 +28,8 @@ pub(crate) enum LoadError {
     RetiredPageInTheWay,
     /// The devicetree does not fit its place.
     Devicetree,
+    /// Pages of its memory turn out to be bad, more than can be left out.
+    BadPage,
 }
 
 impl LoadError {
@@ -37,13 +41,20 @@ impl LoadError {
             Self::RetiredPageInTheWay => {
                 "a retired page lies where its kernel, RAM disk or devicetree must go"
             }
+            Self::BadPage => "too many pages of its memory are bad",
             Self::Devicetree => "its devicetree does not fit in 64 KiB",
         }
     }
 }
 
+impl From<BadPage> for LoadError {
+    fn from(BadPage: BadPage) -> Self {
+        Self::BadPage
+    }
+}
+
 /// Where a loaded partition starts.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Start {
     /// First instruction.
     pub(crate) entry: Ipa,
@@ -52,7 +63,18 @@ pub(crate) struct Start {
 }
 
 /// Fills a partition's memory while none of its vCPUs runs.
-pub(crate) fn load(ctx: &TaskCtx, partition: &Partition) -> Result<Start, LoadError> {
+///
+/// A page that turns out to be bad is retired; the second attempt then finds it in the way.
+pub(crate) fn load(task: &mut Task, partition: &Partition) -> Result<Start, LoadError> {
+    let first = try_load(&task.ctx, partition);
+    if first != Err(LoadError::BadPage) {
+        return first;
+    }
+    recovery::drain(task);
+    try_load(&task.ctx, partition)
+}
+
+fn try_load(ctx: &TaskCtx, partition: &Partition) -> Result<Start, LoadError> {
     if partition.payload_lost.load(Ordering::Acquire) {
         return Err(LoadError::PayloadLost);
     }
@@ -99,7 +121,7 @@ fn put(
     }
     // SAFETY: inside the partition's RAM, which no vCPU runs in; the payload lies in the image,
     // which no partition's RAM overlaps (`firebreak_manifest::validate`).
-    unsafe { memory::copy_to_guest(to, from.start, from.len_bytes) };
+    unsafe { memory::copy_to_guest(to, from.start, from.len_bytes) }?;
     Ok(())
 }
 
@@ -142,6 +164,13 @@ fn write_devicetree(
     let to = partition
         .ram_pa(layout.devicetree)
         .ok_or(LoadError::Devicetree)?;
+    // SAFETY: as below. What is bad there is found now, where that costs no more than the partition.
+    unsafe {
+        memory::scrub(PaRange {
+            start: to,
+            len_bytes: DT_BYTES,
+        })
+    }?;
     let start = core::ptr::with_exposed_provenance_mut::<u8>(to.get() as usize);
     // SAFETY: the last 64 KiB of the partition's RAM, which no vCPU runs in.
     let buffer = unsafe { core::slice::from_raw_parts_mut(start, DT_BYTES as usize) };
@@ -150,7 +179,7 @@ fn write_devicetree(
     // QEMU's own boards leave a devicetree at the start of RAM too, and some guests look there.
     if len <= DT_COPY_BYTES && refuse_retired(retired, guest_map::RAM, len).is_ok() {
         // SAFETY: the 2 MiB below the kernel, in the same RAM; the two copies do not overlap.
-        unsafe { memory::copy_to_guest(partition.ram.start, to, len) };
+        unsafe { memory::copy_to_guest(partition.ram.start, to, len) }?;
     }
     Ok(())
 }
@@ -158,9 +187,22 @@ fn write_devicetree(
 /// Bytes that are cleared between two looks at what was retired.
 const SCRUB_BYTES: u64 = 1 << 20;
 
-/// Clears a partition's memory, but never touches a page that was retired, even a moment ago: the
-/// list is looked at again and again, and locked for a moment only.
-pub(crate) fn scrub(ctx: &TaskCtx, partition: &Partition) {
+/// Clears a partition's memory, but never touches a page that was retired. A page that turns out
+/// to be bad is retired on the way.
+pub(crate) fn scrub(task: &mut Task, partition: &Partition) -> Result<(), LoadError> {
+    // Each turn but the last retires a page, and no partition can lose more.
+    for _ in 0..=MAX_RETIRED {
+        if try_scrub(&task.ctx, partition).is_ok() {
+            return Ok(());
+        }
+        recovery::drain(task);
+    }
+    Err(LoadError::BadPage)
+}
+
+/// The list is looked at again and again, and locked for a moment only: pages that were retired a
+/// moment ago count.
+fn try_scrub(ctx: &TaskCtx, partition: &Partition) -> Result<(), BadPage> {
     let mut start = partition.ram.start.get();
     let end = partition.ram.end().get();
     while start < end {
@@ -175,7 +217,8 @@ pub(crate) fn scrub(ctx: &TaskCtx, partition: &Partition) {
             .min();
         let range = PaRange::new(start, next_bad.unwrap_or(stop) - start);
         // SAFETY: RAM of a partition whose vCPUs are all parked, between retired pages.
-        unsafe { memory::scrub(range) };
+        unsafe { memory::scrub(range) }?;
         start = next_bad.map_or(stop, |page| page + PAGE_SIZE_BYTES);
     }
+    Ok(())
 }

@@ -240,41 +240,63 @@ impl Drop for Pace {
     }
 }
 
+/// A page of a partition's memory turned out to be bad while EL2 wrote to it. The error is in this
+/// PE's queue: once that is drained, the page is retired.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct BadPage;
+
+unsafe extern "C" {
+    /// Writes to a guest's memory; 0 when it is done, 1 when an SEA ended it (`vectors.S`).
+    fn firebreak_guest_write(to: u64, from: u64, len_bytes: u64) -> u64;
+}
+
 /// Copies bytes into a partition's memory.
+///
+/// # Errors
+///
+/// [`BadPage`], with part of it written.
 ///
 /// # Safety
 ///
 /// `to` must be RAM of a partition none of whose vCPUs runs, mapped at EL2; `from` must be
 /// readable and must not overlap it. The caller re-arms this PE's timer if it has deadlines.
-pub(crate) unsafe fn copy_to_guest(to: Pa, from: Pa, len_bytes: u64) {
-    let mut done = 0;
-    while done < len_bytes {
-        let _pace = Pace::step();
-        let chunk = CHUNK_BYTES.min(len_bytes - done);
-        let source = core::ptr::with_exposed_provenance::<u8>((from.get() + done) as usize);
-        let target = core::ptr::with_exposed_provenance_mut::<u8>((to.get() + done) as usize);
-        // SAFETY: the caller's claim, for a part of the range.
-        unsafe { core::ptr::copy_nonoverlapping(source, target, chunk as usize) };
-        cache::publish_guest_memory(to.get() + done, chunk);
-        done += chunk;
-    }
+pub(crate) unsafe fn copy_to_guest(to: Pa, from: Pa, len_bytes: u64) -> Result<(), BadPage> {
+    // SAFETY: the caller's claim.
+    unsafe { write(to, Some(from), len_bytes) }
 }
 
 /// Fills a partition's memory with zeros.
 ///
+/// # Errors
+///
+/// [`BadPage`], with part of it written.
+///
 /// # Safety
 ///
 /// As for [`copy_to_guest`]; the range must not hold a retired page.
-pub(crate) unsafe fn scrub(range: PaRange) {
+pub(crate) unsafe fn scrub(range: PaRange) -> Result<(), BadPage> {
+    // SAFETY: the caller's claim.
+    unsafe { write(range.start, None, range.len_bytes) }
+}
+
+/// Does both, in steps that keep a deadline in sight; without a source it writes zeros.
+///
+/// # Safety
+///
+/// As for [`copy_to_guest`].
+unsafe fn write(to: Pa, from: Option<Pa>, len_bytes: u64) -> Result<(), BadPage> {
     let mut done = 0;
-    while done < range.len_bytes {
+    while done < len_bytes {
         let _pace = Pace::step();
-        let chunk = CHUNK_BYTES.min(range.len_bytes - done);
-        let start = range.start.get() + done;
-        let target = core::ptr::with_exposed_provenance_mut::<u8>(start as usize);
+        let chunk = CHUNK_BYTES.min(len_bytes - done);
+        let start = to.get() + done;
+        let source = from.map_or(0, |from| from.get() + done);
         // SAFETY: the caller's claim, for a part of the range.
-        unsafe { target.write_bytes(0, chunk as usize) };
+        if unsafe { firebreak_guest_write(start, source, chunk) } != 0 {
+            return Err(BadPage);
+        }
         cache::publish_guest_memory(start, chunk);
         done += chunk;
     }
+    Ok(())
 }

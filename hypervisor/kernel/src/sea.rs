@@ -80,7 +80,7 @@ fn give_back(task: &mut Task) {
 }
 
 /// First Rust function of a synchronous exception that EL2 took from itself: an external abort, or
-/// a bug. Returns where EL2 goes on, with nothing but what the two restartable windows need.
+/// a bug. Returns where EL2 goes on, with nothing but what a called function may count on.
 ///
 /// # Safety
 ///
@@ -110,15 +110,24 @@ unsafe extern "C" fn firebreak_el2_sync(pe: &'static PeBlock, slot: u64) -> u64 
         );
         return exit.start;
     }
-    let waiting = explained && idle.contains(pc);
-    let interrupted = if waiting {
+    let goes_on_at = if !explained {
+        None
+    } else if idle.contains(pc) {
+        Some(idle.start)
+    } else if windows::guest_write().contains(pc) {
+        // Nothing is at stake but the page, and the caller learns that it was not written.
+        Some(windows::guest_write_failed())
+    } else {
+        None
+    };
+    let interrupted = if goes_on_at.is_some() {
         Interrupted::Idle
     } else {
         Interrupted::Hypervisor
     };
     sei::take_own_abort(&ctx, pe, (iss, true), pc, interrupted);
-    if waiting {
-        return idle.start;
+    if let Some(address) = goes_on_at {
+        return address;
     }
     // SAFETY: as above; not reached while triage resets for every SEA of EL2 at work.
     unsafe { crash::firebreak_el2_fault(pe, slot) }

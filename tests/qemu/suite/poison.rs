@@ -39,6 +39,16 @@ pub(crate) fn add(trials: &mut Vec<Trial>) {
     }
     case(trials, "healed_in_time".to_owned(), healed);
     case(trials, "retired_page_is_not_scrubbed".to_owned(), scrub);
+    case(
+        trials,
+        "el2::finds_it_while_it_clears_memory".to_owned(),
+        clear,
+    );
+    case(
+        trials,
+        "el2::finds_it_where_the_devicetree_goes".to_owned(),
+        in_the_way,
+    );
 }
 
 /// Adds a case that says why, where it cannot run.
@@ -203,6 +213,62 @@ fn scrub() -> Outcome {
     case.line("touch", "touch: ready")?;
     control_ticks(&case)?;
     case.hold(touched(&case, pa) == 1, "the page to be touched once")?;
+    for event in ["panic", "boot-error-record"] {
+        case.never(event)?;
+    }
+    Ok(())
+}
+
+/// Poisons a page that the guest does not touch, has the guest started again, and waits until EL2
+/// has met the page while it cleared the guest's memory.
+fn clear_over(ipa: u64) -> Result<(Case, u64), Failed> {
+    let mut case = boot()?;
+    let pa = case.pa_of("touch", ipa)?;
+    case.forget();
+    poison(&mut case, pa, "sea")?;
+    let raise = Raise::new(1, TOUCH_PE, UEU, "recoverable").in_guest();
+    case.raise(&raise)?;
+    case.event_of("restart", "touch")?;
+    let event = error(&case, pa)?;
+    for (key, word) in [
+        ("from", "el2"),
+        ("verdict", "retire"),
+        ("rule", "page-alone"),
+    ] {
+        case.hold(event.text(key) == Some(word), &format!("{key} `{word}`"))?;
+    }
+    case.wait("the hand-over", |record| {
+        let line = record.firmware("delivered");
+        line.is_some_and(|line| line.num("vector") == Some(0))
+    })?;
+    let retired = case.event("retired", |_| true)?;
+    case.hold(retired.hex("ipa") == Some(ipa), "the page to be retired")?;
+    Ok((case, pa))
+}
+
+/// EL2's own access costs the page, not the machine, and not the partition.
+fn clear() -> Outcome {
+    let (case, pa) = clear_over(0x4090_0000)?;
+    case.line("touch", "touch: ready")?;
+    case.lines("touch", "touch: alive", 3)?;
+    control_ticks(&case)?;
+    case.hold(touched(&case, pa) == 1, "the page to be touched once")?;
+    for event in ["panic", "boot-error-record"] {
+        case.never(event)?;
+    }
+    Ok(())
+}
+
+/// The partition cannot do without this page: it stays down, and says why.
+fn in_the_way() -> Outcome {
+    // The last 64 KiB of 16 MiB hold the devicetree.
+    let (mut case, pa) = clear_over(0x40ff_1000)?;
+    let stopped = case.event_of("stopped", "touch")?;
+    let reason = stopped.text("reason").unwrap_or_default();
+    case.hold(reason.contains("retired page"), "the page to be the reason")?;
+    case.hold(touched(&case, pa) == 1, "the page to be touched once")?;
+    case.forget();
+    control_ticks(&case)?;
     for event in ["panic", "boot-error-record"] {
         case.never(event)?;
     }
