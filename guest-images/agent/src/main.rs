@@ -5,12 +5,14 @@
 //! pseudo file systems, keeps the watchdog refreshed, prints one `agent: beat` line a second
 //! with the state of 16 MiB of known memory, and reaps orphans. Typed commands (`help`) make it
 //! reboot, power off, panic the kernel or fall silent: the ways in which a Linux guest can end.
+//! `touch` starts a process with a page to lose, and tells the signal that ends it.
 //!
 //! Command line options of the kernel that it reads: `agent.watchdog_s=<n>` (0: leave the
 //! watchdog closed).
 
 mod pattern;
 mod sys;
+mod touch;
 mod watchdog;
 
 use pattern::Pattern;
@@ -32,6 +34,7 @@ enum Command {
     PowerOff,
     Panic,
     Silence,
+    Touch,
 }
 
 impl Command {
@@ -42,6 +45,7 @@ impl Command {
             "poweroff" => Some(Self::PowerOff),
             "panic" => Some(Self::Panic),
             "silence" => Some(Self::Silence),
+            "touch" => Some(Self::Touch),
             _ => None,
         }
     }
@@ -102,12 +106,17 @@ fn open_watchdog() -> Option<Watchdog> {
 /// Runs a command. Returns whether the agent falls silent.
 fn obey(command: Option<Command>) -> bool {
     match command {
-        Some(Command::Help) | None => say("commands: help reboot poweroff panic silence"),
+        Some(Command::Help) | None => say("commands: help reboot poweroff panic silence touch"),
         Some(Command::Reboot) => sys::leave(sys::Exit::Reboot),
         Some(Command::PowerOff) => sys::leave(sys::Exit::PowerOff),
         Some(Command::Panic) => {
             if let Err(error) = fs::write("/proc/sysrq-trigger", "c") {
                 say(&format!("no panic: {error}"));
+            }
+        }
+        Some(Command::Touch) => {
+            if let Err(error) = touch::start() {
+                say(&format!("no process: {error}"));
             }
         }
         Some(Command::Silence) => {
@@ -155,6 +164,12 @@ fn wait_until(deadline: Instant, console: &mut Option<File>, typed: &mut String)
 }
 
 fn main() {
+    if touch::is_wanted() {
+        if let Err(error) = touch::run() {
+            say(&format!("no page: {error}"));
+        }
+        return;
+    }
     if let Err(error) = set_up() {
         say(&format!("set-up failed, going on: {error}"));
     }
@@ -170,7 +185,9 @@ fn main() {
         if let Some(watchdog) = &mut watchdog {
             watchdog.refresh();
         }
-        sys::reap_children();
+        while let Some(signal) = sys::reap_child() {
+            say(&format!("child ended signal={signal}"));
+        }
         if turns.is_multiple_of(2) {
             let state = if memory.check_next_slice() {
                 "ok"

@@ -86,10 +86,19 @@ pub(crate) fn set_watchdog_timeout(watchdog: &impl AsRawFd, seconds: i32) -> io:
     Ok(chosen)
 }
 
-/// Collects every child that has ended, as the first process must.
-pub(crate) fn reap_children() {
-    // SAFETY: a null status pointer is allowed; the call touches no memory.
-    while unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) } > 0 {}
+/// Collects a child that has ended, as the first process must. Returns the signal that ended it,
+/// 0 for none; `None` when there is no such child.
+pub(crate) fn reap_child() -> Option<i32> {
+    let mut status = 0;
+    // SAFETY: the call writes one int, and `status` is one.
+    let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
+    (pid > 0).then(|| {
+        if libc::WIFSIGNALED(status) {
+            libc::WTERMSIG(status)
+        } else {
+            0
+        }
+    })
 }
 
 /// Waits until `fd` has input or `limit` has passed. Returns whether it has input.

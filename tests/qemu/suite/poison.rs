@@ -39,6 +39,8 @@ pub(crate) fn add(trials: &mut Vec<Trial>) {
     }
     case(trials, "healed_in_time".to_owned(), healed);
     case(trials, "retired_page_is_not_scrubbed".to_owned(), scrub);
+    case(trials, "linux::process::sea".to_owned(), linux_process);
+    case(trials, "linux::process::sei".to_owned(), linux_kernel);
     case(
         trials,
         "el2::finds_it_while_it_clears_memory".to_owned(),
@@ -273,4 +275,56 @@ fn in_the_way() -> Outcome {
         case.never(event)?;
     }
     Ok(())
+}
+
+/// Boots the demo, has Linux start a process with a page to lose, and poisons the page.
+fn linux(by: &str) -> Result<(Case, u64), Failed> {
+    let mut case = Case::start(with_firmware("demo")?.cpu(CPU).smp(4))?;
+    case.line("linux", "agent: beat")?;
+    let vm = case.event_of("partition", "linux")?.num("vm").unwrap_or(0);
+    let number = u8::try_from(vm).map_err(failed)?;
+    case.machine.type_into(number, "touch\r").map_err(failed)?;
+    let line = case.line("linux", "agent: touch page=")?;
+    let ipa = field(&line, "page").ok_or("the process names no page")?;
+    let pa = case.pa_of("linux", ipa)?;
+    case.forget();
+    poison(&mut case, pa, by)?;
+    let event = error(&case, pa)?;
+    for (key, word) in [("from", "el0"), ("verdict", "retire"), ("name", "linux")] {
+        case.hold(event.text(key) == Some(word), &format!("{key} `{word}`"))?;
+    }
+    Ok((case, pa))
+}
+
+/// A synchronous abort costs the process its life (SIGBUS), and nobody else notices.
+fn linux_process() -> Outcome {
+    const SIGBUS: u64 = 7;
+    let (mut case, pa) = linux("sea")?;
+    let line = case.line("linux", "agent: child ended")?;
+    case.hold(field(&line, "signal") == Some(SIGBUS), "SIGBUS")?;
+    case.hold(touched(&case, pa) == 1, "the page to be touched once")?;
+    for event in ["killed", "restart", "vserror", "boot-error-record"] {
+        case.never(event)?;
+    }
+    case.forget();
+    let beats = case.lines("linux", "agent: beat", 3)?;
+    case.hold(
+        beats.iter().all(|beat| beat.ends_with("ok")),
+        "a sound pattern",
+    )?;
+    control_ticks(&case)
+}
+
+/// An SError with the state UER costs the kernel its life, whatever it interrupted: the partition
+/// is started again without the page.
+fn linux_kernel() -> Outcome {
+    let (mut case, pa) = linux("sei")?;
+    case.event("vserror", |event| event.text("state") == Some("taken"))?;
+    case.event_of("restart", "linux")?;
+    case.line("linux", "agent: ready")?;
+    case.hold(touched(&case, pa) == 1, "the page to be touched once")?;
+    case.never("boot-error-record")?;
+    case.forget();
+    case.lines("linux", "agent: beat", 2)?;
+    control_ticks(&case)
 }
