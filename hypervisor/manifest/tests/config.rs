@@ -76,6 +76,7 @@ fn every_property_finds_its_field() {
             node.prop_empty("firebreak,image-relative");
             node.prop_u32("firebreak,ras-visible", 0);
             node.prop_u32("firebreak,watchdog", 0);
+            node.prop_u32("firebreak,direct-aborts", 1);
             node.prop_u32("firebreak,restart-on-reset", 0);
             node.prop_u32("firebreak,restart-on-silence", 0);
             node.prop_u32("firebreak,restart-on-kill", 1);
@@ -128,6 +129,7 @@ fn every_property_finds_its_field() {
         corrected_window_s: 60,
     };
     assert_eq!(linux.policy, policy);
+    assert!(linux.direct_aborts);
 }
 
 #[test]
@@ -160,6 +162,7 @@ fn a_plain_dom0less_domain_gets_the_defaults_and_absolute_addresses() {
         (domain.console, domain.ras_visible, domain.watchdog),
         (false, true, true)
     );
+    assert!(!domain.direct_aborts);
     assert_eq!(
         (domain.restart, domain.policy),
         (RestartPolicy::default(), Policy::default())
