@@ -152,6 +152,12 @@ impl Case {
             .map(|mut lines| lines.pop().unwrap_or_default())
     }
 
+    /// Waits for lines of a partition that start so, and returns the first of them.
+    pub(crate) fn first_line(&self, partition: &str, start: &str) -> Result<String, Failed> {
+        self.lines(partition, start, 1)
+            .map(|lines| lines.into_iter().next().unwrap_or_default())
+    }
+
     /// Waits for so many lines of a partition that start so, and returns them.
     pub(crate) fn lines(
         &self,

@@ -137,11 +137,11 @@ fn consumed((way, class, wnr, fsc): (&str, u64, u64, u64), by: &str) -> Outcome 
     case.hold(retired.hex("pa") == Some(pa), "the page to be retired")?;
     let serror = format!("touch: serror way={way} ");
     if !sync {
-        let line = case.line("touch", &serror)?;
+        let line = case.first_line("touch", &serror)?;
         let esr = field(&line, "esr").unwrap_or(0);
         case.hold(esr & 0x1ff_ffff == UER, "the syndrome of the policy")?;
     }
-    let line = case.line("touch", &format!("touch: abort way={way} "))?;
+    let line = case.first_line("touch", &format!("touch: abort way={way} "))?;
     let esr = field(&line, "esr").unwrap_or(0);
     case.hold(esr >> EC_SHIFT == class, "the class of the abort")?;
     case.hold(esr & WNR == wnr, "WnR as the access was")?;
