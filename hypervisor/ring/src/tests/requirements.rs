@@ -236,7 +236,8 @@ fn requirement_2_nothing_is_lost_when_a_small_queue_meets_a_storm() {
     let mut got = vec![];
     let mut source: Option<u32> = None;
     let mut raised = 0..50_u32;
-    loop {
+    // Bounded, so that a queue which never has room again fails instead of hanging.
+    for _ in 0..ENOUGH {
         source = source.or_else(|| raised.next());
         let Some(record) = source else { break };
         match ring.publish(u64::from(record), 1, record) {

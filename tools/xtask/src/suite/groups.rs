@@ -161,10 +161,10 @@ fn miri() -> Result<Commands> {
         command.env("CARGO_TARGET_DIR", paths::cargo_target().join("miri"));
         command
     };
-    Ok(vec![
-        (miri(&["--lib"]), true),
-        (miri(&["--test", "threads"]), true),
-    ])
+    // Each seed is another schedule of the threads, and other choices of what a load may see.
+    let mut threads = miri(&["--test", "threads"]);
+    threads.env("MIRIFLAGS", "-Zmiri-many-seeds=0..8");
+    Ok(vec![(miri(&["--lib"]), true), (threads, true)])
 }
 
 /// Returns the command that runs the QEMU suite.
