@@ -17,6 +17,12 @@ pub struct Features {
     pub pointer_authentication: bool,
     /// FEAT_HCX: HCRX_EL2 exists.
     pub hcrx: bool,
+    /// FEAT_FGT: HFGRTR_EL2 and its like exist.
+    pub fine_grained_traps: bool,
+    /// FEAT_FGT2: HFGRTR2_EL2 and its like exist.
+    pub fine_grained_traps_2: bool,
+    /// FEAT_AMUv1: HAFGRTR_EL2 exists, with FEAT_FGT.
+    pub amu: bool,
     /// FEAT_MOPS.
     pub mops: bool,
     /// ID_AA64MMFR0_EL1.PARange: encoding of the number of physical address bits.
@@ -32,6 +38,7 @@ impl Features {
     pub fn read() -> Self {
         let pfr0 = sysreg::id_aa64pfr0_el1();
         let dfr0 = sysreg::id_aa64dfr0_el1();
+        let mmfr0 = sysreg::id_aa64mmfr0_el1();
         let mmfr1 = sysreg::id_aa64mmfr1_el1();
         let mmfr2 = sysreg::id_aa64mmfr2_el1();
         let isar2 = sysreg::id_aa64isar2_el1();
@@ -46,8 +53,11 @@ impl Features {
                 || field(isar1, 8) != 0
                 || field(isar2, 12) != 0,
             hcrx: field(mmfr1, 40) != 0,
+            fine_grained_traps: field(mmfr0, 56) != 0,
+            fine_grained_traps_2: field(mmfr0, 56) >= 2,
+            amu: field(pfr0, 44) != 0,
             mops: field(isar2, 16) != 0,
-            pa_range: field(sysreg::id_aa64mmfr0_el1(), 0),
+            pa_range: field(mmfr0, 0),
             vmid16: field(mmfr1, 4) == 2,
             pmu: pmu_version != 0 && pmu_version != 0xf,
         }

@@ -21,6 +21,7 @@ mod gicd {
     pub(super) const IGROUPR: u64 = 0x0080;
     pub(super) const ISENABLER: u64 = 0x0100;
     pub(super) const ICENABLER: u64 = 0x0180;
+    pub(super) const ISPENDR: u64 = 0x0200;
     pub(super) const ICPENDR: u64 = 0x0280;
     pub(super) const ICACTIVER: u64 = 0x0380;
     pub(super) const IPRIORITYR: u64 = 0x0400;
@@ -220,6 +221,22 @@ impl Redistributor {
         write32(self.base + gicr::SGI_BASE + register, 1 << (intid & 31));
     }
 
+    /// Says whether an SGI or PPI of this PE is pending.
+    pub fn is_pending(&self, intid: u32) -> bool {
+        read32(self.base + gicr::SGI_BASE + gicd::ISPENDR) >> (intid & 31) & 1 == 1
+    }
+
+    /// Sets or clears the pending latch of an SGI or PPI of this PE. A line that is high keeps a
+    /// level-sensitive interrupt pending all the same.
+    pub fn set_pending(&self, intid: u32, pending: bool) {
+        let register = if pending {
+            gicd::ISPENDR
+        } else {
+            gicd::ICPENDR
+        };
+        write32(self.base + gicr::SGI_BASE + register, 1 << (intid & 31));
+    }
+
     /// Forgets what is pending or active among the PPIs: nothing of a dead guest stays behind.
     pub fn clear_private(&self) {
         let sgi = self.base + gicr::SGI_BASE;
@@ -348,4 +365,9 @@ list_registers! {
 #[inline]
 pub fn write_virtual_control(value: u64) {
     sysreg::write_ich_hcr_el2(value);
+}
+
+/// Writes ICH_VMCR_EL2: priority mask and modes of the guest's CPU interface.
+pub fn write_virtual_interface(vmcr: u64) {
+    sysreg::write_ich_vmcr_el2(vmcr);
 }

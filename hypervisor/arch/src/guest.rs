@@ -33,7 +33,30 @@ pub fn configure_traps(features: &Features) {
     if features.hcrx {
         sysreg::write_hcrx_el2(if features.mops { hcr::HCRX_MSCEN } else { 0 });
     }
+    release_fine_grained_traps(features);
     sysreg::isb();
+}
+
+/// Sets the fine-grained traps, whose reset values are unknown: what a guest sees is not trapped,
+/// and what no guest sees (bits that trap when they are 0) is.
+fn release_fine_grained_traps(features: &Features) {
+    if features.fine_grained_traps {
+        sysreg::write_hfgrtr_el2(0);
+        sysreg::write_hfgwtr_el2(0);
+        sysreg::write_hfgitr_el2(0);
+        sysreg::write_hdfgrtr_el2(0);
+        sysreg::write_hdfgwtr_el2(0);
+        if features.amu {
+            sysreg::write_hafgrtr_el2(0);
+        }
+    }
+    if features.fine_grained_traps_2 {
+        sysreg::write_hfgrtr2_el2(0);
+        sysreg::write_hfgwtr2_el2(0);
+        sysreg::write_hfgitr2_el2(0);
+        sysreg::write_hdfgrtr2_el2(0);
+        sysreg::write_hdfgwtr2_el2(0);
+    }
 }
 
 /// Where a vCPU's memory and identity come from.

@@ -108,6 +108,12 @@ read_only! {
     icc_ctlr_el1 = "S3_0_C12_C12_4";
     /// Reads ICH_VTR_EL2.
     ich_vtr_el2 = "S3_4_C12_C11_1";
+    /// Reads ICH_VMCR_EL2: the guest's view of its CPU interface.
+    ich_vmcr_el2 = "S3_4_C12_C11_7";
+    /// Reads ICH_AP0R0_EL2: active priorities of group 0.
+    ich_ap0r0_el2 = "S3_4_C12_C8_0";
+    /// Reads ICH_AP1R0_EL2: active priorities of group 1.
+    ich_ap1r0_el2 = "S3_4_C12_C9_0";
     /// Reads ICH_HCR_EL2.
     ich_hcr_el2 = "S3_4_C12_C11_0";
     /// Reads ICH_ELRSR_EL2: list registers that are free.
@@ -130,6 +136,17 @@ write_only! {
     write_hstr_el2 = "hstr_el2";
     write_mdcr_el2 = "mdcr_el2";
     write_hcrx_el2 = "S3_4_C1_C2_2";
+    write_hfgrtr_el2 = "S3_4_C1_C1_4";
+    write_hfgwtr_el2 = "S3_4_C1_C1_5";
+    write_hfgitr_el2 = "S3_4_C1_C1_6";
+    write_hdfgrtr_el2 = "S3_4_C3_C1_4";
+    write_hdfgwtr_el2 = "S3_4_C3_C1_5";
+    write_hafgrtr_el2 = "S3_4_C3_C1_6";
+    write_hfgrtr2_el2 = "S3_4_C3_C1_2";
+    write_hfgwtr2_el2 = "S3_4_C3_C1_3";
+    write_hfgitr2_el2 = "S3_4_C3_C1_7";
+    write_hdfgrtr2_el2 = "S3_4_C3_C1_0";
+    write_hdfgwtr2_el2 = "S3_4_C3_C1_1";
     write_cnthctl_el2 = "cnthctl_el2";
     write_cntvoff_el2 = "cntvoff_el2";
     write_cnthp_ctl_el2 = "cnthp_ctl_el2";

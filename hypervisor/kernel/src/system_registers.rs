@@ -7,8 +7,8 @@
 use crate::exits;
 use crate::pe::{PeBlock, Task};
 use crate::virq::{self, Lrs};
-use firebreak_arch::cpu;
-use firebreak_vgic::SgiRegister;
+use firebreak_arch::{cpu, gic, sysreg};
+use firebreak_vgic::{CommonRegister, CommonState, SgiRegister};
 
 const INSTRUCTION_BYTES: u64 = 4;
 
@@ -48,6 +48,9 @@ const ICC_SGI1R_EL1: u64 = Access::encode(3, 0, 12, 11, 5);
 const ICC_ASGI1R_EL1: u64 = Access::encode(3, 0, 12, 11, 6);
 const ICC_SGI0R_EL1: u64 = Access::encode(3, 0, 12, 11, 7);
 const ICC_DIR_EL1: u64 = Access::encode(3, 0, 12, 11, 1);
+const ICC_CTLR_EL1: u64 = Access::encode(3, 0, 12, 12, 4);
+const ICC_PMR_EL1: u64 = Access::encode(3, 0, 4, 6, 0);
+const ICC_RPR_EL1: u64 = Access::encode(3, 0, 12, 11, 3);
 const ERRIDR_EL1: u64 = Access::encode(3, 0, 5, 3, 0);
 const ACTLR_EL1: u64 = Access::encode(3, 0, 1, 0, 1);
 const DC_ISW: u64 = Access::encode(1, 0, 7, 6, 2);
@@ -96,6 +99,9 @@ fn other(task: &mut Task) {
                 virq::carry_out(task, effects);
             }
         }
+        (ICC_CTLR_EL1, _) => common(task, CommonRegister::Control),
+        (ICC_PMR_EL1, _) => common(task, CommonRegister::PriorityMask),
+        (ICC_RPR_EL1, true) => common(task, CommonRegister::RunningPriority),
         // No error records: those of the machine are the firmware's. ERR<n>* beyond are UNDEF.
         (ERRIDR_EL1, true) => task.frame.write_gpr(rt, 0),
         (ACTLR_EL1, true) => task.frame.write_gpr(rt, 0),
@@ -114,6 +120,23 @@ fn other(task: &mut Task) {
         _ => return exits::unknown(task),
     }
     task.frame.elr = task.frame.elr.wrapping_add(INSTRUCTION_BYTES);
+}
+
+/// Answers for a register that is trapped only because ICC_DIR_EL1 cannot be trapped alone.
+#[cold]
+fn common(task: &mut Task, register: CommonRegister) {
+    let access = Access(task.frame.esr);
+    let state = CommonState {
+        vtr: sysreg::ich_vtr_el2(),
+        vmcr: sysreg::ich_vmcr_el2(),
+        active: [sysreg::ich_ap0r0_el2(), sysreg::ich_ap1r0_el2()],
+    };
+    if access.is_read() {
+        task.frame.write_gpr(access.rt(), state.read(register));
+    } else {
+        let value = task.frame.read_gpr(access.rt());
+        gic::write_virtual_interface(state.written(register, value));
+    }
 }
 
 /// Clears a 4-bit field.

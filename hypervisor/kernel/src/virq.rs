@@ -4,12 +4,15 @@
 use crate::pe::{Task, attention};
 use crate::system;
 use firebreak_abi::guest_map;
-use firebreak_arch::{gic, sysreg};
+use firebreak_arch::gic::Redistributor;
+use firebreak_arch::{cpu, gic, sysreg};
 use firebreak_vgic::{Effects, HcrControl, HwOp, LrBank};
 
 /// The list registers of this PE.
 pub(crate) struct Lrs;
 
+/// INTIDs below are private to a PE.
+const FIRST_SPI: u32 = 32;
 /// ICH_HCR_EL2: En.
 const HCR_EN: u64 = 1 << 0;
 /// ICH_HCR_EL2.LRENPIE.
@@ -71,6 +74,13 @@ impl LrBank for Lrs {
     fn deactivate(&mut self, pintid: u32) {
         gic::deactivate(pintid);
     }
+
+    #[inline(never)]
+    fn hw_pending(&self, pintid: u32) -> bool {
+        // No SPI of the machine stands behind one of a guest.
+        pintid < FIRST_SPI
+            && system::redistributor(cpu::mpidr()).is_some_and(|own| own.is_pending(pintid))
+    }
 }
 
 /// Carries out what the virtual GIC left to be done.
@@ -80,40 +90,29 @@ pub(crate) fn carry_out(task: &mut Task, effects: Effects) {
         return;
     };
     kick(task, effects.kick);
-    let enable = match effects.op {
-        HwOp::Enable => true,
-        HwOp::Disable => false,
+    let private: fn(&Redistributor, u32) = match effects.op {
+        HwOp::Enable => |one, intid| one.set_private(intid, true),
+        HwOp::Disable => |one, intid| one.set_private(intid, false),
+        HwOp::SetPending => |one, intid| one.set_pending(intid, true),
+        HwOp::ClearPending => |one, intid| one.set_pending(intid, false),
         // Passed-through devices only; private interrupts of the timer have fixed modes.
-        HwOp::None | HwOp::SetPending | HwOp::ClearPending | HwOp::Configure | HwOp::Route => {
-            return;
-        }
+        HwOp::None | HwOp::Configure | HwOp::Route => return,
     };
-    for vintid in effects.intids() {
-        let Some(pintid) = partition.distributor.physical_intid(effects.vcpu, vintid) else {
-            continue;
-        };
-        if pintid < 32 {
-            set_private(task, own, effects.vcpu, pintid, enable);
-        } else if let Some(system) = system::get() {
-            let vcpu = partition.distributor.route(vintid).unwrap_or(0);
-            if let Some(pe) = partition.pes.get(usize::from(vcpu)) {
-                system.gic.set_spi(pintid, pe.mpidr, enable);
-            }
-        }
-    }
-}
-
-/// A guest may enable another vCPU's private interrupts: redistributors are memory-mapped.
-fn set_private(task: &Task, own: u8, vcpu: u8, pintid: u32, enable: bool) {
-    let redistributor = if own == vcpu {
+    // A guest may reach another vCPU's private interrupts: redistributors are memory-mapped.
+    let redistributor = if own == effects.vcpu {
         task.local.redistributor
     } else {
-        task.vcpu()
-            .and_then(|(partition, _)| partition.pes.get(usize::from(vcpu)))
-            .and_then(|pe| system::redistributor(pe.mpidr))
+        let pe = partition.pes.get(usize::from(effects.vcpu));
+        pe.and_then(|pe| system::redistributor(pe.mpidr))
     };
-    if let Some(redistributor) = redistributor {
-        redistributor.set_private(pintid, enable);
+    for vintid in effects.intids() {
+        let pintid = partition
+            .distributor
+            .physical_intid(effects.vcpu, vintid)
+            .filter(|pintid| *pintid < FIRST_SPI);
+        if let (Some(pintid), Some(redistributor)) = (pintid, &redistributor) {
+            private(redistributor, pintid);
+        }
     }
 }
 

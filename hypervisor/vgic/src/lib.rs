@@ -48,6 +48,7 @@
     )
 )]
 
+mod common;
 mod decode;
 mod dist;
 mod effects;
@@ -59,6 +60,7 @@ mod sgi;
 mod vcpu;
 mod word;
 
+pub use common::{CommonRegister, CommonState};
 pub use dist::Distributor;
 pub use effects::{Effects, HwOp, IntidIter};
 pub use lr::{HcrControl, ListRegister, LrBank};

@@ -3,6 +3,7 @@
 //! physical interrupts (`machine`), and an oracle that knows nothing of list registers (`oracle`).
 
 mod against_oracle;
+mod common;
 mod cpu;
 mod guests;
 mod machine;

@@ -123,6 +123,13 @@ pub(super) fn reset_el2() {
     if field(sysreg::id_aa64mmfr1_el1(), 40) != 0 {
         sysreg::write_hcrx_el2(0);
     }
+    if field(sysreg::id_aa64mmfr0_el1(), 56) != 0 {
+        // Unknown after a reset: a hypervisor that does not set them is to notice, so everything
+        // that they can trap, they trap.
+        sysreg::write_hfgrtr_el2(u64::MAX);
+        sysreg::write_hfgwtr_el2(u64::MAX);
+        sysreg::write_hdfgrtr_el2(u64::MAX);
+    }
     sysreg::write_sctlr_el2(SCTLR_EL2);
     sysreg::write_cptr_el2(CPTR_EL2);
     sysreg::write_hstr_el2(0);

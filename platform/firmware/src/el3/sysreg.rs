@@ -72,6 +72,9 @@ write_only! {
     write_scr_el3 = "scr_el3";
     write_gptbr_el3 = "S3_6_C2_C1_4";
     write_gpccr_el3 = "S3_6_C2_C1_6";
+    write_hfgrtr_el2 = "S3_4_C1_C1_4";
+    write_hfgwtr_el2 = "S3_4_C1_C1_5";
+    write_hdfgrtr_el2 = "S3_4_C3_C1_4";
     write_cptr_el3 = "cptr_el3";
     write_mdcr_el3 = "mdcr_el3";
     write_zcr_el3 = "S3_6_C1_C2_0";
