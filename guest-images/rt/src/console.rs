@@ -40,6 +40,11 @@ pub fn read_byte() -> Option<u8> {
     uart().read_byte()
 }
 
+/// Sends one byte as it is.
+pub fn write_byte(byte: u8) {
+    uart().write_byte(byte);
+}
+
 /// Prints a line; the macro [`println!`](crate::println) calls it.
 pub fn print_line(arguments: fmt::Arguments<'_>) {
     let before = BUSY.get();

@@ -68,6 +68,11 @@ pub fn init_cpu() {
         // SAFETY: a GIC register.
         unsafe { write32(base + GICR_IPRIORITYR + 4 * word, PRIORITIES) };
     }
+    init_cpu_interface();
+}
+
+/// Turns the CPU interface on; it is off on a vCPU that starts, the redistributor may not be.
+pub fn init_cpu_interface() {
     // ICC_SRE_EL1, ICC_PMR_EL1, ICC_BPR1_EL1, ICC_CTLR_EL1 and ICC_IGRPEN1_EL1 by encoding.
     write_sysreg!("s3_0_c12_c12_5", 7);
     write_sysreg!("s3_0_c4_c6_0", 0xff);

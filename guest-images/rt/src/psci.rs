@@ -5,6 +5,10 @@ use core::arch::asm;
 
 /// PSCI_VERSION.
 pub const VERSION: u64 = 0x8400_0000;
+/// CPU_SUSPEND, 64-bit.
+pub const CPU_SUSPEND: u64 = 0xc400_0001;
+/// CPU_OFF.
+pub const CPU_OFF: u64 = 0x8400_0002;
 /// CPU_ON, 64-bit.
 pub const CPU_ON: u64 = 0xc400_0003;
 /// SYSTEM_OFF.
@@ -41,6 +45,12 @@ pub fn system_off() -> ! {
 /// Resets this machine.
 pub fn system_reset() -> ! {
     hvc(SYSTEM_RESET, [0; 3]);
+    halt()
+}
+
+/// Turns this vCPU off.
+pub fn cpu_off() -> ! {
+    hvc(CPU_OFF, [0; 3]);
     halt()
 }
 

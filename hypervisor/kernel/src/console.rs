@@ -175,13 +175,17 @@ impl GuestConsole {
     pub(crate) fn new() -> Self {
         Self {
             encoder: ConsoleEncoder::new(),
-            budget: OutputBudget::new(
-                GUEST_BYTES_PER_SECOND,
-                GUEST_BURST_BYTES,
-                sysreg::cntfrq_el0(),
-                sysreg::cntpct_el0(),
-            ),
+            budget: Self::full_budget(),
         }
+    }
+
+    fn full_budget() -> OutputBudget {
+        OutputBudget::new(
+            GUEST_BYTES_PER_SECOND,
+            GUEST_BURST_BYTES,
+            sysreg::cntfrq_el0(),
+            sysreg::cntpct_el0(),
+        )
     }
 
     /// Takes one byte; says whether a half line is waiting.
@@ -200,7 +204,8 @@ impl GuestConsole {
         let _ = self.encoder.flush(name, &mut console);
     }
 
-    /// Writes out what the guest left behind when it died.
+    /// Writes out what the guest left behind when it died. Its next life, of which there are not
+    /// many, starts with a full budget: its first words are wanted.
     pub(crate) fn finish(&mut self, ctx: &TaskCtx, name: &str) {
         {
             // The console is given back before the next line wants it.
@@ -208,6 +213,7 @@ impl GuestConsole {
             let _ = self.encoder.finish(name, &mut console);
         }
         self.tell_suppressed(ctx, name);
+        self.budget = Self::full_budget();
     }
 
     fn tell_suppressed(&mut self, ctx: &TaskCtx, name: &str) {

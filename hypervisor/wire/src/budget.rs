@@ -5,6 +5,9 @@
 ///
 /// Tokens are bytes of a console or events of a kind. Arithmetic is exact: a token is `ticks_per_second`
 /// units of credit, and each tick adds `rate` units, so no rounding ever eats a slow refill.
+///
+/// Once it is empty, nothing passes until a quarter of it is back: what passes again is told with
+/// the number of what did not, and that line is longer than the token that a tick brings.
 #[derive(Clone, Copy, Debug)]
 pub struct OutputBudget {
     rate_per_second: u64,
@@ -13,6 +16,8 @@ pub struct OutputBudget {
     credit: u64,
     last_ticks: u64,
     suppressed: u64,
+    /// Refused something, and has not refilled since.
+    dry: bool,
 }
 
 impl OutputBudget {
@@ -37,6 +42,7 @@ impl OutputBudget {
             credit: capacity,
             last_ticks: now_ticks,
             suppressed: 0,
+            dry: false,
         }
     }
 
@@ -51,13 +57,16 @@ impl OutputBudget {
             self.last_ticks = now_ticks;
         }
         let cost = tokens.saturating_mul(self.ticks_per_second);
-        match self.credit.checked_sub(cost) {
+        let rest = self.credit.checked_sub(cost);
+        match rest.filter(|_| !self.dry || self.credit >= self.capacity / 4) {
             Some(rest) => {
                 self.credit = rest;
+                self.dry = false;
                 true
             }
             None => {
                 self.suppressed = self.suppressed.saturating_add(tokens);
+                self.dry = true;
                 false
             }
         }
@@ -101,6 +110,18 @@ mod tests {
         }
         assert!(!budget.take(0, 1));
         assert!(budget.take(1_000_000_005, 1));
+    }
+
+    #[test]
+    fn regression_a_flood_is_not_told_at_each_token_that_comes_back() {
+        let mut budget = OutputBudget::new(100_000, 1000, 1_000_000, 0);
+        let mut told = 0;
+        for now in 0..100_000 {
+            if budget.take(now, 1) && budget.take_suppressed() > 0 {
+                told += 1;
+            }
+        }
+        assert!((1..=50).contains(&told), "told {told} times");
     }
 
     proptest! {

@@ -18,6 +18,7 @@ mod harness;
 mod misbehavior;
 mod poison;
 mod refusals;
+mod regressions;
 mod sea;
 mod storm;
 mod uboot;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
     boards::add(&mut trials);
     refusals::add(&mut trials);
     guests::add(&mut trials);
+    regressions::add(&mut trials);
     errors::add(&mut trials);
     attribution::add(&mut trials);
     misbehavior::add(&mut trials);

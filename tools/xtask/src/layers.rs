@@ -140,6 +140,7 @@ const LAYERS: [Layer; 12] = [
             "firebreak-guest-victim",
             "firebreak-guest-prober",
             "firebreak-guest-touch",
+            "firebreak-guest-cases",
             "firebreak-agent",
         ],
         may_use: &["firebreak-abi", "firebreak-guest-rt"],

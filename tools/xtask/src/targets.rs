@@ -27,6 +27,7 @@ pub(crate) const GUESTS: Group = Group {
         "firebreak-guest-prober",
         "firebreak-guest-touch",
         "firebreak-guest-bench",
+        "firebreak-guest-cases",
         "firebreak-guest-sweep",
     ],
     lint_name: "clippy: bare-metal guests",

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What once went wrong, each with its own case. The guest does what is typed to it.
+
+use libtest_mimic::Trial;
+
+use crate::harness::{Case, Outcome, failed, field, trial, with_firmware};
+
+pub(crate) fn add(trials: &mut Vec<Trial>) {
+    let mut add = |name: &str, run: fn() -> Outcome| {
+        trials.push(trial(format!("regression::{name}"), run));
+    };
+    add(
+        "regression_a_flood_and_a_reset_do_not_lock_the_console",
+        flood,
+    );
+    add("regression_cpu_on_during_cpu_off_is_not_lost", rounds);
+    add("regression_cpu_suspend_sees_what_is_pending", suspend);
+    add("regression_a_timers_pending_latch_is_hardwares", latch);
+    add("regression_each_stop_has_its_own_reason", stops);
+    add("memory_functions_of_el2_at_every_alignment", copies);
+    trials.push(trial(
+        "regression::regression_fine_grained_traps_are_set",
+        fine_grained_traps,
+    ));
+}
+
+/// Starts the guest and types a word to it.
+fn tell(word: &str, icount: bool) -> Result<Case, libtest_mimic::Failed> {
+    let machine = with_firmware("cases")?.smp(3).icount(icount);
+    let mut case = Case::start(machine)?;
+    case.line("cases", "cases: ready")?;
+    case.line("control", "control: ready")?;
+    case.machine
+        .type_into(0, &format!("{word}\n"))
+        .map_err(failed)?;
+    Ok(case)
+}
+
+/// The neighbor ticks on, and nothing worse happened.
+fn nobody_minds(mut case: Case) -> Outcome {
+    case.forget();
+    case.line("control", "control: ticks=")?;
+    for event in ["panic", "killed", "halt"] {
+        case.never(event)?;
+    }
+    Ok(())
+}
+
+/// A guest prints faster than its budget, and resets itself with half a line unfinished: the
+/// hypervisor, telling how much it left out, waited for the console that it held itself.
+fn flood() -> Outcome {
+    // By the virtual clock the guest is always faster than its budget.
+    let case = tell("flood", true)?;
+    case.event("suppressed", |event| {
+        event.text("what") == Some("cases") && event.num("count").is_some_and(|count| count > 1000)
+    })?;
+    case.event_of("restart", "cases")?;
+    case.lines("cases", "cases: ready", 2)?;
+    nobody_minds(case)
+}
+
+/// A vCPU that is turned on while it goes off was never seen again; one that came back had its
+/// timer off.
+fn rounds() -> Outcome {
+    let case = tell("rounds", false)?;
+    let told = case.line("cases", "cases: rounds")?;
+    case.hold(told == "cases: rounds=200", "every round to be finished")?;
+    nobody_minds(case)
+}
+
+/// With an interrupt pending in a list register, CPU_SUSPEND slept for ever.
+fn suspend() -> Outcome {
+    let case = tell("suspend", false)?;
+    let told = case.line("cases", "cases: suspend")?;
+    case.hold(
+        told == "cases: suspend result=0 taken=1",
+        "CPU_SUSPEND to return, and the interrupt to be taken",
+    )?;
+    nobody_minds(case)
+}
+
+/// GICR_ISPENDR0 and GICR_ICPENDR0 did nothing for the timers' interrupts, and did not show them.
+fn latch() -> Outcome {
+    let case = tell("latch", false)?;
+    for line in case.lines("cases", "cases: latch", 2)? {
+        case.hold(
+            line.ends_with("idle=0 set=1 cleared=0 taken=1"),
+            "the latch to be set, cleared, and taken once",
+        )?;
+    }
+    nobody_minds(case)
+}
+
+/// A partition was restarted, or left down, for the reason of the stop before.
+fn stops() -> Outcome {
+    let mut case = tell("reset", false)?;
+    case.event_of("restart", "cases")?;
+    case.lines("cases", "cases: ready", 2)?;
+    case.forget();
+    case.machine.type_into(0, "off\n").map_err(failed)?;
+    case.event_of("stopped", "cases")?;
+    case.line("control", "control: ticks=")?;
+    case.never("restart")?;
+    nobody_minds(case)
+}
+
+/// Tries `mem.S` in a guest, with the MMU off.
+fn copies() -> Outcome {
+    let case = tell("copies", false)?;
+    let told = case.line("cases", "cases: copies")?;
+    case.hold(
+        field(&told, "tried").is_some_and(|tried| tried > 50_000) && field(&told, "bad") == Some(0),
+        "every copy to be right",
+    )
+}
+
+/// The firmware leaves HFGRTR_EL2 and its like trapping everything, as a reset may.
+fn fine_grained_traps() -> Outcome {
+    let case = Case::start(with_firmware("cases")?.cpu("max").smp(3))?;
+    case.line("cases", "cases: ready")?;
+    case.line("control", "control: ticks=")?;
+    case.never("undef")
+}
