@@ -6,9 +6,9 @@ use std::process::Command;
 use anyhow::Result;
 
 use crate::process::{self, step};
-use crate::{layers, targets};
+use crate::{layers, licenses, targets};
 
-/// Checks formatting, lints (host and target crates) and the direction of dependencies.
+/// Checks formatting, lints (host and target crates), the direction of dependencies, and licences.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   cargo xtask check     run it before you commit; it stops at the first thing that is wrong")]
@@ -22,6 +22,8 @@ pub(crate) fn run(_args: &Args) -> Result<()> {
     }
     step("check: layers");
     layers::check()?;
+    step("check: licences and sources of what others wrote");
+    licenses::check()?;
     step("check: all well");
     Ok(())
 }

@@ -141,6 +141,7 @@ const LAYERS: [Layer; 12] = [
             "firebreak-guest-prober",
             "firebreak-guest-touch",
             "firebreak-guest-cases",
+            "firebreak-guest-sweep",
             "firebreak-agent",
         ],
         may_use: &["firebreak-abi", "firebreak-guest-rt"],

@@ -14,6 +14,7 @@ mod demo;
 mod fuzz;
 mod image;
 mod layers;
+mod licenses;
 mod paths;
 mod process;
 mod setup;

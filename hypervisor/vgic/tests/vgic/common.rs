@@ -31,7 +31,7 @@ fn regression_priority_mask_and_control_work_where_tc_traps_them() {
         (0b11, 1 << 9 | 1 << 4),
     ] {
         let vmcr = state(u64::MAX, [0, 0]).written(CommonRegister::Control, written);
-        assert_eq!(vmcr, u64::MAX & !(1 << 9 | 1 << 4) | bits, "{written:#b}");
+        assert_eq!(vmcr, !(1 << 9 | 1 << 4) | bits, "{written:#b}");
         let read = state(vmcr, [0, 0]).read(CommonRegister::Control);
         assert_eq!(read & 0b11, written);
         assert_eq!(read >> 8 & 7, 4, "PRIbits");
