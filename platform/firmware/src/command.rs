@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Commands of the host, one line of text each.
 //!
-//! `ping`, `poison pa=<hex> [by=<sea or sei>]`, `heal pa=<hex>`, `behave pe=<dec or all> as=<modes>`, and `raise id=<dec> pe=<dec> iss=<hex> sev=<word>`
+//! `ping`, `poison pa=<hex>` or `poison table=stage2`, each `[by=<sea or sei>]`, `heal pa=<hex>`, `behave pe=<dec or all> as=<modes>`, and `raise id=<dec> pe=<dec> iss=<hex> sev=<word>`
 //! with the options `pa=<hex>`, `norecord`, `delay=<ticks>`, `in=guest`, `with=<dec>` and
 //! `as=<modes>`, and for a synchronous external abort `sync=<data or fetch>` and `far=<hex>`; and
 //! `storm count=<dec> pe=<dec> iss=<hex> sev=<word>` with the options `id=<dec>`, `pa=<hex>`,
@@ -48,8 +48,8 @@ pub enum Command {
     },
     /// Make a page bad.
     Poison {
-        /// An address in it.
-        pa: Pa,
+        /// An address in it; `None`: the first stage-2 table of the PE that takes the command.
+        pa: Option<Pa>,
         /// As what accesses are handed on.
         answer: Answer,
     },
@@ -208,25 +208,29 @@ fn storm<'a>(words: impl Iterator<Item = &'a str>) -> Result<Command, &'static s
 }
 
 fn poison<'a>(words: impl Iterator<Item = &'a str>) -> Result<Command, &'static str> {
-    let (mut pa, mut answer) = (None, None);
+    let (mut pa, mut answer, mut table) = (None, None, None);
     for word in words {
         match word.split_once('=').unwrap_or((word, "")) {
             ("pa", value) => once(&mut pa, hexadecimal(value).map(Pa::new))?,
+            ("table", "stage2") => once(&mut table, Some(()))?,
             ("by", "sea") => once(&mut answer, Some(Answer::Sea))?,
             ("by", "sei") => once(&mut answer, Some(Answer::Sei))?,
             _ => return Err("unknown-word"),
         }
     }
+    if pa.is_some() == table.is_some() {
+        return Err("pa-missing");
+    }
     Ok(Command::Poison {
-        pa: pa.ok_or("pa-missing")?,
+        pa,
         answer: answer.unwrap_or(Answer::Sea),
     })
 }
 
 fn heal<'a>(words: impl Iterator<Item = &'a str>) -> Result<Command, &'static str> {
     match poison(words)? {
-        Command::Poison { pa, .. } => Ok(Command::Heal { pa }),
-        other => Ok(other),
+        Command::Poison { pa: Some(pa), .. } => Ok(Command::Heal { pa }),
+        _ => Err("pa-missing"),
     }
 }
 
@@ -434,15 +438,22 @@ mod tests {
             (
                 "poison pa=50000000",
                 Command::Poison {
-                    pa,
+                    pa: Some(pa),
                     answer: Answer::Sea,
                 },
             ),
             (
                 "poison by=sei pa=0x50000000",
                 Command::Poison {
-                    pa,
+                    pa: Some(pa),
                     answer: Answer::Sei,
+                },
+            ),
+            (
+                "poison table=stage2",
+                Command::Poison {
+                    pa: None,
+                    answer: Answer::Sea,
                 },
             ),
             ("heal pa=50000000", Command::Heal { pa }),
@@ -522,6 +533,8 @@ mod tests {
             ("raise id=1 pe=0 iss=10 sev=fatal far=1", "far-without-sync"),
             ("poison by=sei", "pa-missing"),
             ("poison pa=1 by=fire", "unknown-word"),
+            ("poison table=stage2 pa=1", "pa-missing"),
+            ("heal table=stage2", "pa-missing"),
             ("heal", "pa-missing"),
             ("behave pe=all", "mode-missing"),
             ("behave as=conforming", "pe-missing-or-bad"),

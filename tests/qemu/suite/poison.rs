@@ -39,6 +39,12 @@ pub(crate) fn add(trials: &mut Vec<Trial>) {
     }
     case(trials, "healed_in_time".to_owned(), healed);
     case(trials, "retired_page_is_not_scrubbed".to_owned(), scrub);
+    case(trials, "stage2_table::sea".to_owned(), || {
+        stage2_table("sea")
+    });
+    case(trials, "stage2_table::sei".to_owned(), || {
+        stage2_table("sei")
+    });
     case(trials, "linux::process::sea".to_owned(), linux_process);
     case(trials, "linux::process::sei".to_owned(), linux_kernel);
     case(
@@ -327,4 +333,26 @@ fn linux_kernel() -> Outcome {
     case.forget();
     case.lines("linux", "agent: beat", 2)?;
     control_ticks(&case)
+}
+
+/// The table that a guest's memory is translated by goes bad: the partition cannot go on, and
+/// everybody else does. The firmware takes commands on the control guest's PE.
+fn stage2_table(by: &str) -> Outcome {
+    let mut case = boot()?;
+    case.forget();
+    let command = format!("poison table=stage2 by={by}");
+    case.machine.send_firmware(&command).map_err(failed)?;
+    let poisoned = case.wait(&command, |record| record.firmware("poisoned").is_some())?;
+    let pa = poisoned
+        .firmware("poisoned")
+        .and_then(|line| line.num("pa"));
+    let pa = pa.ok_or("the firmware names no page")?;
+    let event = error(&case, pa)?;
+    case.hold(event.text("name") == Some("control"), "control to be hit")?;
+    case.event_of("killed", "control")?;
+    case.lines("touch", "touch: alive", 4)?;
+    for event in ["panic", "boot-error-record"] {
+        case.never(event)?;
+    }
+    Ok(())
 }

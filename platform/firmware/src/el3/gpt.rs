@@ -120,6 +120,12 @@ pub(super) fn poison(pa: Pa, answer: Answer) -> Result<(), &'static str> {
     Ok(())
 }
 
+/// Returns the first stage-2 table of this PE.
+pub(super) fn stage2_table() -> Pa {
+    // VTTBR_EL2.BADDR [47:1], behind the VMID.
+    Pa::new(sysreg::vttbr_el2() & 0xffff_ffff_fffe).page()
+}
+
 /// Makes a page good again.
 ///
 /// # Errors

@@ -77,7 +77,10 @@ fn run(this_pe: usize, command: Command) {
                 None => log::line(format_args!("behaving pe=all as={modes}")),
             }
         }
-        Command::Poison { pa, answer } => gpt::tell("poisoned", pa, gpt::poison(pa, answer)),
+        Command::Poison { pa, answer } => {
+            let pa = pa.unwrap_or_else(gpt::stage2_table);
+            gpt::tell("poisoned", pa, gpt::poison(pa, answer));
+        }
         Command::Heal { pa } => gpt::tell("healed", pa, gpt::heal(pa)),
         Command::Raise { pe, with, order } => {
             for pe in with.into_iter().chain([pe]) {

@@ -53,6 +53,7 @@ read_only! {
     cntfrq_el0 = "cntfrq_el0";
     hcr_el2 = "hcr_el2";
     vbar_el2 = "vbar_el2";
+    vttbr_el2 = "vttbr_el2";
     sctlr_el2 = "sctlr_el2";
     esr_el3 = "esr_el3";
     far_el3 = "far_el3";
