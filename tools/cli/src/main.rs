@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
-use firebreak_image::{Diagnostics, Options, Report};
+use firebreak_image::{Diagnostics, Explanation, Options, Report};
 
 /// Describes, checks and builds Firebreak systems, and decodes what they report.
 #[derive(Parser)]
@@ -60,10 +60,14 @@ struct Input {
 #[derive(Args)]
 #[command(after_help = "Examples:
   firebreak check system.toml
+  firebreak check system.toml --explain
   firebreak check system.toml --json | jq '.problems[] | .message'")]
 struct CheckArgs {
     #[command(flatten)]
     input: Input,
+    /// Also says who has which memory, PE and interrupt, and who dies of which error
+    #[arg(long)]
+    explain: bool,
 }
 
 /// Builds one bootable image.
@@ -155,11 +159,13 @@ fn check(args: &CheckArgs) -> Result<String, Failure> {
     let input = &args.input;
     let system = firebreak_image::check(&input.file, &options(input))
         .map_err(|problems| Failure::diagnostics(&problems, input.json))?;
+    let explanation = args.explain.then(|| Explanation::new(&system));
     Ok(told(
         &Report::new(&system, None),
         &system.warnings,
         input.json,
         None,
+        explanation.as_ref(),
     ))
 }
 
@@ -178,16 +184,24 @@ fn build(args: &BuildArgs) -> Result<String, Failure> {
         &built.system.warnings,
         input.json,
         Some(&args.output),
+        None,
     ))
 }
 
-fn told(report: &Report, warnings: &Diagnostics, json: bool, output: Option<&Path>) -> String {
+fn told(
+    report: &Report,
+    warnings: &Diagnostics,
+    json: bool,
+    output: Option<&Path>,
+    explanation: Option<&Explanation>,
+) -> String {
     if json {
         let object = serde_json::json!({
             "ok": true,
             "problems": warnings.to_json(),
             "output": output,
             "report": report,
+            "explanation": explanation,
         });
         return format!("{object:#}\n");
     }
@@ -198,5 +212,6 @@ fn told(report: &Report, warnings: &Diagnostics, json: bool, output: Option<&Pat
         Some(path) => format!("\n{} is built\n", path.display()),
         None => "\nno problems found\n".to_owned(),
     };
-    report.to_text() + &done
+    let explained = explanation.map_or_else(String::new, Explanation::to_text);
+    report.to_text() + &explained + &done
 }

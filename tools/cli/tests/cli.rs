@@ -229,3 +229,43 @@ fn new_refuses_what_is_no_devicetree_or_no_board() {
     assert!(text(&output.stderr).contains("xlnx-versal-virt"));
     assert!(!Path::new(&path).exists());
 }
+
+#[test]
+fn explain_says_who_dies_and_who_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("two.toml");
+    let partition = |name: &str, pe: u8| {
+        format!(
+            "[[partition]]\nname = \"{name}\"\nvcpus = 1\npes = [{pe}]\nmemory = \"16 MiB\"\n\
+             image = \"raw.bin\"\n[partition.on_error]\nuer = \"retire:0xc1{pe}\"\n"
+        )
+    };
+    std::fs::write(&file, partition("a", 0) + &partition("b", 1)).unwrap();
+    let file = file.display().to_string();
+    let arguments = ["check", &file, "--payloads", "payloads", "--explain"];
+    let output = firebreak(&[&arguments[..], &["--json"]].concat());
+    let explanation = &json(&output)["explanation"];
+    let cell = |region: &str, runs: &str, class: &str| {
+        let errors = explanation["errors"].as_array().unwrap();
+        let fits = |error: &&serde_json::Value| {
+            error["region"] == region && error["interrupts"] == runs && error["class"] == class
+        };
+        errors.iter().find(fits).unwrap().clone()
+    };
+    let lost = cell("a's RAM", "b", "uer");
+    assert_eq!(lost["told"], serde_json::json!(["a"]));
+    assert_eq!(lost["dies"], serde_json::json!([]));
+    assert!(lost["verdict"].as_str().unwrap().contains("0xc10"));
+    assert_eq!(
+        cell("a's RAM", "b", "ueu")["dies"],
+        serde_json::json!(["b"])
+    );
+    assert_eq!(
+        cell("the hypervisor's code and data", "no guest", "uer")["dies"],
+        serde_json::json!(["the machine"])
+    );
+    assert_eq!(explanation["pes"][1]["vcpu"], "b vCPU 0");
+    assert_eq!(explanation["pes"][2]["vcpu"], serde_json::Value::Null);
+    let text = text(&firebreak(&arguments).stdout);
+    assert!(text.contains("an error in a's RAM, while b runs"), "{text}");
+}

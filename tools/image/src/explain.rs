@@ -1,0 +1,360 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What follows from a partition file: who has which memory, PE and interrupt, and for each class
+//! of error in each region who dies and who is told.
+//!
+//! The last part is not a description of triage but triage itself, asked once for each cell.
+
+use std::fmt::Write as _;
+
+use firebreak_abi::{PaRange, VmId, guest_map};
+use firebreak_triage::{
+    Class, ContextVerdict, CperSeverity, Evidence, GuestEl, Interrupted, Iss, Owner, PageVerdict,
+    Part, Policy, RecordSummary, triage,
+};
+use serde::Serialize;
+
+use crate::system::System;
+
+/// A system explained.
+#[derive(Clone, Debug, Serialize)]
+pub struct Explanation {
+    /// The board's memory, in order of address.
+    pub memory: Vec<Region>,
+    /// Who runs on each PE.
+    pub pes: Vec<PeUse>,
+    /// Interrupts that the guests see.
+    pub interrupts: Vec<InterruptUse>,
+    /// What is done about errors.
+    pub errors: Vec<ErrorUse>,
+}
+
+/// A range of memory.
+#[derive(Clone, Debug, Serialize)]
+pub struct Region {
+    /// First address, `0x..`.
+    pub start: String,
+    /// Length in bytes.
+    pub bytes: u64,
+    /// What it is for.
+    pub what: String,
+}
+
+/// A PE.
+#[derive(Clone, Debug, Serialize)]
+pub struct PeUse {
+    /// Its number.
+    pub pe: usize,
+    /// Its affinity, `0x..`.
+    pub mpidr: String,
+    /// The vCPU that owns it, such as `linux vCPU 0`; none runs nothing.
+    pub vcpu: Option<String>,
+}
+
+/// An interrupt of a guest.
+#[derive(Clone, Debug, Serialize)]
+pub struct InterruptUse {
+    /// Its partition.
+    pub partition: String,
+    /// INTID in the guest.
+    pub intid: u32,
+    /// What raises it.
+    pub what: &'static str,
+}
+
+/// What is done about a class of error.
+#[derive(Clone, Debug, Serialize)]
+pub struct ErrorUse {
+    /// Where the error is.
+    pub region: String,
+    /// What it interrupts.
+    pub interrupts: String,
+    /// Its class.
+    pub class: &'static str,
+    /// Who dies: partitions, or `the machine`.
+    pub dies: Vec<String>,
+    /// Who is told by a virtual SError.
+    pub told: Vec<String>,
+    /// The whole verdict in words.
+    pub verdict: String,
+    /// Name of the rule that decided (docs/triage.md).
+    pub rule: &'static str,
+}
+
+impl Explanation {
+    /// Explains a system.
+    pub fn new(system: &System) -> Self {
+        Self {
+            memory: memory(system),
+            pes: pes(system),
+            interrupts: interrupts(system),
+            errors: errors(system),
+        }
+    }
+
+    /// Returns it for people.
+    pub fn to_text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "\nmemory of the board");
+        for region in &self.memory {
+            let _ = writeln!(
+                text,
+                "  {:>12}  {:>9} KiB  {}",
+                region.start,
+                region.bytes >> 10,
+                region.what
+            );
+        }
+        let _ = writeln!(text, "\nPEs");
+        for pe in &self.pes {
+            let runs = pe.vcpu.as_deref().unwrap_or("nothing: it stays off");
+            let _ = writeln!(text, "  PE {} (MPIDR {})  {runs}", pe.pe, pe.mpidr);
+        }
+        let _ = writeln!(text, "\ninterrupts that guests see");
+        for one in &self.interrupts {
+            let _ = writeln!(
+                text,
+                "  {:<15}  {:>3}  {}",
+                one.partition, one.intid, one.what
+            );
+        }
+        let mut heading = String::new();
+        for error in &self.errors {
+            let this = format!(
+                "\nan error in {}, while {} runs",
+                error.region, error.interrupts
+            );
+            if this != heading {
+                let _ = writeln!(text, "{this}");
+                heading = this;
+            }
+            let _ = writeln!(text, "  {:<13}  {}", error.class, error.verdict);
+        }
+        let _ = writeln!(
+            text,
+            "\nAn uncontainable error resets the machine wherever it is; all of it is in docs/triage.md."
+        );
+        text
+    }
+}
+
+fn memory(system: &System) -> Vec<Region> {
+    let image = PaRange::new(system.board.image_base, system.image.image_len());
+    let board = &system.board.board;
+    let mut used: Vec<(PaRange, String)> =
+        vec![(image, "image: hypervisor and payloads".to_owned())];
+    for (guest, placement) in system.guests.iter().zip(&system.plan.placements) {
+        used.push((
+            placement.ram,
+            format!("RAM of {}", guest.partition.name.value),
+        ));
+    }
+    for range in &board.reserved {
+        used.push((*range, "reserved: devicetree or firmware".to_owned()));
+    }
+    used.sort_by_key(|(range, _)| range.start);
+    let mut regions = Vec::new();
+    for ram in &board.memory {
+        let mut at = ram.start.get();
+        for (range, what) in used.iter().filter(|(range, _)| ram.contains(range.start)) {
+            push_free(&mut regions, at, range.start.get());
+            regions.push(region(*range, what.clone()));
+            at = at.max(range.end().get());
+        }
+        push_free(&mut regions, at, ram.end().get());
+    }
+    regions
+}
+
+fn push_free(regions: &mut Vec<Region>, from: u64, to: u64) {
+    if from < to {
+        let what = "free: the hypervisor's pool is taken from here".to_owned();
+        regions.push(region(PaRange::new(from, to - from), what));
+    }
+}
+
+fn region(range: PaRange, what: String) -> Region {
+    Region {
+        start: format!("{:#x}", range.start.get()),
+        bytes: range.len_bytes,
+        what,
+    }
+}
+
+fn pes(system: &System) -> Vec<PeUse> {
+    let owner_of = |pe: usize| {
+        system.guests.iter().find_map(|guest| {
+            let pes = &guest.partition.pes.value;
+            let vcpu = pes.iter().position(|one| one.value == pe as u64)?;
+            Some(format!("{} vCPU {vcpu}", guest.partition.name.value))
+        })
+    };
+    let cpus = system.board.board.cpus.iter().enumerate();
+    cpus.map(|(pe, mpidr)| PeUse {
+        pe,
+        mpidr: format!("{:#x}", mpidr.get()),
+        vcpu: owner_of(pe),
+    })
+    .collect()
+}
+
+fn interrupts(system: &System) -> Vec<InterruptUse> {
+    let mut all = Vec::new();
+    for guest in &system.guests {
+        let partition = &guest.partition;
+        let mut add = |intid, what| {
+            all.push(InterruptUse {
+                partition: partition.name.value.clone(),
+                intid,
+                what,
+            });
+        };
+        add(guest_map::VTIMER_INTID, "virtual timer, of each vCPU");
+        add(guest_map::PTIMER_INTID, "physical timer, of each vCPU");
+        if partition.console {
+            add(guest_map::UART_INTID, "PL011 (emulated)");
+        }
+        add(guest_map::RTC_INTID, "PL031 (emulated)");
+        if partition.watchdog {
+            add(guest_map::WDT_INTID, "watchdog's first signal (emulated)");
+        }
+    }
+    all
+}
+
+/// The syndrome and the record's severity of an error of a class.
+const fn sample(class: Class) -> (Iss, CperSeverity) {
+    match class {
+        Class::Corrected => (Iss::CE, CperSeverity::Corrected),
+        Class::Ueo => (Iss::UEO, CperSeverity::Recoverable),
+        Class::Uer => (Iss::UER, CperSeverity::Recoverable),
+        Class::Ueu => (Iss::UEU, CperSeverity::Recoverable),
+        Class::Impdef => (Iss::IMPDEF, CperSeverity::Recoverable),
+        Class::Uncategorized => (Iss::UNCATEGORIZED, CperSeverity::Recoverable),
+    }
+}
+
+fn errors(system: &System) -> Vec<ErrorUse> {
+    let policies: Vec<Policy> = system.guests.iter().map(|g| g.partition.policy).collect();
+    let names: Vec<&str> = system
+        .guests
+        .iter()
+        .map(|guest| guest.partition.name.value.as_str())
+        .collect();
+    let mut all = Vec::new();
+    let mut ask = |region: &str, owner: Option<Owner>, runs: &str, interrupted: Interrupted| {
+        for class in Class::ALL {
+            let (iss, severity) = sample(class);
+            let evidence = Evidence {
+                iss: Some(iss),
+                sync: false,
+                record: Some(RecordSummary {
+                    severity,
+                    pa: owner.map(|_| system.plan.placements[0].ram.start),
+                }),
+                interrupted,
+                owner,
+                corrected_on_page: 1,
+            };
+            all.push(answer(&evidence, &policies, &names, (region, runs, class)));
+        }
+    };
+    for (index, name) in names.iter().enumerate() {
+        let vm = VmId(index as u8);
+        let guest = |vm| Interrupted::Guest {
+            vm,
+            el: GuestEl::El1,
+        };
+        let page = Some(Owner::Partition(vm));
+        ask(&format!("{name}'s RAM"), page, name, guest(vm));
+        let other = (0..names.len()).find(|other| *other != index);
+        if let Some(other) = other {
+            let running = guest(VmId(other as u8));
+            ask(&format!("{name}'s RAM"), page, names[other], running);
+        }
+        ask("no known place", None, name, guest(vm));
+    }
+    let idle = Interrupted::Idle;
+    for (region, owner) in [
+        (
+            "the hypervisor's code and data",
+            Owner::Hypervisor(Part::Text),
+        ),
+        ("the hypervisor's free pool", Owner::Hypervisor(Part::Pool)),
+        ("a device", Owner::Device),
+    ] {
+        ask(region, Some(owner), "no guest", idle);
+    }
+    all
+}
+
+fn answer(
+    evidence: &Evidence,
+    policies: &[Policy],
+    names: &[&str],
+    (region, runs, class): (&str, &str, Class),
+) -> ErrorUse {
+    let name = |vm: VmId| names.get(vm.index()).map_or("?", |name| *name).to_owned();
+    let decision = triage(evidence, policies);
+    let (mut dies, mut told, mut words) = (Vec::new(), Vec::new(), Vec::new());
+    match decision.context {
+        ContextVerdict::Resume => {}
+        ContextVerdict::Inject { vm, iss } => {
+            told.push(name(vm));
+            words.push(format!("{} is told {iss:#x}", name(vm)));
+        }
+        ContextVerdict::Kill { vm } => {
+            dies.push(name(vm));
+            words.push(format!("{} is killed", name(vm)));
+        }
+        ContextVerdict::Restart { vm } => {
+            dies.push(name(vm));
+            words.push(format!("{} is restarted", name(vm)));
+        }
+        ContextVerdict::ResetMachine => {
+            dies.push("the machine".to_owned());
+            words.push("the machine is reset".to_owned());
+        }
+    }
+    match decision.page {
+        PageVerdict::Retire { vm, inject, .. } => {
+            words.push(format!("{} loses the page", name(vm)));
+            if let Some(iss) = inject {
+                told.push(name(vm));
+                words.push(format!("{} is told {iss:#x}", name(vm)));
+            }
+        }
+        PageVerdict::Inject { vm, iss } => {
+            told.push(name(vm));
+            words.push(format!("{} is told {iss:#x}", name(vm)));
+        }
+        PageVerdict::Kill { vm, .. } => {
+            dies.push(name(vm));
+            words.push(format!("{} is killed", name(vm)));
+        }
+        PageVerdict::Restart { vm, .. } => {
+            dies.push(name(vm));
+            words.push(format!("{} is restarted without the page", name(vm)));
+        }
+        PageVerdict::GiveUp { .. } => words.push("the memory is not used any more".to_owned()),
+        PageVerdict::None
+        | PageVerdict::Log { .. }
+        | PageVerdict::RetireEarly { .. }
+        | PageVerdict::RetireShared { .. }
+        | PageVerdict::StopOwner { .. } => {}
+    }
+    if words.is_empty() {
+        words.push("it is logged".to_owned());
+    }
+    dies.dedup();
+    told.dedup();
+    ErrorUse {
+        region: region.to_owned(),
+        interrupts: runs.to_owned(),
+        class: class.name(),
+        dies,
+        told,
+        verdict: words.join(", "),
+        rule: decision.rule.name(),
+    }
+}
