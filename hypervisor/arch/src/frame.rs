@@ -19,7 +19,7 @@ pub struct Frame {
     pub elr: u64,
     /// SPSR_EL2: its PSTATE.
     pub spsr: u64,
-    /// ESR_EL2 of the exception.
+    /// ESR_EL2 of the exception, or [`LOST_SYNDROME`].
     pub esr: u64,
     /// FAR_EL2 of the exception.
     pub far: u64,
@@ -28,6 +28,9 @@ pub struct Frame {
     /// Keeps the size a multiple of 16.
     pub reserved: u64,
 }
+
+/// Stands in the place of an ESR_EL2 that an SEI destroyed: an exception class that does not exist.
+pub const LOST_SYNDROME: u64 = 0x3f << 26;
 
 impl Frame {
     /// Reads Rt of an instruction: register 31 is XZR.
@@ -48,7 +51,7 @@ impl Frame {
 /// The head of a PE's block: what the vectors touch. SP_EL2 of the PE points at it.
 ///
 /// The vectors write `guest` before EL2's code runs and read it after; the SEI path writes only
-/// `sei` and atomics, so it never aliases what the code that it interrupted is changing.
+/// its [`SeiLevel`] and atomics, so it never aliases what the code that it interrupted is changing.
 #[repr(C, align(64))]
 pub struct PeHead {
     /// The guest's context while EL2 runs.
@@ -61,13 +64,44 @@ pub struct PeHead {
     pub attention: AtomicU64,
     /// Address of the firmware's pending word for this PE, or of a word that is always 0.
     pub pending_word: u64,
-    /// The EL2 context that an SEI interrupted.
-    pub sei: UnsafeCell<Frame>,
+    /// Address of this block, at the place where a [`SeiLevel`] has it too.
+    pub this: u64,
 }
 
+/// Where an SEI that interrupts EL2 keeps what it interrupted.
+///
+/// Level n lies n times the size of a level below the [`PeHead`]. An SEI moves SP_EL2 down by one
+/// level with its first instruction, so the next one that barges in has the next level. Fields
+/// that both structures have stand at the same offsets.
+#[repr(C, align(64))]
+pub struct SeiLevel {
+    /// The EL2 context, with ELR, SPSR and ESR as they are to be restored.
+    pub frame: Frame,
+    /// Which level this is: 1 for the first.
+    pub level: u64,
+    /// Top of the stack of this level.
+    pub sei_sp: u64,
+    /// ELR_EL2 as the SEI found it.
+    pub found_elr: u64,
+    /// SPSR_EL2 as the SEI found it.
+    pub found_spsr: u64,
+    /// Address of the [`PeHead`].
+    pub this: u64,
+    /// ESR_EL2 as the SEI found it.
+    pub found_esr: u64,
+}
+
+/// Levels that have a place. Each but the first is there because firmware barged into the one
+/// before.
+pub const LEVELS: usize = 10;
+
+/// From this level on the machine is reset: more are there only for those that barge in before
+/// the reset is under way.
+pub const LAST_LEVEL: u64 = 4;
+
 // SAFETY: `guest` is touched by its own PE alone, and there by one exception level of code at a
-// time (EL2 masks IRQs and the SEI path does not use it unless it came from the guest); `sei`
-// by the SEI path of its own PE alone; the rest is atomic or written before the PE starts.
+// time (EL2 masks IRQs and the SEI path does not use it unless it came from the guest); the rest
+// is atomic or written before the PE starts.
 unsafe impl Sync for PeHead {}
 
 /// Exceptions of EL2's own making on one PE before it gives up: one to tell, and those on the way down.
@@ -75,7 +109,11 @@ const MAX_FAULTS: u64 = 5;
 
 const _: () = assert!(size_of::<Frame>() == 304 && size_of::<Frame>().is_multiple_of(16));
 // LDP/STP of 64-bit registers reach 504 bytes.
-const _: () = assert!(offset_of!(PeHead, sei) + 16 <= 504);
+const _: () = assert!(offset_of!(SeiLevel, found_elr) <= 504);
+const _: () = assert!(offset_of!(SeiLevel, found_spsr) == offset_of!(SeiLevel, found_elr) + 8);
+const _: () = assert!(offset_of!(SeiLevel, this) == offset_of!(PeHead, this));
+const _: () = assert!(offset_of!(SeiLevel, sei_sp) == offset_of!(PeHead, sei_sp));
+const _: () = assert!(offset_of!(SeiLevel, frame) == 0);
 
 core::arch::global_asm!(
     include_str!("boot.S"),
@@ -92,8 +130,12 @@ core::arch::global_asm!(
     SEI_SP = const offset_of!(PeHead, sei_sp),
     ATTENTION = const offset_of!(PeHead, attention),
     PENDING_WORD = const offset_of!(PeHead, pending_word),
-    SEI = const offset_of!(PeHead, sei),
     MAX_FAULTS = const MAX_FAULTS,
+    LEVEL_BYTES = const size_of::<SeiLevel>(),
+    FOUND_ELR = const offset_of!(SeiLevel, found_elr),
+    FOUND_ESR = const offset_of!(SeiLevel, found_esr),
+    THIS = const offset_of!(PeHead, this),
+    ELR_SAVED_LATE = const cfg!(feature = "seed-elr-saved-late") as u32,
 );
 
 core::arch::global_asm!(include_str!("mem.S"));

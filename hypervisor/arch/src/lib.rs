@@ -22,5 +22,5 @@ pub mod sysreg;
 pub mod timer;
 pub mod windows;
 
-pub use frame::{Frame, PeHead};
+pub use frame::{Frame, PeHead, SeiLevel};
 pub use percpu::{NmiCtx, TaskCtx};

@@ -2,32 +2,52 @@
 //
 // Exception vectors of EL2, guest entry, and the SEI path.
 //
-// Stack pointers. SP_EL2 points at this PE's PeBlock from the first guest entry on and never
-// moves: whatever interrupts EL2 finds a known-good place to save registers, and never needs
-// to trust the stack pointer that it interrupted. EL2's code runs on SP_EL0 (EL2t); the guest's
-// own SP_EL0 waits in the frame.
+// Stack pointers. SP_EL2 points at this PE's PeBlock from the first guest entry on: whatever
+// interrupts EL2 finds a known-good place to save registers, and never needs to trust the stack
+// pointer that it interrupted. EL2's code runs on SP_EL0 (EL2t); the guest's own SP_EL0 waits in
+// the frame. Below the PeBlock lie the levels (`frame.rs`): an SEI that interrupts EL2 moves
+// SP_EL2 down by one before anything else, and back up right before its ERET, so that one that
+// barges in finds a place of its own. Each level has a stack of its own, too.
 //
 // Masks. EL2's code runs with SError unmasked and IRQ masked. What must not be interrupted lies
 // between two linker-visible symbols: firebreak_window_NAME_start and _end.
 //   entry  from the vector's first instruction until the guest's ELR, SPSR, ESR and FAR are in
-//          the frame; SError is masked there by the exception itself.
+//          the frame; SError is masked there by the exception itself. Firmware that barges in
+//          overwrites those registers: `_known`, `_esr` and `_far` say from where on ELR and
+//          SPSR, ESR, and FAR are in x0 and x1 or in the frame. What was not read yet is lost;
+//          the SEI path makes up for it and lets the window go on (`windows.rs`).
+//   sei    the SEI path from EL2, with the same marks. Its way back begins at `_exit` and is
+//          restartable, as its frame stays whole; at `_tail` all is loaded.
 //   exit   from the last look at `attention` to ERET. It is restartable and NOT masked: the
 //          frame stays whole until ERET, and the SEI path sends an interrupted exit back to
 //          its start, where the look is taken again.
 
 // Saves the guest's context; an interrupt has no syndrome and no fault address, so `syndrome` 0
-// leaves those of the frame as they are. Leaves x0 = PeBlock, SP_EL0 = EL2's stack, SPSel = 0.
+// leaves those of the frame as they are. `late` breaks it, for the test of the sweep. Leaves x0 = PeBlock, SP_EL0 = EL2's stack, SPSel = 0.
 // Who can arrive: a guest (EL1/EL0); SP = PeBlock; PSTATE.{{D,A,I,F}} = 1.
-    .macro save_guest stack, syndrome
+    .macro save_guest name, stack, syndrome
+    .global firebreak_window_entry_\name\()_known
+    .global firebreak_window_entry_\name\()_esr
+    .global firebreak_window_entry_\name\()_far
     stp     x0, x1, [sp, #{X0}]
+    .if     {ELR_SAVED_LATE} == 0
     mrs     x0, elr_el2
     mrs     x1, spsr_el2
+firebreak_window_entry_\name\()_known:
     stp     x0, x1, [sp, #{ELR}]
+    .else
+firebreak_window_entry_\name\()_known:
+    .endif
     .if     \syndrome
     mrs     x0, esr_el2
+firebreak_window_entry_\name\()_esr:
     mrs     x1, far_el2
+firebreak_window_entry_\name\()_far:
     stp     x0, x1, [sp, #{ESR}]
     mrs     x0, hpfar_el2
+    .else
+firebreak_window_entry_\name\()_esr:
+firebreak_window_entry_\name\()_far:
     .endif
     stp     x2, x3, [sp, #{X0} + 16]
     stp     x4, x5, [sp, #{X0} + 32]
@@ -56,11 +76,37 @@
     msr     spsel, #0
     .endm
 
-// An exception of EL2's own.
+// An exception of EL2's own: x0 and x1 go to the level below.
     .macro fault number
-    stp     x0, x1, [sp, #{SEI}]
+    stp     x0, x1, [sp, #{X0} - {LEVEL_BYTES}]
     mov     x1, #\number
     b       el2_fault
+    .endm
+
+// The fault that the sweep has to find: ELR and SPSR saved when SError is unmasked again.
+    .macro elr_late
+    .if     {ELR_SAVED_LATE}
+    mrs     x1, elr_el2
+    str     x1, [x0, #{ELR}]
+    mrs     x1, spsr_el2
+    str     x1, [x0, #{ELR} + 8]
+    .endif
+    .endm
+
+// An SEI that interrupted EL2, on SP_EL0 or on SP_EL2: its level, and what is lost first.
+    .macro sei_entry name
+    .global firebreak_window_\name\()_start
+    .global firebreak_window_\name\()_known
+    .global firebreak_window_\name\()_end
+firebreak_window_\name\()_start:
+    sub     sp, sp, #{LEVEL_BYTES}
+    stp     x0, x1, [sp, #{X0}]
+    mrs     x0, elr_el2
+    mrs     x1, spsr_el2
+firebreak_window_\name\()_known:
+    stp     x0, x1, [sp, #{FOUND_ELR}]
+    b       sei_from_el2
+firebreak_window_\name\()_end:
     .endm
 
     .macro slot name
@@ -83,9 +129,9 @@ firebreak_vectors:
 // 0x100 FIQ. Cannot come: Group 0 belongs to EL3, and PSTATE.F = 1.
     slot el2t_fiq
     fault   2
-// 0x180 SError or SEI from EL3, while EL2's code ran. SP = PeBlock.
+// 0x180 SError or SEI from EL3, while EL2's code ran.
     slot el2t_serror
-    b       sei_from_el2
+    sei_entry sei_el2t
 
 // --- From EL2 itself, on SP_EL2: the entry and exit windows, and the SEI path's edges.
 // 0x200 synchronous. As 0x000; an external abort in the exit window begins it anew.
@@ -99,7 +145,7 @@ firebreak_vectors:
     fault   6
 // 0x380 SError or SEI inside the exit path (unmasked), or barging into a masked window.
     slot el2h_serror
-    b       sei_from_el2
+    sei_entry sei_el2h
 
 // --- From a guest whose EL1 is AArch64 (its EL0 may be AArch32).
 // 0x400 synchronous: hypercall, trap, stage-2 abort, external abort (TEA).
@@ -107,8 +153,9 @@ firebreak_vectors:
     .global firebreak_window_entry_sync_end
     slot guest_sync
 firebreak_window_entry_sync_start:
-    save_guest {EL2_SP}, 1
+    save_guest sync, {EL2_SP}, 1
     msr     daifclr, #4
+    elr_late
 firebreak_window_entry_sync_end:
     bl      firebreak_sync          // extern "C" fn(&PeBlock)
     b       guest_entry
@@ -117,8 +164,9 @@ firebreak_window_entry_sync_end:
     .global firebreak_window_entry_irq_end
     slot guest_irq
 firebreak_window_entry_irq_start:
-    save_guest {EL2_SP}, 0
+    save_guest irq, {EL2_SP}, 0
     msr     daifclr, #4
+    elr_late
 firebreak_window_entry_irq_end:
     bl      firebreak_irq           // extern "C" fn(&PeBlock)
     b       guest_entry
@@ -131,7 +179,8 @@ firebreak_window_entry_irq_end:
     .global firebreak_window_entry_serror_end
     slot guest_serror
 firebreak_window_entry_serror_start:
-    save_guest {SEI_SP}, 1
+    save_guest serror, {SEI_SP}, 1
+    elr_late
     b       sei_from_guest
 
 // --- From a guest whose EL1 is AArch32: cannot be, HCR_EL2.RW = 1 in every guest.
@@ -202,82 +251,93 @@ guest_entry_slow:
     bl      firebreak_resolve       // extern "C" fn(&PeBlock): returns when a guest may run
     b       guest_entry
 
-// An SEI that interrupted EL2. SP = PeBlock, PSTATE.A = 1. Its registers go to the SEI frame
-// of the PeBlock, never to the interrupted stack.
+// The rest of the way of an SEI that interrupted EL2: SP = its level, PSTATE.A = 1; x0, x1, ELR and
+// SPSR are saved. Its registers go to the frame of the level, never to the interrupted stack.
     .global firebreak_window_sei_start
+    .global firebreak_window_sei_esr
+    .global firebreak_window_sei_exit
+    .global firebreak_window_sei_tail
     .global firebreak_window_sei_end
 sei_from_el2:
 firebreak_window_sei_start:
-    stp     x0, x1, [sp, #{SEI}]
-    stp     x2, x3, [sp, #{SEI} + 16]
-    add     x2, sp, #{SEI}
-    mrs     x0, elr_el2
-    mrs     x1, spsr_el2
-    stp     x0, x1, [x2, #{ELR}]
     mrs     x0, esr_el2
-    mrs     x1, far_el2
-    stp     x0, x1, [x2, #{ESR}]
-    stp     x4, x5, [x2, #{X0} + 32]
-    stp     x6, x7, [x2, #{X0} + 48]
-    stp     x8, x9, [x2, #{X0} + 64]
-    stp     x10, x11, [x2, #{X0} + 80]
-    stp     x12, x13, [x2, #{X0} + 96]
-    stp     x14, x15, [x2, #{X0} + 112]
-    stp     x16, x17, [x2, #{X0} + 128]
-    stp     x18, x19, [x2, #{X0} + 144]
-    stp     x20, x21, [x2, #{X0} + 160]
-    stp     x22, x23, [x2, #{X0} + 176]
-    stp     x24, x25, [x2, #{X0} + 192]
-    stp     x26, x27, [x2, #{X0} + 208]
-    stp     x28, x29, [x2, #{X0} + 224]
-    str     x30, [x2, #{X0} + 240]
+firebreak_window_sei_esr:
+    str     x0, [sp, #{FOUND_ESR}]
+    stp     x2, x3, [sp, #{X0} + 16]
+    stp     x4, x5, [sp, #{X0} + 32]
+    stp     x6, x7, [sp, #{X0} + 48]
+    stp     x8, x9, [sp, #{X0} + 64]
+    stp     x10, x11, [sp, #{X0} + 80]
+    stp     x12, x13, [sp, #{X0} + 96]
+    stp     x14, x15, [sp, #{X0} + 112]
+    stp     x16, x17, [sp, #{X0} + 128]
+    stp     x18, x19, [sp, #{X0} + 144]
+    stp     x20, x21, [sp, #{X0} + 160]
+    stp     x22, x23, [sp, #{X0} + 176]
+    stp     x24, x25, [sp, #{X0} + 192]
+    stp     x26, x27, [sp, #{X0} + 208]
+    stp     x28, x29, [sp, #{X0} + 224]
+    str     x30, [sp, #{X0} + 240]
     mrs     x0, sp_el0
-    str     x0, [x2, #{SP_EL0}]
-    ldr     x1, [sp, #{SEI_SP}]
-    mov     x0, sp
-    msr     sp_el0, x1
-    mov     x1, x2
+    str     x0, [sp, #{SP_EL0}]
+    ldr     x2, [sp, #{SEI_SP}]
+    ldr     x0, [sp, #{THIS}]
+    mov     x1, sp
+    msr     sp_el0, x2
     msr     spsel, #0
-    bl      firebreak_sei_el2       // extern "C" fn(&PeBlock, &mut Frame), in NMI context
+    bl      firebreak_sei_el2       // extern "C" fn(&PeBlock, &mut SeiLevel) -> abandon?, NMI context
     msr     spsel, #1
-    add     x2, sp, #{SEI}
-    ldp     x0, x1, [x2, #{ELR}]
+    cbnz    x0, sei_abandon
+firebreak_window_sei_exit:
+    // An entry window that has not read ESR_EL2 yet gets what the SEI path left in the frame.
+    ldp     x0, x1, [sp, #{ELR}]
     msr     elr_el2, x0
     msr     spsr_el2, x1
-    ldr     x0, [x2, #{SP_EL0}]
+    ldr     x0, [sp, #{ESR}]
+    msr     esr_el2, x0
+    ldr     x0, [sp, #{SP_EL0}]
     msr     sp_el0, x0
-    ldp     x4, x5, [x2, #{X0} + 32]
-    ldp     x6, x7, [x2, #{X0} + 48]
-    ldp     x8, x9, [x2, #{X0} + 64]
-    ldp     x10, x11, [x2, #{X0} + 80]
-    ldp     x12, x13, [x2, #{X0} + 96]
-    ldp     x14, x15, [x2, #{X0} + 112]
-    ldp     x16, x17, [x2, #{X0} + 128]
-    ldp     x18, x19, [x2, #{X0} + 144]
-    ldp     x20, x21, [x2, #{X0} + 160]
-    ldp     x22, x23, [x2, #{X0} + 176]
-    ldp     x24, x25, [x2, #{X0} + 192]
-    ldp     x26, x27, [x2, #{X0} + 208]
-    ldp     x28, x29, [x2, #{X0} + 224]
-    ldr     x30, [x2, #{X0} + 240]
-    ldp     x0, x1, [x2, #{X0}]
-    ldp     x2, x3, [sp, #{SEI} + 16]
+    ldp     x2, x3, [sp, #{X0} + 16]
+    ldp     x4, x5, [sp, #{X0} + 32]
+    ldp     x6, x7, [sp, #{X0} + 48]
+    ldp     x8, x9, [sp, #{X0} + 64]
+    ldp     x10, x11, [sp, #{X0} + 80]
+    ldp     x12, x13, [sp, #{X0} + 96]
+    ldp     x14, x15, [sp, #{X0} + 112]
+    ldp     x16, x17, [sp, #{X0} + 128]
+    ldp     x18, x19, [sp, #{X0} + 144]
+    ldp     x20, x21, [sp, #{X0} + 160]
+    ldp     x22, x23, [sp, #{X0} + 176]
+    ldp     x24, x25, [sp, #{X0} + 192]
+    ldp     x26, x27, [sp, #{X0} + 208]
+    ldp     x28, x29, [sp, #{X0} + 224]
+    ldr     x30, [sp, #{X0} + 240]
+    ldp     x0, x1, [sp, #{X0}]
+    add     sp, sp, #{LEVEL_BYTES}
+firebreak_window_sei_tail:
     eret
 firebreak_window_sei_end:
     dsb     nsh
     isb
 
-// An exception of EL2's own. x1 = slot number; x0 and x1 of what it interrupted are in the SEI frame,
-// and the rest goes there too: for the crash page, and for what is gone on with. Runs on the SEI
+// EL2's work was lost, and nothing depends on it: on with what is asked for.
+sei_abandon:
+    ldr     x0, [sp, #{THIS}]
+    mov     sp, x0
+    msr     daifclr, #4
+    b       guest_entry
+
+// An exception of EL2's own. x1 = slot number; x0 and x1 of what it interrupted are in the level
+// below, and the rest goes there too: for the crash page, and for what is gone on with. Runs on the SEI
 // stack, which is known to be good. TPIDR_EL2 counts, so that failing while one fails has an end.
 el2_fault:
-    stp     x2, x3, [sp, #{SEI} + 16]
+    stp     x2, x3, [sp, #{X0} + 16 - {LEVEL_BYTES}]
     mrs     x3, tpidr_el2
     add     x3, x3, #1
     msr     tpidr_el2, x3
     cmp     x3, #{MAX_FAULTS}
     b.hs    el2_lost
-    add     x2, sp, #{SEI}
+    sub     x2, sp, #{LEVEL_BYTES}
     mrs     x0, elr_el2
     mrs     x3, spsr_el2
     stp     x0, x3, [x2, #{ELR}]
@@ -301,7 +361,7 @@ el2_fault:
     mrs     x3, sp_el0
     str     x3, [x2, #{SP_EL0}]
     ldr     x3, [sp, #{SEI_SP}]
-    mov     x0, sp
+    ldr     x0, [sp, #{THIS}]
     msr     sp_el0, x3
     msr     spsel, #0
     cmp     x1, #0
@@ -314,11 +374,11 @@ el2_fault:
     msr     elr_el2, x0
     msr     spsel, #1
     msr     tpidr_el2, xzr
-    add     x2, sp, #{SEI}
+    sub     x2, sp, #{LEVEL_BYTES}
     ldr     x3, [x2, #{SP_EL0}]
     ldr     x30, [x2, #{X0} + 240]
     msr     sp_el0, x3
-    mov     x0, sp
+    ldr     x0, [sp, #{THIS}]
     eret
     dsb     nsh
     isb
