@@ -91,6 +91,22 @@ pub struct SeiLevel {
     pub found_esr: u64,
 }
 
+impl SeiLevel {
+    /// Makes level `level` with the top of its stack, for the [`PeHead`] at `this`.
+    #[inline(never)]
+    pub fn new(level: u64, sei_sp: u64, this: u64) -> Self {
+        Self {
+            frame: Frame::default(),
+            level,
+            sei_sp,
+            found_elr: 0,
+            found_spsr: 0,
+            this,
+            found_esr: 0,
+        }
+    }
+}
+
 /// Levels that have a place. Each but the first is there because firmware barged into the one
 /// before.
 pub const LEVELS: usize = 10;

@@ -189,6 +189,25 @@ pub fn pending_syndrome(features: &Features) -> Option<u32> {
         .then(|| (sysreg::vsesr_el2() & 0x1ff_ffff) as u32)
 }
 
+/// Translates a virtual address of the guest for reading, by both of its stages. `None` where the
+/// guest itself could not read. PAR_EL1, which is the guest's, is kept.
+pub fn translate(va: u64, el0: bool) -> Option<u64> {
+    const PAR_F: u64 = 1;
+    const PAR_PA: u64 = 0x000f_ffff_ffff_f000;
+    let kept = sysreg::par_el1();
+    if el0 {
+        // SAFETY: an address translation instruction accesses no memory but the tables.
+        unsafe { core::arch::asm!("at s12e0r, {}", in(reg) va, options(nostack, preserves_flags)) };
+    } else {
+        // SAFETY: as above.
+        unsafe { core::arch::asm!("at s12e1r, {}", in(reg) va, options(nostack, preserves_flags)) };
+    }
+    sysreg::isb();
+    let par = sysreg::par_el1();
+    sysreg::write_par_el1(kept);
+    (par & PAR_F == 0).then_some(par & PAR_PA | va & 0xfff)
+}
+
 /// A synchronous exception that EL2 makes the guest's EL1 take.
 #[derive(Clone, Copy, Debug)]
 pub struct Injection {

@@ -92,6 +92,8 @@ read_only! {
     esr_el1 = "esr_el1";
     /// Reads FAR_EL1 of the guest on this PE.
     far_el1 = "far_el1";
+    /// Reads PAR_EL1.
+    par_el1 = "par_el1";
     /// Reads ISR_EL1: pending IRQ, FIQ and SError.
     isr_el1 = "isr_el1";
     /// Reads PMCR_EL0.

@@ -366,11 +366,11 @@ el2_fault:
     msr     spsel, #0
     cmp     x1, #0
     ccmp    x1, #4, #4, ne
-    b.ne    firebreak_el2_fault     // extern "C" fn(&PeBlock, slot) -> !
+    b.ne    firebreak_el2_fault     // extern "C" fn(&PeBlock, slot, &Frame) -> !
     // Synchronous, slots 0 and 4. Only a window that needs no more than x0 = PeBlock, x30 and SP_EL0
     // is gone on with; SPSR_EL2 still holds its PSTATE, because SError is masked here and nothing
     // else comes.
-    bl      firebreak_el2_sync      // extern "C" fn(&PeBlock, slot) -> where to go on
+    bl      firebreak_el2_sync      // extern "C" fn(&PeBlock, slot, &Frame) -> where to go on
     msr     elr_el2, x0
     msr     spsel, #1
     msr     tpidr_el2, xzr

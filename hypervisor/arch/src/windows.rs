@@ -175,6 +175,16 @@ pub fn masked(pc: u64) -> Option<(Prologue, Progress)> {
     (pc >= exit && pc < tail).then_some((Prologue::SeiExit(exit), Progress::Everything))
 }
 
+/// Says whether an SEI that was interrupted at `pc`, in a [`Prologue::Sei`], has a level already:
+/// all but those at the first instruction of a vector.
+pub fn has_level(pc: u64) -> bool {
+    ![
+        label!(firebreak_window_sei_el2t_start),
+        label!(firebreak_window_sei_el2h_start),
+    ]
+    .contains(&pc)
+}
+
 /// Says whether ELR and SPSR of the guest stand in its frame already, and not in x0 and x1.
 ///
 /// `pc` lies in a prologue of [`Prologue::Guest`] or [`Prologue::GuestSei`] that knows them.

@@ -17,6 +17,7 @@ use core::mem::MaybeUninit;
 use core::sync::atomic::Ordering;
 use firebreak_abi::{Ipa, MAX_PES, Mpidr, PAGE_SIZE_BYTES, Pa, PaRange, PeId, VmId, guest_map};
 use firebreak_arch::cpu::Features;
+use firebreak_arch::frame::{LAST_LEVEL, LEVELS, SeiLevel};
 use firebreak_arch::gic::{self, Gic};
 use firebreak_arch::{TaskCtx, cpu, psci, sysreg};
 use firebreak_manifest::Placement;
@@ -27,8 +28,11 @@ use heapless::Vec;
 /// Stacks of EL2's code and of the SEI path, with a guard page below each, for one PE.
 pub(crate) const EL2_STACK_BYTES: u64 = 0x4000;
 pub(crate) const SEI_STACK_BYTES: u64 = 0x3000;
+/// Stacks of the SEI path: one for a guest's SEI, one for each level that goes on.
+const SEI_STACKS: u64 = LAST_LEVEL + 1;
 /// Bytes of address space that the stacks of one PE take.
-pub(crate) const STACKS_BYTES: u64 = EL2_STACK_BYTES + SEI_STACK_BYTES + 2 * PAGE_SIZE_BYTES;
+pub(crate) const STACKS_BYTES: u64 =
+    EL2_STACK_BYTES + PAGE_SIZE_BYTES + SEI_STACKS * (SEI_STACK_BYTES + PAGE_SIZE_BYTES);
 /// Physical address bits by ID_AA64MMFR0_EL1.PARange.
 const PA_BITS: [u8; 7] = [32, 36, 40, 42, 44, 48, 52];
 
@@ -180,7 +184,9 @@ fn pe_block(
     stacks: PaRange,
     source: Option<&firebreak_manifest::Source>,
 ) -> &'static PeBlock {
-    let pages = size_of::<PeBlock>().div_ceil(PAGE_SIZE_BYTES as usize);
+    // The levels of the SEI path lie below the block, at the end of a page.
+    const _: () = assert!(LEVELS * size_of::<SeiLevel>() <= PAGE_SIZE_BYTES as usize);
+    let pages = 1 + size_of::<PeBlock>().div_ceil(PAGE_SIZE_BYTES as usize);
     let Some(place) = POOL.lock(ctx).pages(pages) else {
         halt(format_args!(
             "the hypervisor's pool is too small for {pages} pages of PE state"
@@ -191,21 +197,37 @@ fn pe_block(
     let sei_sp = el2_sp + PAGE_SIZE_BYTES + SEI_STACK_BYTES;
     let nothing = (&raw const NOTHING_PENDING).addr() as u64;
     let pending = source.map_or(nothing, |source| source.pending.get());
-    let block = core::ptr::with_exposed_provenance_mut(place.get() as usize);
+    let this = place.get() + PAGE_SIZE_BYTES;
+    let block = core::ptr::with_exposed_provenance_mut(this as usize);
     // SAFETY: pages that the pool handed out for this, aligned to 4 KiB and never given back.
     let block: &'static mut MaybeUninit<PeBlock> = unsafe { &mut *block };
     let id = PeId(index as u8);
     // A reference, and a constructor out of line: so it is made in its place and not copied.
-    block.write(PeBlock::new(id, mpidr, el2_sp, sei_sp, pending))
+    block.write(PeBlock::new(id, mpidr, [el2_sp, sei_sp, pending, this]));
+    for level in 1..=LEVELS as u64 {
+        let at = this - level * size_of::<SeiLevel>() as u64;
+        let slot = core::ptr::with_exposed_provenance_mut(at as usize);
+        // SAFETY: below the block, in the page that was handed out with it.
+        let slot: &'static mut MaybeUninit<SeiLevel> = unsafe { &mut *slot };
+        // Those behind the last one that goes on share its stack: they only reset.
+        let stack = level.min(LAST_LEVEL) * (SEI_STACK_BYTES + PAGE_SIZE_BYTES);
+        slot.write(SeiLevel::new(level, sei_sp + stack, this));
+    }
+    // SAFETY: written above, and never moved or freed.
+    unsafe { block.assume_init_ref() }
 }
 
 /// The stacks of a PE inside its share of the stack range: what is mapped, between guard pages.
-pub(crate) fn stack_ranges(stacks: PaRange, index: u64) -> [PaRange; 2] {
+pub(crate) fn stack_ranges(stacks: PaRange, index: u64) -> impl Iterator<Item = PaRange> {
     let base = stacks.start.get() + index * STACKS_BYTES + PAGE_SIZE_BYTES;
-    [
-        PaRange::new(base, EL2_STACK_BYTES),
-        PaRange::new(base + EL2_STACK_BYTES + PAGE_SIZE_BYTES, SEI_STACK_BYTES),
-    ]
+    let sei = base + EL2_STACK_BYTES + PAGE_SIZE_BYTES;
+    let of_sei = (0..SEI_STACKS).map(move |number| {
+        PaRange::new(
+            sei + number * (SEI_STACK_BYTES + PAGE_SIZE_BYTES),
+            SEI_STACK_BYTES,
+        )
+    });
+    core::iter::once(PaRange::new(base, EL2_STACK_BYTES)).chain(of_sei)
 }
 
 fn build(

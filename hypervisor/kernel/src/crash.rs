@@ -154,14 +154,16 @@ pub(crate) fn reset_from_nmi(_: &NmiCtx, iss: u32, pe: PeId) -> ! {
 ///
 /// # Safety
 ///
-/// Called by `vectors.S` alone, on the SEI stack, with what failed in the PE's SEI frame.
+/// Called by `vectors.S` alone, on the SEI stack, with what failed in `frame`.
 #[unsafe(no_mangle)]
-pub(crate) unsafe extern "C" fn firebreak_el2_fault(pe: &'static PeBlock, slot: u64) -> ! {
+pub(crate) unsafe extern "C" fn firebreak_el2_fault(
+    pe: &'static PeBlock,
+    slot: u64,
+    frame: &Frame,
+) -> ! {
     if !claim() {
         fail_again();
     }
-    // SAFETY: the vectors have just written it, and this PE takes no SEI any more (PSTATE.A).
-    let frame = unsafe { &*pe.head.sei.get() };
     let Frame { esr, elr, far, .. } = *frame;
     let page = begin_page(Some(pe), Kind::Exception, slot, Some(elr), Some(frame));
     let mut text = heapless::String::<256>::new();

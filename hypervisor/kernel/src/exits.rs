@@ -6,9 +6,10 @@
 
 use crate::pe::{PeBlock, Task, attention};
 use crate::virq::Lrs;
-use crate::{inject, mmio, sea, system_registers};
+use crate::{inject, lost, mmio, sea, system_registers};
 use core::sync::atomic::Ordering;
 use firebreak_abi::{Ipa, guest_map};
+use firebreak_arch::frame::LOST_SYNDROME;
 use firebreak_syndrome::{DataAbort, Ec, Esr};
 use firebreak_vm::psci::{Machine, Outcome, SUCCESS, VERSION_1_1, function, handle};
 use firebreak_vm::{StopCause, VcpuPower};
@@ -40,6 +41,10 @@ unsafe extern "C" fn firebreak_sync(pe: &'static PeBlock) {
 #[cold]
 #[inline(never)]
 fn rare(pe: &'static PeBlock) {
+    // SAFETY: as in `firebreak_sync`, whose tail this is.
+    if unsafe { (*pe.head.guest.get()).esr } == LOST_SYNDROME {
+        return lost::exit(pe);
+    }
     // SAFETY: the tail of `firebreak_sync`, which made no `Task`.
     let mut task = unsafe { Task::enter(pe) };
     if Esr::from_raw(task.frame.esr).ec() == Ec::IABT_LOWER {
@@ -71,7 +76,7 @@ pub(crate) fn unknown(task: &mut Task) {
 
 /// Answers PSCI and SMCCC calls by HVC; ELR is behind the instruction (Arm ARM D1.4.1.4).
 #[inline(never)]
-fn call(pe: &'static PeBlock) {
+pub(crate) fn call(pe: &'static PeBlock) {
     // SAFETY: the tail of `firebreak_sync`, which made no `Task`.
     let task = unsafe { Task::enter(pe) };
     if task.frame.x[0] as u32 == function::PSCI_VERSION {

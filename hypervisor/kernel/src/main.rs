@@ -21,6 +21,7 @@ mod inject;
 mod irq;
 mod lifecycle;
 mod load;
+mod lost;
 mod memory;
 mod mmio;
 mod owners;

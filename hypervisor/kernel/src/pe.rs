@@ -30,6 +30,8 @@ pub(crate) mod attention {
     pub(crate) const DEADLINES: u64 = 1 << 4;
     /// A command left an order.
     pub(crate) const ORDER: u64 = 1 << 5;
+    /// Firmware barged in and destroyed the context of the guest: it must not run again.
+    pub(crate) const CONTEXT_LOST: u64 = 1 << 6;
 }
 
 /// Slots of the recovery queue of one PE.
@@ -59,8 +61,12 @@ pub(crate) struct PeBlock {
     /// Where the way to the guest was last begun anew after an SEA, and in its lowest three bits
     /// how many times in a row.
     pub(crate) last_rewind: AtomicU64,
-    /// Syndrome of the last SEI that the queue refused, with [`PRESENT`] set; or 0.
+    /// Syndrome of the last SEI that could not be taken when it came.
     refused: AtomicU32,
+    /// How many could not.
+    refused_count: AtomicU32,
+    /// A record of this PE is being taken: another SEI leaves the block alone.
+    taking: AtomicBool,
     /// EL2 has nothing to do on this PE: it waits, or looks whether its wait is over.
     idle: AtomicBool,
     /// The vCPU that lives here, for the SEI path: [`NO_RESIDENT`], or partition \[15:8\] and
@@ -129,7 +135,11 @@ pub(crate) struct Injection {
 impl PeBlock {
     /// Makes the block of a PE with the tops of its two stacks.
     #[inline(never)]
-    pub(crate) fn new(id: PeId, mpidr: Mpidr, el2_sp: u64, sei_sp: u64, pending_word: u64) -> Self {
+    ///
+    /// The words: SP_EL0 of EL2's code and of the SEI path, address of the pending word, and where
+    /// the block is going to stand.
+    pub(crate) fn new(id: PeId, mpidr: Mpidr, words: [u64; 4]) -> Self {
+        let [el2_sp, sei_sp, pending_word, this] = words;
         Self {
             head: PeHead {
                 guest: UnsafeCell::new(Frame::default()),
@@ -137,7 +147,7 @@ impl PeBlock {
                 sei_sp,
                 attention: AtomicU64::new(attention::STATE),
                 pending_word,
-                sei: UnsafeCell::new(Frame::default()),
+                this,
             },
             id,
             mpidr,
@@ -145,6 +155,8 @@ impl PeBlock {
             sei_count: AtomicU64::new(0),
             last_rewind: AtomicU64::new(0),
             refused: AtomicU32::new(0),
+            refused_count: AtomicU32::new(0),
+            taking: AtomicBool::new(false),
             idle: AtomicBool::new(false),
             resident: AtomicU32::new(NO_RESIDENT),
             requested_vserror: AtomicU32::new(0),
@@ -192,22 +204,34 @@ impl PeBlock {
         }
     }
 
-    /// Remembers an SEI that the queue refused.
+    /// Remembers an SEI that cannot be taken now: the queue is full, or a record is being taken.
     pub(crate) fn note_refused(&self, _: &NmiCtx, iss: u32) {
-        self.refused.store(iss | PRESENT, Ordering::Release);
+        self.refused.store(iss, Ordering::Release);
+        self.refused_count.fetch_add(1, Ordering::Release);
     }
 
     /// Says whether something was refused.
     pub(crate) fn has_refused(&self) -> bool {
-        self.refused.load(Ordering::Acquire) != 0
+        self.refused_count.load(Ordering::Acquire) != 0
     }
 
-    /// Takes what was refused.
+    /// Takes one that was refused.
     pub(crate) fn take_refused(&self) -> Option<u32> {
-        match self.refused.swap(0, Ordering::AcqRel) {
-            0 => None,
-            value => Some(value & !PRESENT),
-        }
+        let less = |count: u32| count.checked_sub(1);
+        self.refused_count
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, less)
+            .is_ok()
+            .then(|| self.refused.load(Ordering::Acquire))
+    }
+
+    /// Begins to take a record; `false`: somebody whom this SEI interrupted is doing so.
+    pub(crate) fn begin_taking(&self, _: &NmiCtx) -> bool {
+        !self.taking.swap(true, Ordering::AcqRel)
+    }
+
+    /// Ends it.
+    pub(crate) fn end_taking(&self, _: &NmiCtx) {
+        self.taking.store(false, Ordering::Release);
     }
 
     /// Makes this PE look before it enters its guest. From the SEI path of the PE itself.

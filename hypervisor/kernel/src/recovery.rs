@@ -9,7 +9,9 @@ use core::sync::atomic::Ordering;
 use firebreak_abi::{VcpuId, VmId};
 use firebreak_arch::sysreg;
 use firebreak_syndrome::{Iss, Severity};
-use firebreak_triage::{ContextVerdict, Decision, Evidence, Owner, PageVerdict, Policy, triage};
+use firebreak_triage::{
+    ContextVerdict, Decision, Evidence, Owner, PageVerdict, Policy, Rule, triage,
+};
 use firebreak_vm::{CorrectedErrors, StopCause, VcpuPower};
 
 /// Pages whose corrected errors are counted at a time.
@@ -56,11 +58,12 @@ pub(crate) fn drain(task: &mut Task) {
             act(task, &error);
             task.pe.queue.finish(entry.position, task.pe.id);
         }
-        if !task.pe.queue.take_overflow() {
+        if task.pe.queue.take_overflow() {
+            reports::overflow(task);
+        }
+        if !sei::take_refused(task) {
             return;
         }
-        reports::overflow(task);
-        sei::take_refused(task);
     }
 }
 
@@ -72,7 +75,8 @@ fn count_corrected(task: &Task, error: &mut PendingError) {
     let (Some(system), Some((pa, owner))) = (system::get(), error.evidence.page()) else {
         return;
     };
-    if error.decision.severity != Severity::Corrected {
+    let lost = error.decision.rule == Rule::ContextDestroyed;
+    if lost || error.decision.severity != Severity::Corrected {
         return;
     }
     let window_s = u64::from(limits_of(system, owner).corrected_window_s);

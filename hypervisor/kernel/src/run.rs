@@ -5,7 +5,7 @@ use crate::partition::state;
 use crate::pe::{PeBlock, Task, attention};
 use crate::virq::{self, Lrs};
 use crate::{
-    control, crash, deadlines, irq, lifecycle, recovery, sei, system, unnotified, vserror,
+    control, crash, deadlines, irq, lifecycle, lost, recovery, sei, system, unnotified, vserror,
 };
 use core::sync::atomic::Ordering;
 use firebreak_arch::{cpu, gic, guest};
@@ -83,6 +83,9 @@ fn work(task: &mut Task) {
     sei::pull_deferred(task);
     recovery::drain(task);
     unnotified::take(task);
+    if bits & attention::CONTEXT_LOST != 0 {
+        lost::stop(task);
+    }
     if bits & attention::INBOX != 0
         && let Some(vcpu) = &mut task.local.vcpu
     {

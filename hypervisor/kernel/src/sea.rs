@@ -10,7 +10,7 @@
 use crate::pe::{PeBlock, Task};
 use crate::recovery::{self, PendingError};
 use crate::{crash, inject, sei, vserror};
-use firebreak_arch::{NmiCtx, sysreg, windows};
+use firebreak_arch::{Frame, NmiCtx, sysreg, windows};
 use firebreak_syndrome::{AbortFsc, DataAbort, Ec, Esr, Iss, external_abort_state};
 use firebreak_triage::{Interrupted, Owner};
 use firebreak_wire::Event;
@@ -86,11 +86,11 @@ fn give_back(task: &mut Task) {
 ///
 /// Called by `vectors.S` alone, on the SEI stack, with SError masked.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn firebreak_el2_sync(pe: &'static PeBlock, slot: u64) -> u64 {
+unsafe extern "C" fn firebreak_el2_sync(pe: &'static PeBlock, slot: u64, frame: &Frame) -> u64 {
     let (esr, pc) = (sysreg::esr_el2(), sysreg::elr_el2());
     if !is_external_abort(esr) {
         // SAFETY: this function's own claim; the vectors use it alike for every other slot.
-        unsafe { crash::firebreak_el2_fault(pe, slot) }
+        unsafe { crash::firebreak_el2_fault(pe, slot, frame) }
     }
     // SAFETY: what this function calls is of the SEI path, and may interrupt EL2 anywhere.
     let ctx = unsafe { NmiCtx::new() };
@@ -130,7 +130,7 @@ unsafe extern "C" fn firebreak_el2_sync(pe: &'static PeBlock, slot: u64) -> u64 
         return address;
     }
     // SAFETY: as above; not reached while triage resets for every SEA of EL2 at work.
-    unsafe { crash::firebreak_el2_fault(pe, slot) }
+    unsafe { crash::firebreak_el2_fault(pe, slot, frame) }
 }
 
 /// Says whether the way to the guest may be begun again: not for ever at the same instruction.

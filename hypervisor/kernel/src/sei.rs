@@ -11,11 +11,14 @@ use crate::record::{self, Reading, read_word, take_word};
 use crate::recovery::PendingError;
 use crate::system::{self, System};
 use crate::{crash, owners};
-use firebreak_abi::Pa;
-use firebreak_arch::{Frame, NmiCtx, sysreg, windows};
+use firebreak_abi::{Pa, VmId};
+use firebreak_arch::frame::{LAST_LEVEL, LOST_SYNDROME};
+use firebreak_arch::{Frame, NmiCtx, SeiLevel, sysreg, windows};
 use firebreak_manifest::Source;
 use firebreak_syndrome::{CperSeverity, Iss};
 use firebreak_triage::{ContextVerdict, Evidence, GuestEl, Interrupted, RecordSummary, triage};
+
+mod barge_in;
 
 /// SPSR_EL2.M: the exception level that was interrupted.
 const SPSR_AARCH32: u64 = 1 << 4;
@@ -36,6 +39,19 @@ struct Notification {
     /// No ESR came with it: the record's own syndrome is better than the syndrome word, which is
     /// that of the last deferred record.
     pulled: bool,
+    /// What the SEI itself destroyed.
+    lost: Lost,
+}
+
+/// What an SEI destroyed by arriving while its registers were in use.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lost {
+    /// Nothing that mattered.
+    Nothing,
+    /// The context of the guest.
+    Guest,
+    /// A context of EL2.
+    Hypervisor,
 }
 
 /// First Rust function of an SEI that interrupted a guest.
@@ -55,7 +71,8 @@ unsafe extern "C" fn firebreak_sei_guest(pe: &'static PeBlock) {
         pc: elr,
         interrupted: guest(pe, spsr),
         nesting: 0,
-        pulled: false,
+        pulled: esr == LOST_SYNDROME,
+        lost: Lost::Nothing,
     };
     take(&ctx, pe, &notification);
 }
@@ -64,38 +81,48 @@ unsafe extern "C" fn firebreak_sei_guest(pe: &'static PeBlock) {
 ///
 /// # Safety
 ///
-/// Called by `vectors.S` alone, on the SEI stack, with SError masked; `frame` is the SEI frame.
+/// Called by `vectors.S` alone, on the stack of the level, with SError masked. Returns whether what
+/// was interrupted is to be abandoned: 0 or 1.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn firebreak_sei_el2(pe: &'static PeBlock, frame: &mut Frame) {
+unsafe extern "C" fn firebreak_sei_el2(pe: &'static PeBlock, level: &mut SeiLevel) -> u64 {
     // SAFETY: the SEI path.
     let ctx = unsafe { NmiCtx::new() };
+    if level.level >= LAST_LEVEL {
+        crash::reset_from_nmi(&ctx, Iss::from_esr(level.found_esr).get(), pe.id);
+    }
+    let place = barge_in::settle(pe, level);
+    let notification = Notification {
+        iss: syndrome(level.found_esr),
+        sync: false,
+        pc: place.pc,
+        interrupted: place.interrupted,
+        nesting: level.level as u8,
+        pulled: level.found_esr == LOST_SYNDROME,
+        lost: place.lost,
+    };
+    take(&ctx, pe, &notification);
+    u64::from(place.abandon)
+}
+
+/// Says what an SEI interrupted that found EL2 at `pc`, with SError unmasked, and where that goes on.
+fn place(pe: &PeBlock, pc: u64) -> (Interrupted, u64) {
     let (exit, idle) = (windows::exit(), windows::idle());
-    let pc = frame.elr;
-    let interrupted = if exit.contains(pc) {
+    if exit.contains(pc) {
         // The way back to a guest starts again, with a new look at `attention`.
-        frame.elr = exit.start;
-        guest_on_its_way(pe)
+        let again = if cfg!(feature = "seed-no-rewind") {
+            pc
+        } else {
+            exit.start
+        };
+        (guest_on_its_way(pe), again)
     } else if idle.contains(pc) {
-        frame.elr = idle.start;
-        Interrupted::Idle
+        (Interrupted::Idle, idle.start)
     } else if pe.is_idle() {
         // On the way from the wait to its next round: nothing but the look is at stake.
-        Interrupted::Idle
+        (Interrupted::Idle, pc)
     } else {
-        Interrupted::Hypervisor
-    };
-    take(
-        &ctx,
-        pe,
-        &Notification {
-            iss: syndrome(frame.esr),
-            sync: false,
-            pc,
-            interrupted,
-            nesting: 1,
-            pulled: false,
-        },
-    );
+        (Interrupted::Hypervisor, pc)
+    }
 }
 
 pub(crate) fn syndrome(esr: u64) -> Option<Iss> {
@@ -106,6 +133,10 @@ pub(crate) fn syndrome(esr: u64) -> Option<Iss> {
 fn guest(pe: &PeBlock, spsr: u64) -> Interrupted {
     let el1 = spsr & SPSR_AARCH32 == 0 && spsr >> SPSR_EL_SHIFT & 3 == 1;
     let el = if el1 { GuestEl::El1 } else { GuestEl::El0 };
+    if cfg!(feature = "seed-wrong-partition") {
+        let vm = VmId(pe.resident().map_or(0, |vcpu| vcpu.vm.0 ^ 1));
+        return Interrupted::Guest { vm, el };
+    }
     match pe.resident() {
         Some(vcpu) => Interrupted::Guest { vm: vcpu.vm, el },
         None => Interrupted::Hypervisor,
@@ -129,11 +160,14 @@ pub(crate) fn pull_deferred(task: &mut Task) {
     take_in_task(task, syndrome(raw & u64::from(Iss::MASK)));
 }
 
-/// Takes what the queue refused: its record stands unacknowledged in the block, if it had one.
-pub(crate) fn take_refused(task: &mut Task) {
-    if let Some(iss) = task.pe.take_refused() {
-        take_in_task(task, syndrome(u64::from(iss)));
-    }
+/// Takes one that could not be taken when it came: its record stands unacknowledged in the block,
+/// if it had one. Says whether there was one.
+pub(crate) fn take_refused(task: &mut Task) -> bool {
+    let Some(iss) = task.pe.take_refused() else {
+        return false;
+    };
+    take_in_task(task, syndrome(u64::from(iss)));
+    true
 }
 
 /// Does in task context what the SEI path would have done.
@@ -162,6 +196,7 @@ pub(crate) fn take_in_task(task: &mut Task, iss: Option<Iss>) {
             interrupted,
             nesting: 0,
             pulled: true,
+            lost: Lost::Nothing,
         },
     );
 }
@@ -181,6 +216,7 @@ pub(crate) fn take_abort(task: &mut Task) -> bool {
         interrupted: guest(task.pe, task.frame.spsr),
         nesting: 0,
         pulled: false,
+        lost: Lost::Nothing,
     };
     take(&ctx, task.pe, &notification);
     true
@@ -201,6 +237,7 @@ pub(crate) fn take_own_abort(
         interrupted,
         nesting: 1,
         pulled: false,
+        lost: Lost::Nothing,
     };
     take(ctx, pe, &notification);
 }
@@ -227,6 +264,28 @@ fn take(ctx: &NmiCtx, pe: &'static PeBlock, notification: &Notification) {
     let Some(system) = system::get() else {
         crash::reset_from_nmi(ctx, notification.iss.map_or(0, Iss::get), pe.id);
     };
+    if notification.lost == Lost::Guest {
+        pe.request_from_nmi(ctx, attention::CONTEXT_LOST);
+    }
+    if pe.begin_taking(ctx) {
+        take_record(ctx, pe, system, notification);
+        pe.end_taking(ctx);
+    } else {
+        // The record in the block is being taken by whom this SEI interrupted, or will be.
+        let error = decide(system, pe, notification, None);
+        reset_if_due(ctx, system, pe, &error);
+        pe.note_refused(ctx, notification.iss.map_or(0, Iss::get));
+    }
+    pe.request_from_nmi(ctx, attention::RECOVERY);
+}
+
+fn reset_if_due(ctx: &NmiCtx, system: &System, pe: &'static PeBlock, error: &PendingError) {
+    if error.decision.context == ContextVerdict::ResetMachine {
+        crash::fatal_error(ctx, system, pe, error);
+    }
+}
+
+fn take_record(ctx: &NmiCtx, pe: &'static PeBlock, system: &System, notification: &Notification) {
     let source = source_of(pe);
     let reading = source.map_or(Reading::None, |source| record::read(system, source));
     let (outstanding, summary) = match reading {
@@ -235,8 +294,11 @@ fn take(ctx: &NmiCtx, pe: &'static PeBlock, notification: &Notification) {
         Reading::Record(summary) => (true, summary),
     };
     let error = decide(system, pe, notification, summary.as_ref());
-    if error.decision.context == ContextVerdict::ResetMachine {
-        crash::fatal_error(ctx, system, pe, &error);
+    reset_if_due(ctx, system, pe, &error);
+    if cfg!(feature = "seed-ack-before-publish")
+        && let Some(source) = source
+    {
+        record::acknowledge(system, source);
     }
     let stamp = sysreg::cntpct_el0();
     let published = pe.queue.publish(stamp, notification.nesting, error).is_ok();
@@ -250,7 +312,6 @@ fn take(ctx: &NmiCtx, pe: &'static PeBlock, notification: &Notification) {
         // for it. `attention` keeps the guest out until then.
         pe.note_refused(ctx, notification.iss.map_or(0, Iss::get));
     }
-    pe.request_from_nmi(ctx, attention::RECOVERY);
 }
 
 /// Decides on one error. Pure but for the counters that it reads.
@@ -284,9 +345,16 @@ fn decide(
         // Counted in task context, where corrected errors are decided on once more.
         corrected_on_page: 0,
     };
+    let decision = triage(&evidence, &system.policies);
     PendingError {
         evidence,
-        decision: triage(&evidence, &system.policies),
+        decision: match (notification.lost, notification.interrupted) {
+            (Lost::Guest, Interrupted::Guest { vm, .. }) => {
+                decision.with_lost_guest(vm, &system.policies)
+            }
+            (Lost::Nothing, _) => decision,
+            _ => decision.with_lost_hypervisor(),
+        },
         pc: notification.pc,
         id: summary.and_then(|summary| summary.id),
         vcpu: pe.resident(),

@@ -23,6 +23,7 @@
 
 mod decide;
 mod evidence;
+mod lost;
 mod owner;
 mod policy;
 mod verdict;

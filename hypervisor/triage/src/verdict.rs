@@ -255,11 +255,13 @@ pub enum Rule {
     NoPage,
     /// An SEI without a record interrupted a guest.
     Unclaimed,
+    /// The notification itself destroyed the context of a guest.
+    ContextDestroyed,
 }
 
 impl Rule {
     /// All rules, in the order in which they are tried.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Uncontainable,
         Self::HypervisorMemory,
         Self::FirmwareMemory,
@@ -281,6 +283,7 @@ impl Rule {
         Self::PageAlone,
         Self::NoPage,
         Self::Unclaimed,
+        Self::ContextDestroyed,
     ];
 
     /// Returns the name that events carry. It does not change.
@@ -307,6 +310,7 @@ impl Rule {
             Self::PageAlone => "page-alone",
             Self::NoPage => "no-page",
             Self::Unclaimed => "unclaimed",
+            Self::ContextDestroyed => "context-destroyed",
         }
     }
 
@@ -370,6 +374,10 @@ impl Rule {
             Self::NoPage => {
                 "There is no page of memory to take away; the interrupted partition's policy \
                  decides."
+            }
+            Self::ContextDestroyed => {
+                "Firmware barged into an entry from the guest and overwrote where it was: the \
+                 partition ends as after a UEU, whatever the error is."
             }
             Self::Unclaimed => {
                 "Nobody has a record of the error: it counts as implementation defined, and the \
