@@ -30,6 +30,9 @@ pub struct Plan {
     pub from_ticks: u64,
     /// Offset of the last point.
     pub to_ticks: u64,
+    /// An instruction of EL2. At the offset nothing strikes yet, but when this instruction is
+    /// reached next: for boundaries that no tick falls on, and PEs that no tick fits.
+    pub probe: Option<u64>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -147,6 +150,11 @@ impl Sweep {
         }
     }
 
+    /// Returns the instruction at which the points strike, if it is not the clock that says so.
+    pub fn probe(&self) -> Option<u64> {
+        self.plan.probe
+    }
+
     fn points(&self) -> u64 {
         self.offset_ticks.saturating_sub(self.plan.from_ticks)
     }
@@ -180,6 +188,7 @@ mod tests {
             period_ticks: PERIOD,
             from_ticks: 5,
             to_ticks: 7,
+            probe: None,
         }
     }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `sweep pe=<dec> id=<dec> iss=<hex> sev=<word> [pa=<hex>] period=<ticks> from=<ticks> to=<ticks>
-//! [open=<ticks>:<hex>:<word>[:<hex>]]`: offset, syndrome, severity and address of what comes first.
+//! [open=<ticks>:<hex>:<word>[:<hex>]] [probe=<hex>]`: `open` has offset, syndrome, severity and
+//! address of what comes first, `probe` an instruction of EL2.
 
 use firebreak_abi::{MAX_PES, Pa};
 use firebreak_syndrome::{CperSeverity, Iss};
@@ -12,6 +13,7 @@ use crate::sweep::Plan;
 pub(super) fn parse<'a>(words: impl Iterator<Item = &'a str>) -> Result<Command, &'static str> {
     let (mut id, mut pe, mut iss, mut severity, mut pa) = (None, None, None, None, None);
     let (mut period, mut from, mut to, mut open) = (None, None, None, None);
+    let mut probe = None;
     for word in words {
         match word.split_once('=').unwrap_or((word, "")) {
             ("id", value) => once(&mut id, decimal(value))?,
@@ -22,6 +24,7 @@ pub(super) fn parse<'a>(words: impl Iterator<Item = &'a str>) -> Result<Command,
             ("period", value) => once(&mut period, decimal(value))?,
             ("from", value) => once(&mut from, decimal(value))?,
             ("to", value) => once(&mut to, decimal(value))?,
+            ("probe", value) => once(&mut probe, code(value))?,
             ("open", value) => once(&mut open, Some(opening(value)?))?,
             _ => return Err("unknown-word"),
         }
@@ -42,8 +45,14 @@ pub(super) fn parse<'a>(words: impl Iterator<Item = &'a str>) -> Result<Command,
             period_ticks: period.filter(|ticks| *ticks != 0).ok_or("period-missing")?,
             from_ticks: from.ok_or("from-missing")?,
             to_ticks: to.ok_or("to-missing")?,
+            probe,
         },
     })
+}
+
+/// An instruction in RAM, where EL3 can write.
+fn code(text: &str) -> Option<u64> {
+    hexadecimal(text).filter(|address| address % 4 == 0 && crate::psci::is_ram(*address))
 }
 
 fn syndrome(text: &str) -> Option<Iss> {
@@ -117,6 +126,8 @@ mod tests {
             ("sweep open=1:0:none:1:1", "open-bad"),
             ("sweep open=1:0:bad", "sev-unknown"),
             ("sweep delay=1", "unknown-word"),
+            ("sweep probe=40200002", "bad-number"),
+            ("sweep probe=9040000", "bad-number"),
         ] {
             assert_eq!(super::super::parse(line.as_bytes()), Err(reason), "{line}");
         }

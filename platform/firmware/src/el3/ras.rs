@@ -24,7 +24,7 @@ use spin::Mutex;
 
 mod sweep;
 
-pub(super) use sweep::start as sweep;
+pub(super) use sweep::{PROBE_IMMEDIATE, reached as probe_reached, start as sweep};
 
 use super::frame::Frame;
 use super::region::Page;

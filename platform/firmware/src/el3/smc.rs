@@ -29,6 +29,9 @@ extern "C" fn el3_sync(frame: &mut Frame) {
     }
     // Only EL2 may call: an SMC of EL1 that the hypervisor did not trap knows nothing here.
     let from_el2 = frame.spsr >> 2 & 0b111 == MODE_EL2;
+    if from_el2 && esr & 0xffff == ras::PROBE_IMMEDIATE && ras::probe_reached(pe, frame) {
+        return;
+    }
     let result = if from_el2 {
         call(pe, frame)
     } else {

@@ -149,6 +149,21 @@ pub(super) fn isb() {
     unsafe { core::arch::asm!("isb", options(nostack, preserves_flags)) }
 }
 
+/// Replaces an instruction of EL2, and returns the one that stood there.
+pub(super) fn replace_instruction(address: u64, instruction: u32) -> u32 {
+    let place = core::ptr::with_exposed_provenance_mut::<u32>(address as usize);
+    // SAFETY: RAM of the normal world, as the command's parser checked; nobody refers to it here.
+    let before = unsafe { place.read_volatile() };
+    // SAFETY: as above. EL2 does not run on this PE, and gets its instruction back before it could.
+    unsafe { place.write_volatile(instruction) };
+    // SAFETY: cache maintenance by address changes no value.
+    unsafe {
+        core::arch::asm!("dc cvau, {0}", "dsb ish", "ic ivau, {0}", "dsb ish", "isb",
+            in(reg) address, options(nostack, preserves_flags));
+    }
+    before
+}
+
 /// Completes all memory accesses.
 #[inline]
 pub(super) fn dsb_sy() {

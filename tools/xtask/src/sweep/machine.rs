@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The machine that is swept: its image, its trace, its points.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 
@@ -19,6 +19,8 @@ const CHUNK: u64 = 64;
 const WHOLE_TICKS: usize = 2_500;
 /// From the start of a period to the expiry of the guest's timer and a bit more.
 const TIMER_TICKS: u64 = 400;
+/// Times that three signs of life are waited for, until the trace has a round.
+const TRACE_TURNS: u32 = 6;
 /// How long one chunk may take, in seconds.
 const PATIENCE_S: u64 = 120;
 
@@ -44,6 +46,7 @@ fn make_image(path: &Path, hypervisor: Option<&std::path::Path>) -> Result<PathB
 pub(super) struct Swept {
     running: Running,
     path: Path,
+    next_id: u64,
 }
 
 impl Swept {
@@ -57,6 +60,7 @@ impl Swept {
         let swept = Self {
             running,
             path: *path,
+            next_id: 2,
         };
         swept.await_ready(Mark::START)?;
         Ok(swept)
@@ -88,35 +92,50 @@ impl Swept {
     }
 
     /// Traces some periods, with the opening errors of the path but without its points.
-    pub(super) fn trace(&mut self) -> Result<Vec<Step>> {
+    /// Returns what is to be swept.
+    pub(super) fn trace(&mut self, guest: &Symbols) -> Result<Targets> {
         let file = dir().join(format!("{}.trace", self.path.name));
         // What is there belongs to another run; QEMU appends.
         let _ = fs::remove_file(&file);
         if self.path.opening.is_some() {
             // Far behind everything that the opening error sets off.
             let far = self.path.period_ticks / 2;
-            self.send(Kind::Ce, 2, far, far + 40)?;
+            self.send(Kind::Ce, (far, far + 40), None)?;
         }
         for line in [
             format!("logfile {}", file.display()),
             "one-insn-per-tb on".to_owned(),
-            "log exec,nochain".to_owned(),
         ] {
             self.running.monitor(&line)?;
         }
-        let mark = self.running.mark();
-        self.running
-            .wait_until("three periods", mark, deadline(PATIENCE_S), |records| {
-                (records.iter().filter(|record| is_period(record)).count() > 2).then_some(())
-            })?;
-        self.running.monitor("log none")?;
-        self.running.monitor("logfile /dev/null")?;
-        let steps = trace::read(&file)?;
+        // The monitor takes its time: some rounds may be over before the log begins.
+        let mut found = None;
+        for _ in 0..TRACE_TURNS {
+            self.running.monitor("log exec,nochain")?;
+            let mark = self.running.mark();
+            self.running.wait_until(
+                "three signs of life",
+                mark,
+                deadline(PATIENCE_S),
+                |records| {
+                    (records.iter().filter(|record| is_period(record)).count() > 2).then_some(())
+                },
+            )?;
+            self.running.monitor("log none")?;
+            if file.exists() {
+                found = targets(&self.path, &trace::read(&file)?, guest)?;
+            }
+            if found.is_some() {
+                break;
+            }
+        }
         let _ = fs::remove_file(&file);
-        Ok(steps)
+        found.with_context(|| format!("path {}: the trace has no whole round", self.path.name))
     }
 
-    fn send(&mut self, kind: Kind, id: u64, from: u64, to: u64) -> Result<()> {
+    fn send(&mut self, kind: Kind, (from, to): (u64, u64), probe: Option<u64>) -> Result<()> {
+        let id = self.next_id;
+        self.next_id += 2 * (to + 1 - from);
         let mut line = format!(
             "sweep pe=0 id={id} iss={:#x} sev={} period={} from={from} to={to}",
             kind.iss(),
@@ -131,6 +150,9 @@ impl Swept {
                 opening.error.severity()
             ));
         }
+        if let Some(address) = probe {
+            line.push_str(&format!(" probe={address:#x}"));
+        }
         Ok(self.running.send_firmware(&line)?)
     }
 
@@ -141,15 +163,13 @@ impl Swept {
         offsets: &BTreeSet<u64>,
         mut progress: impl FnMut(u64),
     ) -> Result<()> {
-        let mut id = 2;
         for (from, to) in chunks(offsets) {
             let mut next = from;
             while next <= to {
                 let mark = self.running.mark();
-                self.send(kind, id, next, to)?;
+                self.send(kind, (next, to), None)?;
                 let end = self.await_chunk(mark)?;
                 let done = end.unwrap_or(to + 1);
-                id += 2 * (to + 1 - next);
                 progress(done - next);
                 next = done;
                 if end.is_some() {
@@ -158,6 +178,25 @@ impl Swept {
             }
         }
         Ok(())
+    }
+
+    /// Raises one error at this offset, with the guest in its round; or when EL2 reaches the
+    /// instruction `probe` after it.
+    pub(super) fn strike(&mut self, kind: Kind, at: u64, probe: Option<u64>) -> Result<()> {
+        let mark = self.running.mark();
+        self.running
+            .wait_for("a sign of life", mark, deadline(PATIENCE_S), is_period)?;
+        let mark = self.running.mark();
+        self.send(kind, (at, at), probe)?;
+        if self.await_chunk(mark)?.is_some() {
+            self.await_ready(mark)?;
+        }
+        Ok(())
+    }
+
+    /// Returns what was said so far.
+    pub(super) fn records(&self) -> Vec<Record> {
+        self.running.since(Mark::START)
     }
 
     /// Waits for the end of a chunk. `Some`: the machine was reset, and this is the next offset.
@@ -234,24 +273,20 @@ fn chunks(offsets: &BTreeSet<u64>) -> Vec<(u64, u64)> {
 /// What is to be swept: the boundaries, and the offsets that hit them.
 #[derive(Debug)]
 pub(super) struct Targets {
-    /// Addresses at EL2 that a round executes.
-    pub(super) executed: BTreeSet<u64>,
+    /// Addresses at EL2 that a round executes, and the offset at which each is reached first.
+    pub(super) executed: BTreeMap<u64, u64>,
     /// Offsets in the period.
     pub(super) offsets: BTreeSet<u64>,
 }
 
-/// Finds what is to be swept in a trace.
-pub(super) fn targets(path: &Path, steps: &[Step], guest: &Symbols) -> Result<Targets> {
+/// Finds what is to be swept in a trace; `None` while it is too short.
+fn targets(path: &Path, steps: &[Step], guest: &Symbols) -> Result<Option<Targets>> {
     let anchor = guest.address(&format!("sweep_anchor_{}", path.label))?;
     let done = guest.address(&format!("sweep_done_{}", path.label))?;
     let rounds = trace::rounds(steps, anchor, done);
     // The first may have begun before the trace did.
     let Some(round) = rounds.get(1) else {
-        bail!(
-            "path {}: the trace has {} whole rounds, two are needed",
-            path.name,
-            rounds.len()
-        );
+        return Ok(None);
     };
     let offsets = if round.len() <= WHOLE_TICKS {
         (0..round.len() as u64 + TIMER_TICKS).collect()
@@ -261,10 +296,10 @@ pub(super) fn targets(path: &Path, steps: &[Step], guest: &Symbols) -> Result<Ta
             .map(|index| index as u64)
             .collect()
     };
-    Ok(Targets {
+    Ok(Some(Targets {
         executed: trace::executed(round),
         offsets,
-    })
+    }))
 }
 
 #[cfg(test)]

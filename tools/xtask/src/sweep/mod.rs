@@ -14,6 +14,7 @@ mod report;
 mod symbols;
 mod trace;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
@@ -157,11 +158,36 @@ fn progress_bar(len: u64) -> ProgressBar {
 }
 
 fn one(path: &Path, mode: Mode, kind: Kind, symbols: &Symbols, guest: &Symbols) -> Result<Row> {
-    let steps = Swept::boot(path, None)?.trace()?;
-    let targets = machine::targets(path, &steps, guest)?;
+    let targets = Swept::boot(path, None)?.trace(guest)?;
     let mut swept = Swept::boot(path, None)?;
     swept.behave(mode)?;
     swept.sweep(kind, &targets.offsets, |_| {})?;
+    // A point behind one that cost the guest its life found no round to strike.
+    for _ in 0..2 {
+        for (_, at) in missing(&targets, &swept) {
+            swept.strike(kind, at, None)?;
+        }
+    }
+    // No tick falls on the first instruction of a vector behind an abort or an interrupt.
+    for (address, _) in missing(&targets, &swept) {
+        swept.strike(kind, 0, Some(address))?;
+    }
     let points = judge::points(&swept.finish());
     Ok(report::row(path, mode, kind, &targets, &points, symbols))
+}
+
+/// Addresses that were executed and not hit yet.
+fn missing(targets: &machine::Targets, swept: &Swept) -> Vec<(u64, u64)> {
+    let points = judge::points(&swept.records());
+    let hit: BTreeSet<u64> = points
+        .iter()
+        .filter(|point| point.in_el2())
+        .map(|point| point.elr)
+        .collect();
+    targets
+        .executed
+        .iter()
+        .filter(|(address, _)| !hit.contains(address))
+        .map(|(address, at)| (*address, *at))
+        .collect()
 }

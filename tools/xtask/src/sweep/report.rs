@@ -73,7 +73,11 @@ pub(super) fn row(
         }
     }
     let hit: BTreeSet<u64> = worst.keys().copied().collect();
-    for address in targets.executed.difference(&hit) {
+    for address in targets
+        .executed
+        .keys()
+        .filter(|address| !hit.contains(address))
+    {
         failures.push(format!(
             "{} was executed but never hit",
             symbols.name(*address)

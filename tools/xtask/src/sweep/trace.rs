@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -50,8 +50,10 @@ fn step(line: &str) -> Option<Step> {
 /// Reads a trace.
 pub(super) fn read(path: &Path) -> Result<Vec<Step>> {
     let file = File::open(path).with_context(|| path.display().to_string())?;
+    // It may still grow, faster than it is read.
+    let len = file.metadata().map_or(0, |metadata| metadata.len());
     let mut steps = Vec::new();
-    for line in BufReader::new(file).lines() {
+    for line in BufReader::new(file.take(len)).lines() {
         let line = line.with_context(|| path.display().to_string())?;
         if line.starts_with("Stopped execution") {
             steps.pop();
@@ -82,13 +84,15 @@ pub(super) fn rounds(steps: &[Step], anchor: u64, done: u64) -> Vec<&[Step]> {
     rounds
 }
 
-/// Returns the addresses at EL2 that a round executes.
-pub(super) fn executed(round: &[Step]) -> BTreeSet<u64> {
-    round
-        .iter()
-        .filter(|step| step.level == Level::El2)
-        .map(|step| step.pc)
-        .collect()
+/// Returns the addresses at EL2 that a round executes, and when each is reached first.
+pub(super) fn executed(round: &[Step]) -> BTreeMap<u64, u64> {
+    let mut first = BTreeMap::new();
+    for (index, step) in round.iter().enumerate() {
+        if step.level == Level::El2 {
+            first.entry(step.pc).or_insert(index as u64);
+        }
+    }
+    first
 }
 
 /// Returns the steps that are to be hit: of each address at EL2 the first, the second and the
@@ -195,6 +199,6 @@ mod tests {
             (7, El2),
         ]);
         assert_eq!(wanted(&trace), BTreeSet::from([1, 2, 3, 4, 6, 7, 8]));
-        assert_eq!(executed(&trace), BTreeSet::from([5, 6, 7]));
+        assert_eq!(executed(&trace), BTreeMap::from([(5, 1), (6, 2), (7, 8)]));
     }
 }
