@@ -76,6 +76,24 @@ pub(crate) fn firmware() -> Result<()> {
     write_if_changed(&paths::out().join("firmware.elf"), &read(&elf)?)
 }
 
+/// Builds the hypervisor with a feature that makes it faulty, as the raw binary `to`. Returns the
+/// linked program.
+pub(crate) fn seeded_hypervisor(feature: &str, to: &Path) -> Result<PathBuf> {
+    step(format!("build: hypervisor with {feature}"));
+    let dir = paths::cargo_target().join("seeded");
+    let target = targets::PRIVILEGED.triple;
+    process::run(
+        process::cargo()
+            .args(["build", "--release", "--locked", "--target", target])
+            .args(["--package", "firebreak-hypervisor", "--features", feature])
+            .arg("--target-dir")
+            .arg(&dir),
+    )?;
+    let elf = dir.join(target).join("release/firebreak-hypervisor");
+    raw(&elf, to)?;
+    Ok(elf)
+}
+
 /// Builds the bare-metal guests, each as `guests/<last part of its name>`.
 pub(crate) fn guests() -> Result<()> {
     step("build: bare-metal guests");

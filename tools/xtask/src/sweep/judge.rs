@@ -7,6 +7,8 @@ use firebreak_qemu::{FirmwareLine, Record};
 
 /// SPSR.M\[3:2\] of EL2.
 const EL2: u64 = 2;
+/// The partition that is swept.
+const PARTITION: &str = "sweep";
 /// SPSR.A.
 const SPSR_A: u64 = 1 << 8;
 
@@ -21,6 +23,8 @@ pub(super) struct Fate {
     dropped: u32,
     /// Times that the hypervisor reported it.
     reported: u32,
+    /// Partition that the report blames.
+    blamed: Option<String>,
 }
 
 /// A point of the sweep.
@@ -64,6 +68,11 @@ impl Point {
         self.in_el2() && self.spsr & SPSR_A != 0
     }
 
+    /// Says whether the guest's partition was blamed, as far as anybody was.
+    pub(super) fn blames_the_guest(&self) -> bool {
+        self.fate.reported == 0 || self.fate.blamed.as_deref() == Some(PARTITION)
+    }
+
     /// Returns what it cost.
     pub(super) fn loss(&self) -> Loss {
         if self.reset {
@@ -104,6 +113,7 @@ pub(super) fn points(records: &[Record]) -> Vec<Point> {
                     last_reported = Some(id & !1);
                     if id & 1 == 0 {
                         point.fate.reported += 1;
+                        point.fate.blamed = event.text("name").map(str::to_owned);
                     }
                 }
                 "killed" | "restart" | "stopped" => {
@@ -202,6 +212,9 @@ mod tests {
         assert_eq!((points[0].at, points[0].elr), (7, 0x4020_0c00));
         assert!(points[0].is_masked());
         assert_eq!(points[0].loss(), Loss::Nothing);
+        assert!(points[0].blames_the_guest());
+        let other = GOOD[3].replace("sweep", "other");
+        assert!(!read(&[GOOD[0], GOOD[1], GOOD[2], &other, GOOD[4]])[0].blames_the_guest());
     }
 
     #[test]

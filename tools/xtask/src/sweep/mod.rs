@@ -11,6 +11,7 @@ mod judge;
 mod machine;
 mod paths;
 mod report;
+mod seeded;
 mod symbols;
 mod trace;
 
@@ -52,6 +53,9 @@ pub(crate) struct Args {
     /// Writes {\"paths\":[{\"path\",\"mode\",\"boundaries\",\"nothing_lost\",\"vm_lost\",...}]}.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Builds the hypervisor with each of its seeded faults, and checks that the sweep finds it.
+    #[arg(long)]
+    seeded: bool,
     /// Keeps the rows of an interrupted run of the same build.
     #[arg(long)]
     resume: bool,
@@ -63,6 +67,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     build::hypervisor()?;
     build::firmware()?;
     build::guests()?;
+    if args.seeded {
+        return seeded::run();
+    }
     let rows = sweep(args)?;
     print!("{}", report::table(&rows));
     if let Some(path) = &args.json {
@@ -129,7 +136,7 @@ fn sweep(args: &Args) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for (path, mode, kind) in jobs {
         bar.set_message(format!("{} {} {}", path.name, mode.name(), kind.name()));
-        let row = one(path, mode, kind, &symbols, &guest)
+        let row = one((path, mode, kind), None, &symbols, &guest)
             .with_context(|| format!("path {} {} {}", path.name, mode.name(), kind.name()))?;
         if !process::is_interactive() {
             step(format!(
@@ -157,9 +164,15 @@ fn progress_bar(len: u64) -> ProgressBar {
     ProgressBar::new(len).with_style(style)
 }
 
-fn one(path: &Path, mode: Mode, kind: Kind, symbols: &Symbols, guest: &Symbols) -> Result<Row> {
-    let targets = Swept::boot(path, None)?.trace(guest)?;
-    let mut swept = Swept::boot(path, None)?;
+/// Sweeps one path, with the hypervisor that `build` made or another one.
+fn one(
+    (path, mode, kind): Job,
+    hypervisor: Option<&std::path::Path>,
+    symbols: &Symbols,
+    guest: &Symbols,
+) -> Result<Row> {
+    let targets = Swept::boot(path, hypervisor)?.trace(guest)?;
+    let mut swept = Swept::boot(path, hypervisor)?;
     swept.behave(mode)?;
     swept.sweep(kind, &targets.offsets, |_| {})?;
     // A point behind one that cost the guest its life found no round to strike.

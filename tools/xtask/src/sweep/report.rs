@@ -41,6 +41,9 @@ pub(super) struct Row {
     pub(super) failures: Vec<String>,
 }
 
+/// Windows in which nothing but the guest's own context is at stake.
+const OF_THE_GUEST: [&str; 4] = ["entry_sync", "entry_irq", "entry_serror", "exit"];
+
 /// Judges one path.
 pub(super) fn row(
     path: &Path,
@@ -52,6 +55,7 @@ pub(super) fn row(
 ) -> Row {
     let mut worst: BTreeMap<u64, Loss> = BTreeMap::new();
     let mut failures = Vec::new();
+    let windows = symbols.windows();
     for point in points {
         for problem in &point.problems {
             failures.push(format!(
@@ -59,6 +63,18 @@ pub(super) fn row(
                 place(point, symbols),
                 point.at,
                 point.spsr
+            ));
+        }
+        let at_stake = !point.in_el2()
+            || OF_THE_GUEST.iter().any(|name| {
+                windows
+                    .get(*name)
+                    .is_some_and(|range| range.contains(&point.elr))
+            });
+        if at_stake && !point.blames_the_guest() {
+            failures.push(format!(
+                "{}: another partition is blamed",
+                place(point, symbols)
             ));
         }
         if point.in_el2() {
