@@ -21,7 +21,10 @@ impl Status {
     /// end, or the name of a file that holds a finding.
     pub(super) fn read(&mut self, line: &str) {
         if let Some((_, path)) = line.split_once("Test unit written to ") {
-            self.finding = Some(path.trim().to_owned());
+            // A slow one is as slow as the machine is busy, and libFuzzer goes on.
+            if !path.contains("slow-unit-") {
+                self.finding = Some(path.trim().to_owned());
+            }
         } else if let Some(count) = line.strip_prefix("stat::number_of_executed_units:") {
             self.executions = count.trim().parse().unwrap_or(self.executions);
         } else if let Some(rest) = line.strip_prefix('#') {
@@ -75,6 +78,7 @@ mod tests {
             (status.executions, status.edges, status.inputs),
             (4200, 742, 191)
         );
+        status.read("artifact_prefix='a/'; Test unit written to a/slow-unit-2e");
         assert_eq!(status.finding, None);
         status.read("stat::number_of_executed_units: 5000");
         status.read("artifact_prefix='a/'; Test unit written to a/crash-1f");
