@@ -17,6 +17,7 @@ use crate::abort::{self, Abort};
 use crate::behavior::{self, Mode, Modes, SLOW_FACTOR};
 
 mod misbehave;
+mod sea;
 mod storm;
 
 use storm::Storm;
@@ -377,34 +378,6 @@ impl PeErrors {
         }
         // The contract lets the firmware hold what it knows to be simulated.
         self.carry_out(machine, error, Action::Hold);
-    }
-
-    /// An SEA cannot be held back: where its block is in use, the machine is reset.
-    fn raise_abort(
-        &mut self,
-        machine: &mut impl Machine,
-        error: Error,
-        act: Act,
-        severity: Severity,
-    ) {
-        if machine.context().is_none() {
-            return self.tell(machine, &error, Event::Dropped("pe-off"));
-        }
-        // EL2 does not hear of what EL1 takes, so nobody would acknowledge a record of it.
-        if let Act::Notify {
-            target: Target::El1,
-            vector_offset,
-        } = act
-        {
-            return self.deliver(machine, &error, Target::El1, vector_offset);
-        }
-        let raise = Raise {
-            now_ticks: machine.now_ticks(),
-            act,
-            severity: severity.worse(Severity::Recoverable),
-        };
-        let action = self.source.on_raise(raise);
-        self.carry_out(machine, error, action);
     }
 
     fn block_is_free(&self) -> bool {
