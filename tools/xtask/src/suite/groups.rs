@@ -45,7 +45,7 @@ impl fmt::Display for Skipped {
 impl std::error::Error for Skipped {}
 
 /// Returns all groups.
-pub(super) fn all() -> [Group; 7] {
+pub(super) fn all() -> [Group; 8] {
     let group = |name, about, work| Group { name, about, work };
     [
         group(
@@ -79,6 +79,11 @@ pub(super) fn all() -> [Group; 7] {
             Work::Commands(miri),
         ),
         group("qemu", "the whole system, booted in QEMU", Work::Qemu),
+        group(
+            "sweep",
+            "an SEI at each instruction boundary of two paths, with and without barge-in",
+            Work::Call(crate::sweep::short),
+        ),
     ]
 }
 

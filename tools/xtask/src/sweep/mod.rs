@@ -39,7 +39,8 @@ const HYPERVISOR_BASE: u64 = 0x4020_0000;
   cargo xtask sweep                          every path, both modes: some minutes
   cargo xtask sweep --short                  what `cargo xtask test` runs
   cargo xtask sweep --path hvc --mode barge-in
-  cargo xtask sweep --resume --json sweep.json   go on where the last run was interrupted")]
+  cargo xtask sweep --json sweep.json        and write the table as JSON
+  cargo xtask sweep --seeded                 check that it finds the faults that it is there for")]
 pub(crate) struct Args {
     /// Sweeps a few paths with one class of error.
     #[arg(long)]
@@ -56,9 +57,17 @@ pub(crate) struct Args {
     /// Builds the hypervisor with each of its seeded faults, and checks that the sweep finds it.
     #[arg(long)]
     seeded: bool,
-    /// Keeps the rows of an interrupted run of the same build.
-    #[arg(long)]
-    resume: bool,
+}
+
+/// The sweep that `cargo xtask test` runs.
+pub(crate) fn short() -> Result<()> {
+    run(&Args {
+        short: true,
+        path: None,
+        mode: None,
+        json: None,
+        seeded: false,
+    })
 }
 
 /// Runs the command.
