@@ -6,10 +6,13 @@
 //! with the state of 16 MiB of known memory, and reaps orphans. Typed commands (`help`) make it
 //! reboot, power off, panic the kernel or fall silent: the ways in which a Linux guest can end.
 //! `touch` starts a process with a page to lose, and tells the signal that ends it.
+//! `spin` and `kspin` start a child that keeps the CPU in user space or in the kernel, for an error
+//! to hit.
 //!
 //! Command line options of the kernel that it reads: `agent.watchdog_s=<n>` (0: leave the
 //! watchdog closed).
 
+mod load;
 mod pattern;
 mod sys;
 mod touch;
@@ -35,6 +38,9 @@ enum Command {
     Panic,
     Silence,
     Touch,
+    Load(load::Kind),
+    Rest,
+    SecondCpu(bool),
 }
 
 impl Command {
@@ -46,6 +52,11 @@ impl Command {
             "panic" => Some(Self::Panic),
             "silence" => Some(Self::Silence),
             "touch" => Some(Self::Touch),
+            "spin" => Some(Self::Load(load::Kind::User)),
+            "kspin" => Some(Self::Load(load::Kind::Kernel)),
+            "rest" => Some(Self::Rest),
+            "cpu1 off" => Some(Self::SecondCpu(false)),
+            "cpu1 on" => Some(Self::SecondCpu(true)),
             _ => None,
         }
     }
@@ -106,7 +117,9 @@ fn open_watchdog() -> Option<Watchdog> {
 /// Runs a command. Returns whether the agent falls silent.
 fn obey(command: Option<Command>) -> bool {
     match command {
-        Some(Command::Help) | None => say("commands: help reboot poweroff panic silence touch"),
+        Some(Command::Help) | None => say(
+            "commands: help reboot poweroff panic silence touch spin kspin rest, cpu1 off, cpu1 on",
+        ),
         Some(Command::Reboot) => sys::leave(sys::Exit::Reboot),
         Some(Command::PowerOff) => sys::leave(sys::Exit::PowerOff),
         Some(Command::Panic) => {
@@ -117,6 +130,22 @@ fn obey(command: Option<Command>) -> bool {
         Some(Command::Touch) => {
             if let Err(error) = touch::start() {
                 say(&format!("no process: {error}"));
+            }
+        }
+        Some(Command::Load(kind)) => {
+            if let Err(error) = load::start(kind) {
+                say(&format!("no child: {error}"));
+            }
+        }
+        Some(Command::Rest) => {
+            load::stop();
+            say("rests");
+        }
+        Some(Command::SecondCpu(online)) => {
+            let state = if online { "1" } else { "0" };
+            match fs::write("/sys/devices/system/cpu/cpu1/online", state) {
+                Ok(()) => say(&format!("cpu1 online={state}")),
+                Err(error) => say(&format!("cpu1 stays as it is: {error}")),
             }
         }
         Some(Command::Silence) => {
@@ -238,5 +267,9 @@ mod tests {
         assert_eq!(typed, "he");
         assert_eq!(Command::parse(" reboot\r"), Some(Command::Reboot));
         assert_eq!(Command::parse("rebooot"), None);
+        assert_eq!(
+            Command::parse("cpu1 off\r"),
+            Some(Command::SecondCpu(false))
+        );
     }
 }

@@ -101,6 +101,28 @@ pub(crate) fn reap_child() -> Option<i32> {
     })
 }
 
+/// Makes a child process that does `work` and nothing else; returns its number.
+pub(crate) fn spawn(work: fn() -> !) -> io::Result<libc::pid_t> {
+    // SAFETY: this process has one thread, so the child's copy of it is whole.
+    match check(unsafe { libc::fork() })? {
+        0 => {
+            // Rust's own handlers, which look for an overflown stack, would go on behind a signal.
+            for signal in [libc::SIGBUS, libc::SIGSEGV] {
+                // SAFETY: takes two numbers; the default action runs no code of this process.
+                unsafe { libc::signal(signal, libc::SIG_DFL) };
+            }
+            work()
+        }
+        child => Ok(child),
+    }
+}
+
+/// Ends a child.
+pub(crate) fn kill(child: libc::pid_t) {
+    // SAFETY: takes two numbers; a child that is gone already is an error that means nothing.
+    unsafe { libc::kill(child, libc::SIGKILL) };
+}
+
 /// Waits until `fd` has input or `limit` has passed. Returns whether it has input.
 pub(crate) fn wait_for_input(fd: BorrowedFd<'_>, limit: Duration) -> bool {
     let mut set = libc::pollfd {

@@ -65,6 +65,21 @@ pub fn unmask_serror() {
     unsafe { asm!("msr daifclr, #4", options(nostack, preserves_flags)) };
 }
 
+/// Keeps SErrors out (PSTATE.A = 1).
+#[inline]
+pub fn mask_serror() {
+    // SAFETY: delays handlers, nothing else.
+    unsafe { asm!("msr daifset, #4", options(nostack, preserves_flags)) };
+}
+
+/// Error synchronization barrier (HINT #16): with FEAT_RAS, a pending SError that is masked is
+/// deferred into DISR_EL1; a NOP without.
+#[inline]
+pub fn esb() {
+    // SAFETY: changes DISR_EL1 alone.
+    unsafe { asm!("hint #16", options(nostack, preserves_flags)) };
+}
+
 /// Masks every asynchronous exception.
 #[inline]
 pub fn mask_all() {

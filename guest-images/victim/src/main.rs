@@ -5,7 +5,7 @@
 //! external abort is reported, and the access to the page that took it skipped. An abort of
 //! anything else was simulated, because nothing else is ever bad: that instruction is tried again.
 //! Every 100 ms `main`
-//! reads and writes the page that the host knows as the one to break, and says that it lives.
+//! obeys typed letters (`m`, `u`, `e`), reads and writes the page that the host knows as the one to break, and says that it lives.
 #![no_std]
 #![no_main]
 
@@ -15,10 +15,12 @@ mod report;
 use firebreak_abi::guest_map::VTIMER_INTID;
 use firebreak_guest_rt::cell::Cell64;
 use firebreak_guest_rt::exception::{EC_DATA_ABORT, EC_FETCH_ABORT, Kind, unexpected};
-use firebreak_guest_rt::{Boot, Frame, Vector, cpu, gic, guest, println, timer};
+use firebreak_guest_rt::{Boot, Frame, Vector, console, cpu, gic, guest, println, timer};
 use report::Error;
 
 const ROUNDS_PER_SECOND: u64 = 10;
+/// DISR_EL1 is read this part of a second behind ESB.
+const ESB_LOOKS_PER_SECOND: u64 = 50;
 
 // Written by the handlers, read by `main`.
 static SERRORS: Cell64 = Cell64::new(0);
@@ -47,7 +49,8 @@ fn on_sync(frame: &mut Frame, vector: Vector) {
         far: frame.far,
         elr: frame.elr,
     });
-    if page::holds(frame.far) {
+    // FnV: FAR_EL1 says nothing.
+    if frame.esr >> 10 & 1 == 0 && page::holds(frame.far) {
         frame.skip_instruction();
     }
     report::print_noted();
@@ -72,6 +75,33 @@ fn on_exception(frame: &mut Frame, vector: Vector) {
     }
 }
 
+/// Obeys what was typed: `m` masks SErrors, `u` lets them in, `e` executes ESB and later looks at
+/// what it deferred.
+fn obey_typed() {
+    while let Some(byte) = console::read_byte() {
+        match byte {
+            b'm' => {
+                cpu::mask_serror();
+                println!("victim: masked");
+            }
+            b'u' => {
+                println!("victim: unmasked");
+                cpu::unmask_serror();
+            }
+            b'e' => {
+                cpu::esb();
+                // Time enough for the hypervisor to see it before it is read and cleared.
+                let until = timer::now() + timer::frequency_hz() / ESB_LOOKS_PER_SECOND;
+                while timer::now() < until {
+                    cpu::yield_now();
+                }
+                println!("victim: esb disr={:#x}", cpu::take_disr());
+            }
+            _ => {}
+        }
+    }
+}
+
 fn sleep_until(at_ticks: u64) {
     timer::arm(at_ticks);
     while timer::now() < at_ticks {
@@ -93,6 +123,7 @@ fn main(_boot: Boot) -> ! {
     let mut round = 0;
     loop {
         report::print_noted();
+        obey_typed();
         let aborts_before = ABORTS.get();
         let intact = page::read_and_write(round);
         // After an abort the words are not the page's, so they prove nothing.

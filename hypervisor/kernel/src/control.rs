@@ -6,10 +6,11 @@
 
 use crate::partition::{Partition, state};
 use crate::pe::{Task, attention};
-use crate::{console, system, vserror};
+use crate::{console, deadlines, inject, system, vserror};
 use core::fmt::Write as _;
 use core::sync::atomic::Ordering;
 use firebreak_abi::{MAX_PARTITIONS, MAX_PES};
+use firebreak_arch::sysreg;
 use firebreak_syndrome::Iss;
 use firebreak_vm::{StopCause, VcpuPower};
 use firebreak_wire::{
@@ -24,7 +25,17 @@ pub(crate) struct Order {
     id: Option<u64>,
     /// What the vCPU is to take.
     fault: Fault,
+    /// When it is turned on next; otherwise now.
+    at_start: bool,
+    /// Only where the guest is at EL1 (`true`) or at EL0.
+    at_el1: Option<bool>,
+    /// How often more its level is looked at.
+    looks: u32,
 }
+
+/// How often the level of a guest is looked at, and how long after each other, in us.
+const LOOKS: u32 = 20_000;
+const LOOK_EVERY_US: u64 = 50;
 
 const NOT_ALLOWED: &str =
     "this system takes no commands: its partition file does not say control = true";
@@ -33,8 +44,10 @@ const NO_VCPU: &str = "the partition has no such vCPU";
 const STOPPED: &str = "the partition is stopped; `start` it first";
 const BUSY: &str = "the partition is stopping or starting; ask again";
 const NOT_STOPPED: &str = "the partition is not stopped";
+const UNUSABLE: &str = "this machine cannot run the partition: a PE of it does not start";
 const VCPU_OFF: &str = "the vCPU is off: its guest has not turned it on";
 const ORDER_WAITS: &str = "another injection waits for that vCPU; ask again";
+const NOT_AT_LEVEL: &str = "the guest was not found at that exception level; nothing was injected";
 const NOT_CHOSEN: &str = "this CPU has no FEAT_RAS: the syndrome is its own, not the one asked for";
 
 /// The one answer of a command.
@@ -66,10 +79,28 @@ pub(crate) fn take(task: &mut Task, command: &Command) {
         Ok(Request::Restart(name)) => stop(task, &name, StopCause::AskedForRestart),
         Ok(Request::Start(name)) => find(&name).and_then(|partition| {
             let asked = partition.request_start(task);
-            asked.then_some("").ok_or(NOT_STOPPED)
+            let why = if partition.is_unusable() {
+                UNUSABLE
+            } else {
+                NOT_STOPPED
+            };
+            asked.then_some("").ok_or(why)
         }),
-        Ok(Request::Inject { name, vcpu, fault }) => {
-            match order(task, &name, vcpu, Order { id, fault }) {
+        Ok(Request::Inject {
+            name,
+            vcpu,
+            fault,
+            at_start,
+            at_el1,
+        }) => {
+            let what = Order {
+                id,
+                fault,
+                at_start,
+                at_el1,
+                looks: LOOKS,
+            };
+            match order(task, &name, vcpu, what) {
                 // The PE of the vCPU answers.
                 Ok(()) => return,
                 Err(reason) => Err(reason),
@@ -102,8 +133,12 @@ fn stop(task: &Task, name: &Name, cause: StopCause) -> Result<&'static str, &'st
 /// first instruction.
 fn order(task: &Task, name: &Name, vcpu: u8, order: Order) -> Result<(), &'static str> {
     let partition = find(name)?;
+    if partition.is_unusable() {
+        return Err(UNUSABLE);
+    }
     let pe = partition.pes.get(usize::from(vcpu)).ok_or(NO_VCPU)?;
     match partition.state() {
+        _ if order.at_start => {}
         state::STOPPED => return Err(STOPPED),
         state::STOPPING => return Err(BUSY),
         _ => {}
@@ -118,10 +153,10 @@ fn order(task: &Task, name: &Name, vcpu: u8, order: Order) -> Result<(), &'stati
     Ok(())
 }
 
-/// Does what a command left with this PE, unless its vCPU is about to start: then its start
-/// comes back here.
+/// Does what a command left with this PE, unless it is meant for the vCPU's start, or the vCPU is
+/// about to start: then its start comes back here.
 #[cold]
-pub(crate) fn obey(task: &mut Task) {
+pub(crate) fn obey(task: &mut Task, started: bool) {
     let Some((partition, index)) = task.vcpu() else {
         return;
     };
@@ -135,11 +170,21 @@ pub(crate) fn obey(task: &mut Task) {
     if !task.local.running && starts {
         return;
     }
-    let Some(Order { id, fault }) = task.pe.order.lock(&task.ctx).take() else {
+    let order = task
+        .pe
+        .order
+        .lock(&task.ctx)
+        .take_if(|order| started || !order.at_start);
+    let Some(order) = order else {
         return;
     };
+    let Order { id, fault, .. } = order;
     if !task.local.running {
         return answer(task, id, Err(VCPU_OFF), Detail::None);
+    }
+    let el1 = inject::from_el1(task.frame.spsr);
+    if order.at_el1.is_some_and(|wanted| wanted != el1) {
+        return look_again(task, order);
     }
     let (inj, text) = match fault {
         Fault::Serror { iss } => {
@@ -154,10 +199,22 @@ pub(crate) fn obey(task: &mut Task) {
     answer(task, id, Ok(text), detail);
 }
 
-/// Answers the orders of a partition that will not start.
+/// Comes back soon for an order that wants the guest at the other level, but not for ever.
+fn look_again(task: &mut Task, mut order: Order) {
+    order.looks = order.looks.saturating_sub(1);
+    if order.looks == 0 {
+        return answer(task, order.id, Err(NOT_AT_LEVEL), Detail::None);
+    }
+    *task.pe.order.lock(&task.ctx) = Some(order);
+    let soon = sysreg::cntfrq_el0() * LOOK_EVERY_US / 1_000_000;
+    task.local.order_deadline = Some(sysreg::cntpct_el0() + soon);
+    deadlines::rearm(task);
+}
+
+/// Answers the orders of a partition that stays down, but those for its next start.
 pub(crate) fn refuse_orders(task: &Task, partition: &Partition) {
     for pe in &partition.pes {
-        let order = pe.order.lock(&task.ctx).take();
+        let order = pe.order.lock(&task.ctx).take_if(|order| !order.at_start);
         if let Some(Order { id, .. }) = order {
             answer(task, id, Err(STOPPED), Detail::None);
         }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a PE has promised to do later: one timer, few deadlines.
 
-use crate::pe::Task;
+use crate::pe::{Task, attention};
 use crate::{irq, mmio, reports, telling, unnotified, virq, vserror};
 use firebreak_abi::guest_map;
 use firebreak_arch::{sysreg, timer};
@@ -22,6 +22,7 @@ pub(crate) fn rearm(task: &Task) {
         local.input_deadline,
         local.reports.deadline,
         local.record_deadline,
+        local.order_deadline,
         injection,
         local.unreported.as_ref().map(|waiting| waiting.deadline),
     ];
@@ -50,6 +51,10 @@ pub(crate) fn expire(task: &mut Task) {
     }
     if due(task.local.alarm_deadline) {
         alarm(task);
+    }
+    if due(task.local.order_deadline) {
+        task.local.order_deadline = None;
+        task.pe.request(task, attention::ORDER);
     }
     if due(task.local.input_deadline) {
         irq::input(task);

@@ -74,7 +74,7 @@ pub(crate) fn start_if_asked(task: &mut Task) -> bool {
         .power
         .store(VcpuPower::On.to_raw(), Ordering::Release);
     // An order may have waited for this.
-    task.pe.request(task, attention::ORDER);
+    task.pe.request(task, attention::STARTED);
     true
 }
 
@@ -106,6 +106,10 @@ pub(crate) fn park(task: &mut Task, stopping: bool) {
     task.local.watchdog_deadline = None;
     task.local.alarm_deadline = None;
     task.local.record_deadline = None;
+    if task.local.order_deadline.take().is_some() {
+        // Who waits for the guest to come by is told that it is off.
+        task.pe.request(task, attention::ORDER);
+    }
     deadlines::rearm(task);
     if !stopping {
         hand_over(task);

@@ -236,6 +236,11 @@ impl Partition {
         self.state.load(Ordering::Acquire) & ((1 << state::CAUSE_SHIFT) - 1)
     }
 
+    /// Says whether the machine cannot run it.
+    pub(crate) fn is_unusable(&self) -> bool {
+        self.state.load(Ordering::Acquire) == state::UNUSABLE
+    }
+
     /// Ends a stop: running again, or stopped.
     pub(crate) fn set_state(&self, state: u8) {
         self.state.store(state, Ordering::Release);

@@ -32,6 +32,8 @@ pub(crate) mod attention {
     pub(crate) const ORDER: u64 = 1 << 5;
     /// Firmware barged in and destroyed the context of the guest: it must not run again.
     pub(crate) const CONTEXT_LOST: u64 = 1 << 6;
+    /// The vCPU has been started, and has not executed anything yet.
+    pub(crate) const STARTED: u64 = 1 << 7;
 }
 
 /// Slots of the recovery queue of one PE.
@@ -106,6 +108,8 @@ pub(crate) struct PeLocal {
     pub(crate) input_deadline: Option<u64>,
     /// What the host hears of errors.
     pub(crate) reports: Reports,
+    /// When to look again whether the guest is where an order wants it.
+    pub(crate) order_deadline: Option<u64>,
 }
 
 /// The vCPU of a PE.
@@ -173,6 +177,7 @@ impl PeBlock {
                 input_deadline: None,
                 reports: Reports::new(),
                 record_deadline: None,
+                order_deadline: None,
             }),
         }
     }

@@ -101,8 +101,8 @@ fn work(task: &mut Task) {
         deadlines::adopt(task);
     }
     follow_state(task);
-    if bits & attention::ORDER != 0 {
-        control::obey(task);
+    if bits & (attention::ORDER | attention::STARTED) != 0 {
+        control::obey(task, bits & attention::STARTED != 0);
     }
     vserror::settle(task);
 }

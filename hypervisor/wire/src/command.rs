@@ -81,6 +81,10 @@ pub enum Request {
         vcpu: u8,
         /// What it takes.
         fault: Fault,
+        /// Before its first instruction when it is turned on next; otherwise now.
+        at_start: bool,
+        /// Only where the guest is at EL1 (`true`) or at EL0.
+        at_el1: Option<bool>,
     },
     /// Tell what has been counted.
     Stats,
@@ -201,6 +205,8 @@ struct Inject {
     fetch: Option<bool>,
     far: Option<u64>,
     iss: Option<u64>,
+    at_start: Option<()>,
+    at_el1: Option<bool>,
 }
 
 fn inject<'a>(name: Name, words: impl Iterator<Item = &'a [u8]>) -> Result<Request, Refused> {
@@ -216,6 +222,9 @@ fn inject<'a>(name: Name, words: impl Iterator<Item = &'a [u8]>) -> Result<Reque
             once(&mut said.far, hexadecimal(number)?)?;
         } else {
             match word {
+                b"at=start" => once(&mut said.at_start, ())?,
+                b"el=0" => once(&mut said.at_el1, false)?,
+                b"el=1" => once(&mut said.at_el1, true)?,
                 b"sea=data" => once(&mut said.fetch, false)?,
                 b"sea=fetch" => once(&mut said.fetch, true)?,
                 _ => return Err(Refused::Word),
@@ -225,7 +234,13 @@ fn inject<'a>(name: Name, words: impl Iterator<Item = &'a [u8]>) -> Result<Reque
     let vcpu = said.vcpu.ok_or(Refused::NoVcpu)?;
     let vcpu = u8::try_from(vcpu).map_err(|_| Refused::Number)?;
     let fault = fault(&said)?;
-    Ok(Request::Inject { name, vcpu, fault })
+    Ok(Request::Inject {
+        name,
+        vcpu,
+        fault,
+        at_start: said.at_start.is_some(),
+        at_el1: said.at_el1,
+    })
 }
 
 fn fault(said: &Inject) -> Result<Fault, Refused> {
@@ -305,6 +320,8 @@ mod tests {
             name: victim(),
             vcpu: 1,
             fault,
+            at_start: false,
+            at_el1: None,
         })
     }
 
@@ -343,6 +360,38 @@ mod tests {
             parsed("inject victim vcpu=1 sea=data"),
             sea(false, None, 0x410)
         );
+    }
+
+    #[test]
+    fn an_injection_can_wait_for_the_start() {
+        assert_eq!(
+            parsed("inject victim vcpu=1 at=start serror iss=0x811"),
+            Ok(Request::Inject {
+                name: victim(),
+                vcpu: 1,
+                fault: Fault::Serror { iss: 0x811 },
+                at_start: true,
+                at_el1: None,
+            })
+        );
+        for (word, at_el1) in [("el=0", false), ("el=1", true)] {
+            assert_eq!(
+                parsed(&format!("inject victim vcpu=1 {word} serror iss=0x811")),
+                Ok(Request::Inject {
+                    name: victim(),
+                    vcpu: 1,
+                    fault: Fault::Serror { iss: 0x811 },
+                    at_start: false,
+                    at_el1: Some(at_el1),
+                })
+            );
+        }
+        assert_eq!(
+            parsed("inject victim vcpu=1 el=2 serror"),
+            Err(Refused::Word)
+        );
+        let twice = parsed("inject victim vcpu=1 at=start at=start serror");
+        assert_eq!(twice, Err(Refused::Word));
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod guests;
 mod harness;
 mod misbehavior;
 mod poison;
+mod reactions;
 mod refusals;
 mod regressions;
 mod sea;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
     vserror::add(&mut trials);
     crash::add(&mut trials);
     storm::add(&mut trials);
+    reactions::add(&mut trials);
     demo::add(&mut trials);
     libtest_mimic::run(&arguments, trials).exit_code()
 }
