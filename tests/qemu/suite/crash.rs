@@ -133,7 +133,9 @@ fn boot(firmware: bool) -> Result<Case, Failed> {
     } else {
         bare("two")?
     };
-    let mut case = Case::start(machine.smp(2).debugger())?;
+    // A count of instructions for a clock: how long the other PE has for stopping is then not a
+    // question of what else the host is doing.
+    let mut case = Case::start(machine.smp(2).icount(true).debugger())?;
     case.line("victim", "victim: alive")?;
     case.line("control", "control: ready")?;
     case.forget();
