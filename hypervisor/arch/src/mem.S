@@ -13,7 +13,16 @@ memmove:
     sub     x3, x0, x1
     cmp     x3, x2
     b.hs    memcpy                  // the target does not start inside the source
-0:  cbz     x2, 1f                  // from the end, a byte at a time: for short moves only
+    orr     x3, x0, x1              // from the end, eight bytes at a time where all is aligned
+    orr     x3, x3, x2
+    tst     x3, #7
+    b.ne    0f
+2:  cbz     x2, 1f
+    sub     x2, x2, #8
+    ldr     x4, [x1, x2]
+    str     x4, [x0, x2]
+    b       2b
+0:  cbz     x2, 1f                  // else a byte at a time: for short moves only
     sub     x2, x2, #1
     ldrb    w4, [x1, x2]
     strb    w4, [x0, x2]

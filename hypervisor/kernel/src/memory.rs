@@ -69,8 +69,11 @@ impl Pool {
     /// Ends boot: what nobody has taken becomes single frames.
     pub(crate) fn settle(&mut self) {
         self.is_settled = true;
-        while let Some(index) = self.pages(1).and_then(frame_of) {
-            FRAMES.free(index);
+        // By the largest blocks that are left, as each costs a walk through the heap.
+        for order in (0..=LARGEST_ORDER).rev() {
+            while let Some(first) = self.pages(1 << order).and_then(frame_of) {
+                (first..first + (1 << order)).for_each(|index| FRAMES.free(index));
+            }
         }
     }
 
@@ -94,6 +97,9 @@ impl Pool {
         frame_of(pa).map(|index| FRAMES.retire(index))
     }
 }
+
+/// The largest block that [`Pool::settle`] asks for at once, as a power of two of pages.
+const LARGEST_ORDER: usize = 9;
 
 /// Says what the frame of an address in the pool is used for. From any context.
 pub(crate) fn use_of(pa: Pa) -> Option<FrameUse> {
