@@ -15,7 +15,7 @@ use firebreak_abi::{Pa, VmId};
 use firebreak_arch::frame::{LAST_LEVEL, LOST_SYNDROME};
 use firebreak_arch::{Frame, NmiCtx, SeiLevel, sysreg, windows};
 use firebreak_manifest::Source;
-use firebreak_syndrome::{CperSeverity, Iss};
+use firebreak_syndrome::{CperSeverity, Iss, Severity};
 use firebreak_triage::{ContextVerdict, Evidence, GuestEl, Interrupted, RecordSummary, triage};
 
 mod barge_in;
@@ -271,9 +271,15 @@ fn take(ctx: &NmiCtx, pe: &'static PeBlock, notification: &Notification) {
         take_record(ctx, pe, system, notification);
         pe.end_taking(ctx);
     } else {
-        // The record in the block is being taken by whom this SEI interrupted, or will be.
+        // It interrupted the taking of another one. Firmware that conforms does so in the last
+        // instructions of that: it saw the acknowledgement, and its new record stands in the
+        // block. The drain takes it, before any guest goes on; what the syndrome alone decides
+        // cannot wait for that.
         let error = decide(system, pe, notification, None);
-        reset_if_due(ctx, system, pe, &error);
+        match error.evidence.syndrome_severity() {
+            None | Some(Severity::Corrected | Severity::Restartable) => {}
+            Some(_) => reset_if_due(ctx, system, pe, &error),
+        }
         pe.note_refused(ctx, notification.iss.map_or(0, Iss::get));
     }
     pe.request_from_nmi(ctx, attention::RECOVERY);
