@@ -73,6 +73,17 @@ fn suspend() {
     println!("cases: suspend result={result} taken={came}");
 }
 
+/// Sleeps in the hypervisor until something is typed: the UART wakes.
+fn sleep() {
+    println!("cases: asleep");
+    loop {
+        psci::hvc(psci::CPU_SUSPEND, [0; 3]);
+        if firebreak_guest_rt::console::read_byte().is_some() {
+            return println!("cases: awake");
+        }
+    }
+}
+
 /// Sets and clears the pending latch of a timer's interrupt, whose timer is off.
 fn latch(intid: u32) {
     let (base, bit) = (gic::isenabler0(), 1 << intid);
@@ -102,6 +113,7 @@ fn obey(word: &str) {
     match word {
         "flood" => flood(),
         "suspend" => suspend(),
+        "sleep" => sleep(),
         "latch" => {
             latch(VTIMER_INTID);
             latch(PTIMER_INTID);

@@ -166,7 +166,9 @@ pub(crate) fn obey(task: &mut Task, started: bool) {
         .map_or(VcpuPower::Off, |vcpu| {
             VcpuPower::from_raw(vcpu.power.load(Ordering::Acquire))
         });
-    let starts = partition.state() == state::STARTING || power == VcpuPower::OnPending;
+    // The first vCPU alone starts with its partition; another one may never be turned on.
+    let starts = index == 0 && partition.state() == state::STARTING;
+    let starts = starts || power == VcpuPower::OnPending;
     if !task.local.running && starts {
         return;
     }

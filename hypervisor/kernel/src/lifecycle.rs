@@ -143,14 +143,11 @@ pub(crate) fn park_for_stop(task: &mut Task) {
     let Some((partition, index)) = task.vcpu() else {
         return;
     };
-    let own = 1u32 << (index & 31);
-    if partition.parked.load(Ordering::Acquire) & own != 0 {
+    if partition.has_parked(index) {
         return;
     }
     park(task, true);
-    let all = (1u32 << partition.config.vcpus) - 1;
-    let before = partition.parked.fetch_or(own, Ordering::AcqRel);
-    if (before | own) & all == all {
+    if partition.note_parked(index) {
         finish_stop(task, partition);
     }
 }
@@ -238,8 +235,11 @@ fn begin(task: &mut Task, partition: &'static Partition, count: u32) {
         return stop(task, partition, error.as_str());
     }
     partition.restarts.store(count, Ordering::Relaxed);
-    partition.parked.store(0, Ordering::Release);
     partition.set_state(state::RUNNING);
+    // Its new tables went bad before it ran: whoever found that could not stop what was stopped.
+    if partition.tables_lost.load(Ordering::Acquire) {
+        return partition.request_stop(task, StopCause::KilledForRestart);
+    }
     start(task, partition);
 }
 

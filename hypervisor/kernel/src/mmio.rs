@@ -4,6 +4,7 @@
 use crate::inject;
 use crate::pe::{PeBlock, Task};
 use crate::virq::{self, Lrs};
+use core::sync::atomic::Ordering;
 use firebreak_abi::{Ipa, guest_map};
 use firebreak_arch::sysreg;
 use firebreak_syndrome::{AbortFsc, AccessSize, DataAbort, InstructionAbort};
@@ -423,6 +424,10 @@ fn mapped_again(task: &Task, ipa: Ipa) -> bool {
     };
     if partition.ram_pa(ipa).is_none() {
         return false;
+    }
+    // Bad tables are not walked. The partition is being stopped: its guest does not try again.
+    if partition.tables_lost.load(Ordering::Acquire) {
+        return true;
     }
     let stage2 = partition.stage2.lock(&task.ctx);
     let mut pool = crate::memory::POOL.lock(&task.ctx);

@@ -62,6 +62,8 @@ pub(crate) mod state {
     pub(crate) const STARTING: u8 = 3;
     /// Where the number of the cause begins.
     pub(crate) const CAUSE_SHIFT: u32 = 2;
+    /// Where the bits of the vCPUs that have parked begin.
+    pub(crate) const PARKED_SHIFT: u32 = 16;
     /// It is over for good: the machine cannot run it.
     pub(crate) const UNUSABLE: u8 = STOPPED | 1 << CAUSE_SHIFT;
 
@@ -124,10 +126,9 @@ pub(crate) struct Partition {
     pub(crate) console: Lock<GuestConsole>,
     /// Pages taken away for good.
     pub(crate) retired: Lock<RetiredPages<MAX_RETIRED>>,
-    /// See [`state`]; while it is stopping, with the cause's number above.
-    state: AtomicU8,
-    /// vCPUs that have parked, a bit each.
-    pub(crate) parked: AtomicU32,
+    /// See [`state`]; while it is stopping, with the cause's number above, and with a bit for each
+    /// vCPU that has parked: one word, so that nobody parks for a stop that is over.
+    state: AtomicU32,
     /// How often it was restarted.
     pub(crate) restarts: AtomicU32,
 }
@@ -195,8 +196,8 @@ impl Partition {
     /// Makes a partition that is stopped start again; says whether it was stopped, and can.
     pub(crate) fn request_start(&self, task: &Task) -> bool {
         let first = self.state.compare_exchange(
-            state::STOPPED,
-            state::STARTING,
+            u32::from(state::STOPPED),
+            u32::from(state::STARTING),
             Ordering::AcqRel,
             Ordering::Acquire,
         );
@@ -218,8 +219,8 @@ impl Partition {
         // State and cause in one store: whoever sees the one sees the other.
         let stopping = state::STOPPING | number << state::CAUSE_SHIFT;
         let first = self.state.compare_exchange(
-            state::RUNNING,
-            stopping,
+            u32::from(state::RUNNING),
+            u32::from(stopping),
             Ordering::AcqRel,
             Ordering::Acquire,
         );
@@ -233,23 +234,46 @@ impl Partition {
 
     /// Returns the state: one of [`state`].
     pub(crate) fn state(&self) -> u8 {
-        self.state.load(Ordering::Acquire) & ((1 << state::CAUSE_SHIFT) - 1)
+        self.state.load(Ordering::Acquire) as u8 & ((1 << state::CAUSE_SHIFT) - 1)
     }
 
     /// Says whether the machine cannot run it.
     pub(crate) fn is_unusable(&self) -> bool {
-        self.state.load(Ordering::Acquire) == state::UNUSABLE
+        self.state.load(Ordering::Acquire) == u32::from(state::UNUSABLE)
     }
 
-    /// Ends a stop: running again, or stopped.
+    /// Says whether a vCPU has parked for the stop that is under way.
+    pub(crate) fn has_parked(&self, vcpu: u8) -> bool {
+        self.state.load(Ordering::Acquire) >> (state::PARKED_SHIFT + u32::from(vcpu & 7)) & 1 == 1
+    }
+
+    /// Notes that a vCPU has parked; says whether it was the last one to do so. A stop that is over
+    /// by now is none of its business.
+    pub(crate) fn note_parked(&self, vcpu: u8) -> bool {
+        let all = ((1u32 << self.config.vcpus) - 1) << state::PARKED_SHIFT;
+        let own = 1u32 << (state::PARKED_SHIFT + u32::from(vcpu & 7));
+        let park = |raw: u32| {
+            let stopping = raw & ((1 << state::CAUSE_SHIFT) - 1) == u32::from(state::STOPPING);
+            stopping.then_some(raw | own)
+        };
+        let before = self
+            .state
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, park);
+        before.is_ok_and(|raw| raw & own == 0 && (raw | own) & all == all)
+    }
+
+    /// Ends a stop: running again, or stopped. Nobody has parked for the next one.
     pub(crate) fn set_state(&self, state: u8) {
-        self.state.store(state, Ordering::Release);
+        self.state.store(u32::from(state), Ordering::Release);
     }
 
     /// Returns why it stops.
     pub(crate) fn cause(&self) -> StopCause {
-        let raw = usize::from(self.state.load(Ordering::Acquire) >> state::CAUSE_SHIFT);
-        CAUSES.get(raw).copied().unwrap_or(StopCause::Killed)
+        let raw = self.state.load(Ordering::Acquire) as u8 >> state::CAUSE_SHIFT;
+        CAUSES
+            .get(usize::from(raw))
+            .copied()
+            .unwrap_or(StopCause::Killed)
     }
 
     /// Makes a partition that has not run.
@@ -294,8 +318,7 @@ impl Partition {
             )),
             console: Lock::new(GuestConsole::new()),
             retired: Lock::new(RetiredPages::new()),
-            state: AtomicU8::new(state::RUNNING),
-            parked: AtomicU32::new(0),
+            state: AtomicU32::new(u32::from(state::RUNNING)),
             restarts: AtomicU32::new(0),
             config,
         }

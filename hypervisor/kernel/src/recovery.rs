@@ -161,10 +161,10 @@ fn act(task: &mut Task, error: &PendingError) {
     }
 }
 
-/// Raises a virtual SError in a partition that may live elsewhere: on its first vCPU, unless one
-/// of its vCPUs lives here.
+/// Raises a virtual SError in a partition that may live elsewhere: on its first vCPU that is on,
+/// unless one of its vCPUs runs here.
 fn raise_vserror_in(task: &mut Task, vm: VmId, iss: Iss) {
-    if task.vcpu().is_some_and(|(partition, _)| partition.id == vm) {
+    if task.local.running && task.vcpu().is_some_and(|(partition, _)| partition.id == vm) {
         vserror::raise(task, iss);
         return;
     }

@@ -7,9 +7,10 @@
 //! queue. An error that stops a partition, takes a page or is told to a guest is always reported.
 
 use crate::pe::Task;
-use crate::recovery::PendingError;
-use crate::{console, deadlines, telling};
+use crate::recovery::{self, PendingError};
+use crate::{console, deadlines, system, telling};
 use firebreak_arch::sysreg;
+use firebreak_syndrome::Severity;
 use firebreak_triage::{ContextVerdict, PageVerdict};
 use firebreak_wire::{Event, OutputBudget};
 
@@ -44,8 +45,21 @@ impl Reports {
 /// Says whether the host is to be told of this error, and counts it in either case.
 pub(crate) fn admit(task: &mut Task, error: &PendingError) -> bool {
     let decision = &error.decision;
-    let only_logged = matches!(decision.context, ContextVerdict::Resume)
-        && matches!(decision.page, PageVerdict::None | PageVerdict::Log { .. });
+    let changes_nothing = match decision.page {
+        PageVerdict::None | PageVerdict::Log { .. } => true,
+        // The page wore out when it came to the limit. What comes behind says so again, for as long
+        // as nobody starts the partition anew.
+        PageVerdict::RetireEarly { inject: None, .. } | PageVerdict::GiveUp { .. } => {
+            error.evidence.page().is_some_and(|(_, owner)| {
+                let limit =
+                    system::get().map(|system| recovery::limits_of(system, owner).corrected_limit);
+                decision.severity == Severity::Corrected
+                    && limit.is_some_and(|limit| error.evidence.corrected_on_page > limit)
+            })
+        }
+        _ => false,
+    };
+    let only_logged = matches!(decision.context, ContextVerdict::Resume) && changes_nothing;
     let reports = &mut task.local.reports;
     if !only_logged || reports.budget.take(sysreg::cntpct_el0(), 1) {
         reports.reported += 1;

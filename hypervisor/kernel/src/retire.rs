@@ -94,7 +94,8 @@ pub(crate) fn give_up(task: &Task, owner: Owner, pa: Pa, lost: bool) {
             let before = POOL.lock(&task.ctx).retire(pa);
             match before {
                 Some(FrameUse::Table { vm, .. }) if lost => lose_tables(task, vm, owner),
-                Some(FrameUse::Retired) => return,
+                // Known, and in the one case not taken away yet.
+                Some(FrameUse::Retired | FrameUse::Table { worn: true, .. }) => return,
                 _ => {}
             }
         }
@@ -149,6 +150,8 @@ pub(crate) fn renew(task: &Task, partition: &Partition) -> Result<(), PagingErro
         let mut pool = POOL.lock(&task.ctx);
         let lost = partition.tables_lost.load(Ordering::Acquire);
         if lost || memory::has_worn_tables(vm) {
+            // Until new ones stand: where there is no room for them, nobody may use what is left.
+            partition.tables_lost.store(true, Ordering::Release);
             mmu::forget(partition.vttbr.load(Ordering::Acquire));
             // SAFETY: no vCPU of the partition runs, so no PE walks the tables, and what was
             // cached of them is gone.

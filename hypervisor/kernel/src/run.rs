@@ -113,8 +113,15 @@ fn follow_state(task: &mut Task) {
         return;
     };
     match partition.state() {
-        state::STOPPING => lifecycle::park_for_stop(task),
-        state::STARTING if index == 0 => lifecycle::start_again(task, partition),
+        state::STOPPING => {
+            lifecycle::park_for_stop(task);
+            // Clearing and loading memory uses this PE's timer.
+            deadlines::rearm(task);
+        }
+        state::STARTING if index == 0 => {
+            lifecycle::start_again(task, partition);
+            deadlines::rearm(task);
+        }
         _ => {}
     }
     let power = partition

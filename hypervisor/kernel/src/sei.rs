@@ -115,8 +115,11 @@ fn place(pe: &PeBlock, pc: u64) -> (Interrupted, u64) {
             exit.start
         };
         (guest_on_its_way(pe), again)
-    } else if idle.contains(pc) {
+    } else if idle.contains(pc) && pe.is_idle() {
         (Interrupted::Idle, idle.start)
+    } else if idle.contains(pc) {
+        // EL2 waits for a guest (CPU_SUSPEND), whose context is whole.
+        (guest_on_its_way(pe), idle.start)
     } else if pe.is_idle() {
         // On the way from the wait to its next round: nothing but the look is at stake.
         (Interrupted::Idle, pc)
@@ -244,7 +247,8 @@ pub(crate) fn take_own_abort(
 
 /// What is interrupted where nothing but the guest of the frame is at stake.
 pub(crate) fn guest_on_its_way(pe: &PeBlock) -> Interrupted {
-    // SAFETY: nobody changes the guest's frame while it is being loaded from.
+    // SAFETY: nobody changes the guest's frame while it is being loaded from, or while EL2 waits for
+    // that guest.
     guest(pe, unsafe { (*pe.head.guest.get()).spsr })
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What once went wrong, each with its own case. The guest does what is typed to it.
 
+use firebreak_qemu::Raise;
 use libtest_mimic::Trial;
 
 use crate::harness::{Case, Outcome, failed, field, trial, with_firmware};
@@ -17,6 +18,14 @@ pub(crate) fn add(trials: &mut Vec<Trial>) {
     add("regression_cpu_suspend_sees_what_is_pending", suspend);
     add("regression_a_timers_pending_latch_is_hardwares", latch);
     add("regression_each_stop_has_its_own_reason", stops);
+    add(
+        "regression_a_page_found_bad_by_an_idle_vcpus_pe_is_told_to_one_that_is_on",
+        idle_vcpu,
+    );
+    add(
+        "regression_cpu_suspend_is_the_guests_context_and_not_the_machines",
+        asleep,
+    );
     add("memory_functions_of_el2_at_every_alignment", copies);
     trials.push(trial(
         "regression::regression_fine_grained_traps_are_set",
@@ -102,6 +111,45 @@ fn stops() -> Outcome {
     case.line("control", "control: ticks=")?;
     case.never("restart")?;
     nobody_minds(case)
+}
+
+/// The PE of a vCPU that is off finds a page of its partition bad: the guest was never told, because
+/// that vCPU could not be.
+fn idle_vcpu() -> Outcome {
+    const MIDDLE_IPA: u64 = 0x4080_0000;
+    const PE_OF_SECOND: u8 = 1;
+    let mut case = tell("nothing", false)?;
+    case.line("cases", "cases: unknown word")?;
+    let page = case.pa_of("cases", MIDDLE_IPA)?;
+    case.raise(&Raise::new(1, PE_OF_SECOND, 0xc11, "recoverable").at(page))?;
+    let error = case.event("error", |event| event.num("id") == Some(1))?;
+    case.hold(
+        error.text("context") == Some("idle"),
+        "a PE without work to be interrupted",
+    )?;
+    case.event("retired", |event| event.hex("pa") == Some(page))?;
+    let told = case.event("vserror", |_| true)?;
+    case.hold(
+        told.num("vcpu") == Some(0) && told.text("state") != Some("cancelled"),
+        "the vCPU that is on to be told",
+    )
+}
+
+/// A guest in CPU_SUSPEND is no idle EL2: an error without an address reset the machine, which had
+/// cost only the guest in its own WFI.
+fn asleep() -> Outcome {
+    const PE: u8 = 0;
+    let mut case = tell("sleep", false)?;
+    case.line("cases", "cases: asleep")?;
+    case.raise(&Raise::new(1, PE, 0xc11, "recoverable"))?;
+    let error = case.event("error", |event| event.num("id") == Some(1))?;
+    case.hold(
+        error.text("context") == Some("guest") && error.text("name") == Some("cases"),
+        "the guest's context to be the interrupted one",
+    )?;
+    case.forget();
+    case.line("control", "control: ticks=")?;
+    case.never("boot-error-record")
 }
 
 /// Tries `mem.S` in a guest, with the MMU off.

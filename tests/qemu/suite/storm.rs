@@ -17,6 +17,10 @@ const ERRORS: u64 = 20_000;
 pub(crate) fn add(trials: &mut Vec<Trial>) {
     trials.push(trial("storm::three_accounts_agree", accounts));
     trials.push(trial(
+        "storm::regression_a_worn_page_has_a_budget_too",
+        worn_page,
+    ));
+    trials.push(trial(
         "storm::a_full_queue_acknowledges_nothing_and_loses_nothing",
         full_queue,
     ));
@@ -48,6 +52,26 @@ fn accounts() -> Outcome {
     case.lines("victim", "victim: alive", 2)?;
     control_ticks(&case)?;
     case.never("killed")
+}
+
+/// All of them on one page, which is worn out after the first sixteen: each further one was told,
+/// because its verdict is to retire the page.
+fn worn_page() -> Outcome {
+    const MIDDLE_IPA: u64 = 0x4080_0000;
+    let (mut case, _) = boot("two", "neoverse-n1")?;
+    let storm = Storm::corrected(3000, VICTIM_PE).at(case.pa_of("victim", MIDDLE_IPA)?);
+    case.machine
+        .send_firmware(&storm.to_string())
+        .map_err(failed)?;
+    let account = account(&case, &storm)?;
+    account.check(&storm).map_err(failed)?;
+    case.hold(account.suppressed != 0, "some errors to be only counted")?;
+    case.event("error", |event| {
+        event.text("rule") == Some("worn-page") && event.num("corrected_on_page") == Some(16)
+    })?;
+    case.forget();
+    case.lines("victim", "victim: alive", 2)?;
+    control_ticks(&case)
 }
 
 /// While EL2 restarts a partition nobody works the queue off, and the storm goes on: the queue

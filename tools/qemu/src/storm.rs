@@ -24,6 +24,8 @@ pub struct Storm {
     pub severity: String,
     /// Ticks of the counter between two looks of the firmware; `None`: its own choice.
     pub gap_ticks: Option<u64>,
+    /// Physical address of all of them, if they have one.
+    pub pa: Option<u64>,
 }
 
 impl Storm {
@@ -36,7 +38,15 @@ impl Storm {
             iss: 0x1811,
             severity: "corrected".to_owned(),
             gap_ticks: None,
+            pa: None,
         }
+    }
+
+    /// Gives all of them the same address.
+    #[must_use]
+    pub fn at(mut self, pa: u64) -> Self {
+        self.pa = Some(pa);
+        self
     }
 
     /// Has the firmware look at the block more often, or less.
@@ -65,6 +75,9 @@ impl fmt::Display for Storm {
             f,
             "storm id={first_id} count={count} pe={pe} iss={iss:x} sev={severity}"
         )?;
+        if let Some(pa) = self.pa {
+            write!(f, " pa={pa:x}")?;
+        }
         match self.gap_ticks {
             Some(gap_ticks) => write!(f, " gap={gap_ticks}"),
             None => Ok(()),
@@ -228,10 +241,10 @@ mod tests {
 
     #[test]
     fn a_storm_is_one_line() {
-        let storm = Storm::corrected(7, 1).every_ticks(1000);
+        let storm = Storm::corrected(7, 1).every_ticks(1000).at(0x4200_0000);
         assert_eq!(
             storm.to_string(),
-            "storm id=1000000 count=7 pe=1 iss=1811 sev=corrected gap=1000"
+            "storm id=1000000 count=7 pe=1 iss=1811 sev=corrected pa=42000000 gap=1000"
         );
     }
 }
