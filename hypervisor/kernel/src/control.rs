@@ -207,7 +207,14 @@ fn look_again(task: &mut Task, mut order: Order) {
     if order.looks == 0 {
         return answer(task, order.id, Err(NOT_AT_LEVEL), Detail::None);
     }
-    *task.pe.order.lock(&task.ctx) = Some(order);
+    let mut waiting = task.pe.order.lock(&task.ctx);
+    if waiting.is_some() {
+        // Another one was left meanwhile, and is on its way here: that one stays.
+        drop(waiting);
+        return answer(task, order.id, Err(ORDER_WAITS), Detail::None);
+    }
+    *waiting = Some(order);
+    drop(waiting);
     let soon = sysreg::cntfrq_el0() * LOOK_EVERY_US / 1_000_000;
     task.local.order_deadline = Some(sysreg::cntpct_el0() + soon);
     deadlines::rearm(task);
