@@ -139,9 +139,11 @@ fn idle_vcpu() -> Outcome {
 /// cost only the guest in its own WFI.
 fn asleep() -> Outcome {
     const PE: u8 = 0;
-    let mut case = tell("sleep", false)?;
+    // By the virtual clock: long after EL2 has printed the line, when the guest has gone to sleep.
+    const LATER_TICKS: u64 = 20_000_000;
+    let mut case = tell("sleep", true)?;
     case.line("cases", "cases: asleep")?;
-    case.raise(&Raise::new(1, PE, 0xc11, "recoverable"))?;
+    case.raise(&Raise::new(1, PE, 0xc11, "recoverable").after_ticks(LATER_TICKS))?;
     let error = case.event("error", |event| event.num("id") == Some(1))?;
     case.hold(
         error.text("context") == Some("guest") && error.text("name") == Some("cases"),
