@@ -7,6 +7,7 @@
 #![no_main]
 
 mod copies;
+mod fresh;
 mod power;
 
 use core::str;
@@ -120,6 +121,8 @@ fn obey(word: &str) {
         }
         "rounds" => power::rounds(),
         "copies" => copies::run(),
+        "fresh" => fresh::tell(),
+        "soil" => fresh::soil(),
         "reset" => psci::system_reset(),
         "off" => psci::system_off(),
         _ => println!("cases: unknown word"),
@@ -127,6 +130,7 @@ fn obey(word: &str) {
 }
 
 fn main(_boot: Boot) -> ! {
+    fresh::look();
     gic::init_distributor();
     gic::init_cpu();
     cpu::unmask_irq();

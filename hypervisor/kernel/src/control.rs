@@ -6,15 +6,16 @@
 
 use crate::partition::{Partition, state};
 use crate::pe::{Task, attention};
-use crate::{console, deadlines, inject, system, vserror};
+use crate::{console, deadlines, inject, memory, system, vserror};
 use core::fmt::Write as _;
 use core::sync::atomic::Ordering;
 use firebreak_abi::{MAX_PARTITIONS, MAX_PES};
 use firebreak_arch::sysreg;
 use firebreak_syndrome::Iss;
-use firebreak_vm::{StopCause, VcpuPower};
+use firebreak_vm::{FrameUse, StopCause, VcpuPower};
 use firebreak_wire::{
-    Command, Detail, Event, Fault, Name, PartitionRow, PeRow, Request, write_decimal,
+    Command, Detail, Event, Fault, Name, PartitionRow, PeRow, Request, Stats, UsageRow,
+    write_decimal,
 };
 use heapless::Vec;
 
@@ -49,6 +50,9 @@ const VCPU_OFF: &str = "the vCPU is off: its guest has not turned it on";
 const ORDER_WAITS: &str = "another injection waits for that vCPU; ask again";
 const NOT_AT_LEVEL: &str = "the guest was not found at that exception level; nothing was injected";
 const NOT_CHOSEN: &str = "this CPU has no FEAT_RAS: the syndrome is its own, not the one asked for";
+
+/// VTTBR_EL2.VMID.
+const VTTBR_VMID_SHIFT: u32 = 48;
 
 /// The one answer of a command.
 fn answer(task: &Task, id: Option<u64>, done: Result<&str, &str>, detail: Detail<'_>) {
@@ -254,16 +258,38 @@ fn ps(task: &Task, id: Option<u64>) {
 }
 
 fn stats(task: &Task, id: Option<u64>) {
-    let mut rows = Vec::<PeRow, MAX_PES>::new();
+    let mut pes = Vec::<PeRow, MAX_PES>::new();
+    let mut partitions = Vec::<UsageRow, MAX_PARTITIONS>::new();
     let Some(system) = system::get() else { return };
     for pe in system.pes.iter().copied() {
         // As many as PEs, which fit.
-        let _ = rows.push(PeRow {
+        let _ = pes.push(PeRow {
             pe: pe.id.0,
             seis: pe.sei_count.load(Ordering::Relaxed),
+            waiting: pe.queue.counters().pending,
         });
     }
-    answer(task, id, Ok(""), Detail::Pes(&rows));
+    for partition in system.partitions.iter().copied() {
+        let vm = partition.id;
+        let (enabled, raised) = partition.distributor.counts();
+        // As many as partitions, which fit.
+        let _ = partitions.push(UsageRow {
+            vm: vm.0,
+            vmid: partition.vttbr.load(Ordering::Acquire) >> VTTBR_VMID_SHIFT,
+            tables: memory::frames_that(
+                |one| matches!(one, FrameUse::Table { vm: of, .. } if of == vm),
+            ),
+            irqs_enabled: u64::from(enabled),
+            irqs_raised: u64::from(raised),
+        });
+    }
+    let stats = Stats {
+        pes: &pes,
+        partitions: &partitions,
+        pool_free: memory::frames_that(|one| one == FrameUse::Free),
+        pool_retired: memory::frames_that(|one| one == FrameUse::Retired),
+    };
+    answer(task, id, Ok(""), Detail::Stats(&stats));
 }
 
 /// The names of the last events with their times, as a dying partition's dump has them.

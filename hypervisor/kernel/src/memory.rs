@@ -106,6 +106,12 @@ pub(crate) fn use_of(pa: Pa) -> Option<FrameUse> {
     frame_of(pa).map(|index| FRAMES.use_of(index))
 }
 
+/// Counts the frames of the pool whose use fits.
+pub(crate) fn frames_that(fits: impl Fn(FrameUse) -> bool) -> u64 {
+    let uses = (0..POOL_FRAMES).map(|index| FRAMES.use_of(index));
+    uses.filter(|one| fits(*one)).count() as u64
+}
+
 /// Says whether a frame under a partition's tables has had an error.
 pub(crate) fn has_worn_tables(vm: VmId) -> bool {
     FRAMES.has_worn_tables(vm)

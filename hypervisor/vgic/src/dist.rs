@@ -205,6 +205,27 @@ impl Distributor {
             .is_some_and(|word| word.enable.load(Ordering::Relaxed) & bit(vintid) != 0)
     }
 
+    /// Counts the INTIDs that are enabled, and those that are pending, active or high, of all
+    /// vCPUs together. What stands in list registers alone is not seen.
+    pub fn counts(&self) -> (u32, u32) {
+        let present = self.present.load(Ordering::Relaxed);
+        let private = self
+            .vcpu
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| present >> (index & 31) & 1 == 1)
+            .map(|(_, vcpu)| &vcpu.private);
+        let words = self.spi.iter().chain(private);
+        words.fold((0, 0), |(enabled, raised), word| {
+            let load = |bits: &AtomicU32| bits.load(Ordering::Relaxed);
+            let up = load(&word.pending) | load(&word.active) | load(&word.line);
+            (
+                enabled + load(&word.enable).count_ones(),
+                raised + up.count_ones(),
+            )
+        })
+    }
+
     /// Returns the vCPU that an SPI is routed to, `None` when no such vCPU exists.
     pub fn route(&self, vintid: u32) -> Option<u8> {
         if !is_spi(vintid) {

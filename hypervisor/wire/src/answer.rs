@@ -14,8 +14,36 @@ pub enum Detail<'a> {
     Partitions(&'a [PartitionRow<'a>]),
     /// Identity of the injection, as its events carry it.
     Injection(u64),
-    /// What was counted on each PE, in their order.
-    Pes(&'a [PeRow]),
+    /// What was counted.
+    Stats(&'a Stats<'a>),
+}
+
+/// What was counted: of what a system could run out of, and of errors.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stats<'a> {
+    /// Each PE, in their order.
+    pub pes: &'a [PeRow],
+    /// Each partition, in their order.
+    pub partitions: &'a [UsageRow],
+    /// Frames of the hypervisor's pool that nobody has.
+    pub pool_free: u64,
+    /// Frames of the pool that are never used again.
+    pub pool_retired: u64,
+}
+
+/// What a partition holds of the hypervisor, in an answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct UsageRow {
+    /// Its number.
+    pub vm: u8,
+    /// Its VMID, as VTTBR_EL2 has it.
+    pub vmid: u64,
+    /// Frames of the pool that hold its stage-2 tables.
+    pub tables: u64,
+    /// Virtual interrupts that are enabled.
+    pub irqs_enabled: u64,
+    /// Virtual interrupts that are pending or active, or whose line is high.
+    pub irqs_raised: u64,
 }
 
 /// One partition in an answer.
@@ -42,6 +70,8 @@ pub struct PeRow {
     pub pe: u8,
     /// Errors that firmware handed over to it.
     pub seis: u64,
+    /// Error records in its queue.
+    pub waiting: u64,
 }
 
 impl Detail<'_> {
@@ -54,8 +84,11 @@ impl Detail<'_> {
             Self::Injection(inj) => {
                 o.num("inj", inj);
             }
-            Self::Pes(rows) => {
-                o.array("pes", rows, |w, row| row.write(w));
+            Self::Stats(stats) => {
+                o.array("pes", stats.pes, |w, row| row.write(w));
+                o.array("usage", stats.partitions, |w, row| row.write(w));
+                o.num("pool_free", stats.pool_free)
+                    .num("pool_retired", stats.pool_retired);
             }
         }
     }
@@ -77,7 +110,21 @@ impl PartitionRow<'_> {
 impl PeRow {
     fn write(&self, w: &mut dyn Write) -> fmt::Result {
         let mut o = Object::open(w);
-        o.num("pe", u64::from(self.pe)).num("seis", self.seis);
+        o.num("pe", u64::from(self.pe))
+            .num("seis", self.seis)
+            .num("waiting", self.waiting);
+        o.close()
+    }
+}
+
+impl UsageRow {
+    fn write(&self, w: &mut dyn Write) -> fmt::Result {
+        let mut o = Object::open(w);
+        o.num("vm", u64::from(self.vm))
+            .num("vmid", self.vmid)
+            .num("tables", self.tables)
+            .num("irqs_enabled", self.irqs_enabled)
+            .num("irqs_raised", self.irqs_raised);
         o.close()
     }
 }

@@ -624,7 +624,7 @@ fn write_dyn(w: &mut dyn Write, t: u64, event: &Event<'_>) -> fmt::Result {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::answer::{PartitionRow, PeRow};
+    use crate::answer::{PartitionRow, PeRow, Stats, UsageRow};
     use serde_json::{Value, json};
 
     fn decoded(event: &Event<'_>) -> Value {
@@ -746,10 +746,26 @@ mod tests {
                     id: Some(1),
                     ok: true,
                     text: "",
-                    detail: Detail::Pes(&[PeRow { pe: 1, seis: 2 }]),
+                    detail: Detail::Stats(&Stats {
+                        pes: &[PeRow {
+                            pe: 1,
+                            seis: 2,
+                            waiting: 3,
+                        }],
+                        partitions: &[UsageRow {
+                            vm: 4,
+                            vmid: 5,
+                            tables: 6,
+                            irqs_enabled: 7,
+                            irqs_raised: 8,
+                        }],
+                        pool_free: 9,
+                        pool_retired: 10,
+                    }),
                 },
                 json!({"v":1,"t":42,"ev":"answer","id":1,"ok":true,"text":"",
-                    "pes":[{"pe":1,"seis":2}]}),
+                    "pes":[{"pe":1,"seis":2,"waiting":3}],"usage":[{"vm":4,"vmid":5,"tables":6,
+                    "irqs_enabled":7,"irqs_raised":8}],"pool_free":9,"pool_retired":10}),
             ),
             (
                 Event::Answer {

@@ -38,7 +38,7 @@ mod input;
 mod json;
 
 pub use aftermath::{BootErrorRecord, Crash, CrashRecord, LogEntry};
-pub use answer::{Detail, PartitionRow, PeRow};
+pub use answer::{Detail, PartitionRow, PeRow, Stats, UsageRow};
 pub use budget::OutputBudget;
 pub use command::{COMMAND_BYTES, Command, Fault, Name, Refused, Request};
 pub use console::{ConsoleEncoder, LINE_BYTES, is_console_name};

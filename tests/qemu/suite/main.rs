@@ -15,6 +15,7 @@ mod demo;
 mod errors;
 mod guests;
 mod harness;
+mod lifecycle;
 mod misbehavior;
 mod poison;
 mod reactions;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
     sea::add(&mut trials);
     uboot::add(&mut trials);
     control::add(&mut trials);
+    lifecycle::add(&mut trials);
     vserror::add(&mut trials);
     crash::add(&mut trials);
     storm::add(&mut trials);

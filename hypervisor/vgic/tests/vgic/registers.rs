@@ -207,3 +207,16 @@ fn reserved_registers_and_widths_read_as_zero_and_ignore_writes() {
     assert_eq!(machine.gicd_read(0, 0x4, 8), 0);
     assert_eq!(machine.gicd_read(0, 0x4, 2), 0);
 }
+
+#[test]
+fn what_is_raised_is_counted_until_a_reset() {
+    let distributor = firebreak_vgic::Distributor::new();
+    distributor.configure(2);
+    assert_eq!(distributor.counts(), (0, 0));
+    distributor.pend(1, 3);
+    distributor.pend(0, 40);
+    distributor.set_level(0, 41, true);
+    assert_eq!(distributor.counts(), (0, 3));
+    distributor.reset();
+    assert_eq!(distributor.counts(), (0, 0));
+}
