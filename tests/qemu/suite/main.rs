@@ -21,6 +21,7 @@ mod poison;
 mod reactions;
 mod refusals;
 mod regressions;
+mod run_command;
 mod sea;
 mod storm;
 mod uboot;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
     uboot::add(&mut trials);
     control::add(&mut trials);
     lifecycle::add(&mut trials);
+    run_command::add(&mut trials);
     vserror::add(&mut trials);
     crash::add(&mut trials);
     storm::add(&mut trials);

@@ -4,10 +4,13 @@
 //! Exit status: 0 for success, 1 when what was given cannot work (the reason is on standard
 //! error, or in the JSON object on standard output), 2 when the command line itself is wrong.
 
+mod client;
 mod decode;
 mod dump;
 mod new;
+mod run;
 mod shell;
+mod tui;
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -16,13 +19,14 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use firebreak_image::{Diagnostics, Explanation, Options, Report};
 
-/// Describes, checks and builds Firebreak systems, and decodes what they report.
+/// Describes, checks, builds, runs and commands Firebreak systems, and decodes what they report.
 #[derive(Parser)]
 #[command(name = "firebreak", version, arg_required_else_help = true)]
 #[command(after_help = "Examples:
   firebreak check guest-images/demo/firebreak.toml --payloads target/firebreak
   firebreak build guest-images/demo/firebreak.toml --payloads target/firebreak \\
       --hypervisor target/firebreak/hypervisor.bin -o demo.img
+  firebreak run demo.img
   firebreak decode 0xbe000c11
 
 Exit status: 0 success, 1 the input cannot work, 2 the command line is wrong.")]
@@ -36,6 +40,16 @@ enum Command {
     New(new::NewArgs),
     Check(CheckArgs),
     Build(BuildArgs),
+    Run(run::RunArgs),
+    Ps(client::PsArgs),
+    Stop(client::StopArgs),
+    Start(client::StartArgs),
+    Restart(client::RestartArgs),
+    Inject(client::InjectArgs),
+    Raise(client::RaiseArgs),
+    Log(client::LogArgs),
+    Console(client::ConsoleArgs),
+    Stats(client::StatsArgs),
     Decode(decode::DecodeArgs),
     Completions(shell::CompletionsArgs),
     Man(shell::ManArgs),
@@ -89,6 +103,16 @@ fn main() -> ExitCode {
         Command::New(args) => new::run(&args),
         Command::Check(args) => check(&args),
         Command::Build(args) => build(&args),
+        Command::Run(args) => run::run(&args),
+        Command::Ps(args) => client::ps(&args),
+        Command::Stop(args) => client::stop(&args),
+        Command::Start(args) => client::start(&args),
+        Command::Restart(args) => client::restart(&args),
+        Command::Inject(args) => client::inject(&args),
+        Command::Raise(args) => client::raise(&args),
+        Command::Log(args) => client::log(&args),
+        Command::Console(args) => client::console(&args),
+        Command::Stats(args) => client::stats(&args),
         Command::Decode(args) => decode::run(&args),
         Command::Completions(args) => Ok(shell::completions(&args, Cli::command())),
         Command::Man(args) => shell::man(&args, Cli::command()),

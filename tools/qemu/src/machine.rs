@@ -272,6 +272,32 @@ impl Machine {
     ///
     /// When QEMU is missing, refuses its arguments, or does not connect.
     pub fn start(mut self) -> Result<Running, Error> {
+        let tap = self.tap.take();
+        let (child, streams, dir) = self.launch()?;
+        Running::new(child, streams, tap, dir)
+    }
+
+    /// Starts the machine, and leaves its serial lines as they are: nobody reads them yet.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub fn open(self) -> Result<Opened, Error> {
+        let has_firmware = self.firmware.is_some();
+        let (child, streams, dir) = self.launch()?;
+        let mut streams = streams.into_iter();
+        let shared = streams.next().ok_or(Error::NotConnected)?;
+        let secure = if has_firmware { streams.next() } else { None };
+        Ok(Opened {
+            child,
+            shared,
+            secure,
+            _monitor: streams.next(),
+            _dir: dir,
+        })
+    }
+
+    fn launch(self) -> Result<(Child, Vec<UnixStream>, tempfile::TempDir), Error> {
         let dir = tempfile::Builder::new()
             .prefix("fb-")
             .tempdir()
@@ -318,7 +344,37 @@ impl Machine {
                 return Err(error);
             }
         };
-        Running::new(child, streams, self.tap.take(), dir)
+        Ok((child, streams, dir))
+    }
+}
+
+/// A machine that runs, with its serial lines as streams of bytes. QEMU ends when this is dropped.
+pub struct Opened {
+    child: Child,
+    /// The line that hypervisor and guests share.
+    pub shared: UnixStream,
+    /// The firmware's line, if there is firmware.
+    pub secure: Option<UnixStream>,
+    _monitor: Option<UnixStream>,
+    _dir: tempfile::TempDir,
+}
+
+impl Opened {
+    /// Ends QEMU, and returns what it said on standard error.
+    pub fn end(mut self) -> String {
+        let _ = self.child.kill();
+        let mut text = String::new();
+        if let Some(mut pipe) = self.child.stderr.take() {
+            let _ = pipe.read_to_string(&mut text);
+        }
+        text
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
