@@ -17,11 +17,11 @@ const WIDE: u16 = 110;
 const LOWEST_PANE: u16 = 5;
 
 const HELP: &str = "\
-Tab, 1-9  choose a guest      i    type into it (Esc: back)
-s         start it            t    stop it
-r         restart it          v    inject a virtual SError
-e         raise an error      q    quit
-          (needs firmware)    ?    this help";
+Tab, 1-9  choose a guest      i  type (Esc: back)
+s         start it            t  stop it
+r         restart it          v  inject a virtual SError
+e         raise an error      q  quit
+          (needs firmware)    ?  this help";
 
 /// Draws everything.
 pub(crate) fn draw(frame: &mut Frame<'_>, model: &Model, view: &View) {
@@ -202,7 +202,7 @@ fn foot(model: &Model, view: &View, width: u16) -> Paragraph<'static> {
 
 fn draw_help(frame: &mut Frame<'_>) {
     let area = frame.area();
-    let (width, height) = (area.width.min(62), area.height.min(7));
+    let (width, height) = (area.width.min(58), area.height.min(7));
     let place = Rect::new(
         (area.width - width) / 2,
         (area.height - height) / 2,
