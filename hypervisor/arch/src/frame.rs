@@ -151,6 +151,7 @@ core::arch::global_asm!(
     FOUND_ELR = const offset_of!(SeiLevel, found_elr),
     FOUND_ESR = const offset_of!(SeiLevel, found_esr),
     THIS = const offset_of!(PeHead, this),
+    MASKING_SCHEME = const !cfg!(feature = "without-masking-scheme") as u32,
     ELR_SAVED_LATE = const cfg!(feature = "seed-elr-saved-late") as u32,
 );
 

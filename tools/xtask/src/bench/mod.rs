@@ -64,7 +64,7 @@ const fn row(
 
 /// Peers: an EL2 stub that only saves all registers (the floor), Bao, Linux KVM (VHE); measured
 /// with the same guest code on the same harness.
-const ROWS: [Row; 17] = [
+const ROWS: [Row; 18] = [
     row(
         "hvc_psci_version",
         "HVC PSCI_VERSION",
@@ -167,6 +167,12 @@ const ROWS: [Row; 17] = [
         Some(120),
         "- / - / -",
     ),
+    row(
+        "masking_cost_hvc",
+        "what the masking-safe scheme costs an HVC",
+        Some(12),
+        "- / - / -",
+    ),
 ];
 
 /// Runs the command.
@@ -182,6 +188,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             .into_iter()
             .filter(|figure| figure.operation == "ipi"),
     );
+    figures.push(masking_cost(&figures)?);
     step("bench: SEIs, instruction by instruction");
     build::firmware()?;
     figures.extend(sei::measure()?);
@@ -202,9 +209,38 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
+/// Measures a hypercall once more in a build without the masking-safe scheme.
+fn masking_cost(with: &[Figure]) -> Result<Figure> {
+    const CALL: &str = "hvc_psci_version";
+    let feature = "without-masking-scheme";
+    let hypervisor = paths::out().join(format!("hypervisor-{feature}.bin"));
+    build::featured_hypervisor(feature, &hypervisor)?;
+    let path = paths::out().join("bench-baseline.img");
+    image::build_with(&image::test_manifest("bench"), &path, Some(&hypervisor))?;
+    let without = run_guest(path, 1)?;
+    let median = |figures: &[Figure]| {
+        let found = figures.iter().find(|figure| figure.operation == CALL);
+        found
+            .map(|figure| figure.median)
+            .context("no hypercall was measured")
+    };
+    let cost = median(with)?.saturating_sub(median(&without)?);
+    Ok(Figure {
+        operation: "masking_cost_hvc".to_owned(),
+        median: cost,
+        min: cost,
+        max: cost,
+        unit: "instructions",
+    })
+}
+
 fn measure(system: &str, pes: u32) -> Result<Vec<Figure>> {
     let path = paths::out().join(format!("{system}.img"));
     image::build(&image::test_manifest(system), &path)?;
+    run_guest(path, pes)
+}
+
+fn run_guest(path: PathBuf, pes: u32) -> Result<Vec<Figure>> {
     let machine = Machine::new(path).smp(pes).icount(true).start()?;
     let lines = machine.wait_until("`bench: done`", Mark::START, deadline(300), |records| {
         let lines: Vec<String> = records

@@ -76,11 +76,11 @@ pub(crate) fn firmware() -> Result<()> {
     write_if_changed(&paths::out().join("firmware.elf"), &read(&elf)?)
 }
 
-/// Builds the hypervisor with a feature that makes it faulty, as the raw binary `to`. Returns the
-/// linked program.
-pub(crate) fn seeded_hypervisor(feature: &str, to: &Path) -> Result<PathBuf> {
+/// Builds the hypervisor with a feature that the shipped one does not have, as the raw binary `to`.
+/// Returns the linked program.
+pub(crate) fn featured_hypervisor(feature: &str, to: &Path) -> Result<PathBuf> {
     step(format!("build: hypervisor with {feature}"));
-    let dir = paths::cargo_target().join("seeded");
+    let dir = paths::cargo_target().join("featured");
     let target = targets::PRIVILEGED.triple;
     process::run(
         process::cargo()

@@ -27,7 +27,7 @@ pub(super) fn run() -> Result<()> {
         .context("the path of the seeded faults is gone")?;
     for (feature, mode) in SEEDS {
         let to = machine::dir().join(feature);
-        let elf = build::seeded_hypervisor(feature, &to)?;
+        let elf = build::featured_hypervisor(feature, &to)?;
         let symbols = Symbols::read(&elf, HYPERVISOR_BASE)?;
         // A guest that dies of it ends the sweep early, which finds it as well.
         let found = match one((path, mode, Kind::Ueo), Some(&to), &symbols, &guest) {
