@@ -362,7 +362,9 @@ fn set_off(ctx: &TaskCtx, system: &'static System) -> &'static PeBlock {
     for partition in system.partitions.iter().copied() {
         let whole = partition.pes.len() == usize::from(partition.config.vcpus)
             && !partition.pes.iter().any(|pe| dead.contains(&pe.id));
-        if whole {
+        if whole && !partition.config.autostart {
+            lifecycle::keep_down(&task, partition);
+        } else if whole {
             lifecycle::start(&mut task, partition);
         } else {
             lifecycle::refuse(&task, partition, "a PE of it does not start");

@@ -6,7 +6,7 @@
 
 use crate::partition::{Partition, state};
 use crate::pe::{Task, attention};
-use crate::{console, deadlines, inject, memory, system, vserror};
+use crate::{console, deadlines, inject, lifecycle, memory, system, vserror};
 use core::fmt::Write as _;
 use core::sync::atomic::Ordering;
 use firebreak_abi::{MAX_PARTITIONS, MAX_PES};
@@ -124,7 +124,8 @@ fn find(name: &Name) -> Result<&'static Partition, &'static str> {
 
 fn stop(task: &Task, name: &Name, cause: StopCause) -> Result<&'static str, &'static str> {
     let partition = find(name)?;
-    if partition.try_stop(task, cause) {
+    let cut = cause == StopCause::Asked && lifecycle::stop_waiting(task, partition);
+    if cut || partition.try_stop(task, cause) {
         Ok("")
     } else if partition.state() == state::STOPPED {
         Err(STOPPED)

@@ -2,7 +2,7 @@
 //! What a PE has promised to do later: one timer, few deadlines.
 
 use crate::pe::{Task, attention};
-use crate::{irq, mmio, reports, telling, unnotified, virq, vserror};
+use crate::{irq, lifecycle, mmio, reports, telling, unnotified, virq, vserror};
 use firebreak_abi::guest_map;
 use firebreak_arch::{sysreg, timer};
 use firebreak_vdev::{IrqLevel, Signal};
@@ -19,6 +19,7 @@ pub(crate) fn rearm(task: &Task) {
         local.console_deadline,
         local.watchdog_deadline,
         local.alarm_deadline,
+        local.restart_deadline,
         local.input_deadline,
         local.reports.deadline,
         local.record_deadline,
@@ -55,6 +56,10 @@ pub(crate) fn expire(task: &mut Task) {
     if due(task.local.order_deadline) {
         task.local.order_deadline = None;
         task.pe.request(task, attention::ORDER);
+    }
+    if due(task.local.restart_deadline) {
+        task.local.restart_deadline = None;
+        lifecycle::come_back(task, now);
     }
     if due(task.local.input_deadline) {
         irq::input(task);

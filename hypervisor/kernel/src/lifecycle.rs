@@ -11,7 +11,7 @@ use crate::{console, control, deadlines, load, retire, system, telling, unnotifi
 use core::fmt::Write as _;
 use core::sync::atomic::Ordering;
 use firebreak_abi::guest_map;
-use firebreak_arch::{gic, guest};
+use firebreak_arch::{gic, guest, sysreg};
 use firebreak_vgic::VcpuGic;
 use firebreak_vm::{Next, StopCause, VcpuPower};
 use firebreak_wire::Event;
@@ -186,13 +186,67 @@ fn finish_stop(task: &mut Task, partition: &'static Partition) {
     }
     let count = partition.restarts.load(Ordering::Relaxed);
     match partition.config.restart.decide(cause, count) {
-        Next::Restart => restart(task, partition, cause.as_str(), count.saturating_add(1)),
+        Next::Restart => match partition.config.restart.delay_ms(cause, count) {
+            0 => restart(task, partition, cause.as_str(), count.saturating_add(1)),
+            delay_ms => back_off(task, partition, cause, delay_ms),
+        },
         Next::Stop(why) => {
             let mut reason = heapless::String::<256>::new();
             let _ = write!(reason, "{why}");
             stop(task, partition, &reason);
         }
     }
+}
+
+/// Leaves a partition down for a while, with a deadline on this PE.
+fn back_off(task: &mut Task, partition: &Partition, cause: StopCause, delay_ms: u32) {
+    let ticks = sysreg::cntfrq_el0().saturating_mul(u64::from(delay_ms)) / 1000;
+    let at = sysreg::cntpct_el0().saturating_add(ticks);
+    partition.restart_at.store(at, Ordering::Release);
+    task.local.restart_deadline = Some(at);
+    deadlines::rearm(task);
+    let mut reason = heapless::String::<64>::new();
+    let _ = write!(reason, "{}, starts again in {delay_ms} ms", cause.as_str());
+    control::refuse_orders(task, partition);
+    let event = Event::Stopped {
+        vm: partition.id.0,
+        name: partition.name(),
+        reason: &reason,
+    };
+    console::emit(&task.ctx, &event);
+    // Last: from here on another PE may start it.
+    partition.wait_for_restart(cause);
+}
+
+/// Starts the partition of this PE again, if it still waits and its time has come. A deadline of
+/// a wait that somebody cut short may be left over.
+#[cold]
+pub(crate) fn come_back(task: &mut Task, now: u64) {
+    let Some((partition, _)) = task.vcpu() else {
+        return;
+    };
+    if partition.restart_at.load(Ordering::Acquire) > now {
+        return;
+    }
+    // As in a stop: nobody else touches it.
+    if let Some(cause) = partition.end_wait() {
+        let count = partition.restarts.load(Ordering::Relaxed);
+        restart(task, partition, cause.as_str(), count.saturating_add(1));
+    }
+}
+
+/// Ends the wait of a back-off by a stop; says whether there was one.
+pub(crate) fn stop_waiting(task: &Task, partition: &Partition) -> bool {
+    let waited = partition.end_wait().is_some();
+    if waited {
+        stop(task, partition, "asked to stop");
+    }
+    waited
+}
+
+/// Leaves a partition down that is to be started by a command alone.
+pub(crate) fn keep_down(task: &Task, partition: &Partition) {
+    stop(task, partition, "not started at boot: autostart = false");
 }
 
 fn stop(task: &Task, partition: &Partition, reason: &str) {

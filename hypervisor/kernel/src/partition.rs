@@ -67,6 +67,9 @@ pub(crate) mod state {
     /// It is over for good: the machine cannot run it.
     pub(crate) const UNUSABLE: u8 = STOPPED | 1 << CAUSE_SHIFT;
 
+    /// From here on, the number above [`STOPPED`] is a cause's: it is over until its back-off is.
+    pub(crate) const FIRST_WAITING: u8 = 2;
+
     /// Words for a state.
     pub(crate) const fn name(state: u8) -> &'static str {
         match state {
@@ -88,6 +91,10 @@ const CAUSES: [StopCause; 7] = [
     StopCause::Asked,
     StopCause::AskedForRestart,
 ];
+
+fn number_of(cause: StopCause) -> u8 {
+    CAUSES.iter().position(|known| *known == cause).unwrap_or(0) as u8
+}
 
 /// VMID 0 is what EL2 leaves in VTTBR_EL2 before any guest.
 const fn vmid(vm: VmId) -> u8 {
@@ -129,6 +136,8 @@ pub(crate) struct Partition {
     /// See [`state`]; while it is stopping, with the cause's number above, and with a bit for each
     /// vCPU that has parked: one word, so that nobody parks for a stop that is over.
     state: AtomicU32,
+    /// When its back-off is over, in ticks of CNTPCT.
+    pub(crate) restart_at: AtomicU64,
     /// How often it was restarted.
     pub(crate) restarts: AtomicU32,
 }
@@ -193,6 +202,34 @@ impl Partition {
             .then(|| Ipa::new(pa.get() - self.ram.start.get() + guest_map::RAM.get()))
     }
 
+    /// Makes a partition that stops wait for its back-off.
+    pub(crate) fn wait_for_restart(&self, cause: StopCause) {
+        let number = number_of(cause) + state::FIRST_WAITING;
+        self.set_state(state::STOPPED | number << state::CAUSE_SHIFT);
+    }
+
+    /// Ends the wait of a back-off, if there is one, and returns why it stopped. The caller has
+    /// the partition alone then, as at the end of a stop.
+    pub(crate) fn end_wait(&self) -> Option<StopCause> {
+        let raw = self.state.load(Ordering::Acquire);
+        let number = (raw as u8 >> state::CAUSE_SHIFT).checked_sub(state::FIRST_WAITING)?;
+        if raw & ((1 << state::CAUSE_SHIFT) - 1) != u32::from(state::STOPPED) {
+            return None;
+        }
+        // All have parked, so that nobody takes this for a stop that wants to be carried out.
+        let alone = u32::from(state::STOPPING) | self.all_parked();
+        let first = self
+            .state
+            .compare_exchange(raw, alone, Ordering::AcqRel, Ordering::Acquire);
+        first.ok()?;
+        CAUSES.get(usize::from(number)).copied()
+    }
+
+    /// The bits of all vCPUs that can park.
+    fn all_parked(&self) -> u32 {
+        ((1u32 << self.config.vcpus) - 1) << state::PARKED_SHIFT
+    }
+
     /// Makes a partition that is stopped start again; says whether it was stopped, and can.
     pub(crate) fn request_start(&self, task: &Task) -> bool {
         let first = self.state.compare_exchange(
@@ -201,9 +238,15 @@ impl Partition {
             Ordering::AcqRel,
             Ordering::Acquire,
         );
+        if first.is_err() {
+            if self.end_wait().is_none() {
+                return false;
+            }
+            self.set_state(state::STARTING);
+        }
         match self.pes.first() {
-            Some(pe) if first.is_ok() => pe.request(task, attention::STATE),
-            _ => return false,
+            Some(pe) => pe.request(task, attention::STATE),
+            None => return false,
         }
         true
     }
@@ -215,7 +258,7 @@ impl Partition {
 
     /// The same; says whether this cause is the first.
     pub(crate) fn try_stop(&self, task: &Task, cause: StopCause) -> bool {
-        let number = CAUSES.iter().position(|known| *known == cause).unwrap_or(0) as u8;
+        let number = number_of(cause);
         // State and cause in one store: whoever sees the one sees the other.
         let stopping = state::STOPPING | number << state::CAUSE_SHIFT;
         let first = self.state.compare_exchange(
@@ -250,7 +293,7 @@ impl Partition {
     /// Notes that a vCPU has parked; says whether it was the last one to do so. A stop that is over
     /// by now is none of its business.
     pub(crate) fn note_parked(&self, vcpu: u8) -> bool {
-        let all = ((1u32 << self.config.vcpus) - 1) << state::PARKED_SHIFT;
+        let all = self.all_parked();
         let own = 1u32 << (state::PARKED_SHIFT + u32::from(vcpu & 7));
         let park = |raw: u32| {
             let stopping = raw & ((1 << state::CAUSE_SHIFT) - 1) == u32::from(state::STOPPING);
@@ -319,6 +362,7 @@ impl Partition {
             console: Lock::new(GuestConsole::new()),
             retired: Lock::new(RetiredPages::new()),
             state: AtomicU32::new(u32::from(state::RUNNING)),
+            restart_at: AtomicU64::new(0),
             restarts: AtomicU32::new(0),
             config,
         }

@@ -104,6 +104,8 @@ pub(crate) struct PeLocal {
     pub(crate) record_deadline: Option<u64>,
     /// When the partition's real-time clock rings.
     pub(crate) alarm_deadline: Option<u64>,
+    /// When a partition that stopped on this PE starts again.
+    pub(crate) restart_deadline: Option<u64>,
     /// When to look for more input on the UART.
     pub(crate) input_deadline: Option<u64>,
     /// What the host hears of errors.
@@ -174,6 +176,7 @@ impl PeBlock {
                 console_deadline: None,
                 watchdog_deadline: None,
                 alarm_deadline: None,
+                restart_deadline: None,
                 input_deadline: None,
                 reports: Reports::new(),
                 record_deadline: None,

@@ -56,6 +56,8 @@ pub struct PartitionConfig<'a> {
     pub direct_aborts: bool,
     /// Whether it has a watchdog, by whose silence its death is noticed.
     pub watchdog: bool,
+    /// Whether it is started at boot, without being asked for.
+    pub autostart: bool,
     /// When it comes back.
     pub restart: RestartPolicy,
     /// What is done about errors.
@@ -110,6 +112,10 @@ pub mod property {
     pub const RESTART_ON_KILL: &str = "firebreak,restart-on-kill";
     /// How often at most, one cell.
     pub const RESTART_LIMIT: &str = "firebreak,restart-limit";
+    /// Milliseconds before the first restart, one cell.
+    pub const RESTART_BACKOFF: &str = "firebreak,restart-backoff";
+    /// Whether it is started at boot, one cell, 0 or 1.
+    pub const AUTOSTART: &str = "firebreak,autostart";
     /// Corrected errors on one page that retire it, one cell, 0 for never.
     pub const CORRECTED_LIMIT: &str = "firebreak,corrected-limit";
     /// One cell, in seconds: how long corrected errors of a page are counted together.

@@ -81,6 +81,8 @@ fn every_property_finds_its_field() {
             node.prop_u32("firebreak,restart-on-silence", 0);
             node.prop_u32("firebreak,restart-on-kill", 1);
             node.prop_u32("firebreak,restart-limit", 7);
+            node.prop_u32("firebreak,restart-backoff", 60_000);
+            node.prop_u32("firebreak,autostart", 0);
             node.prop_u32("firebreak,corrected-limit", 3);
             node.prop_u32("firebreak,corrected-window", 60);
             node.prop_str("firebreak,on-corrected", "inject:0x1811");
@@ -113,6 +115,7 @@ fn every_property_finds_its_field() {
     );
     let restart = RestartPolicy {
         limit: 7,
+        backoff_ms: 60_000,
         on_reset: false,
         on_silence: false,
         on_kill: true,
@@ -129,7 +132,7 @@ fn every_property_finds_its_field() {
         corrected_window_s: 60,
     };
     assert_eq!(linux.policy, policy);
-    assert!(linux.direct_aborts);
+    assert!(linux.direct_aborts && !linux.autostart);
 }
 
 #[test]
@@ -162,7 +165,7 @@ fn a_plain_dom0less_domain_gets_the_defaults_and_absolute_addresses() {
         (domain.console, domain.ras_visible, domain.watchdog),
         (false, true, true)
     );
-    assert!(!domain.direct_aborts);
+    assert!(!domain.direct_aborts && domain.autostart);
     assert_eq!(
         (domain.restart, domain.policy),
         (RestartPolicy::default(), Policy::default())

@@ -40,6 +40,9 @@ impl StopCause {
 pub struct RestartPolicy {
     /// The most restarts while the machine runs.
     pub limit: u32,
+    /// How long it stays down before its first restart, in milliseconds; see
+    /// [`delay_ms`](Self::delay_ms).
+    pub backoff_ms: u32,
     /// Restart when it asks for a reset.
     pub on_reset: bool,
     /// Restart when it falls silent.
@@ -53,6 +56,7 @@ impl Default for RestartPolicy {
     fn default() -> Self {
         Self {
             limit: 5,
+            backoff_ms: 0,
             on_reset: true,
             on_silence: true,
             on_kill: false,
@@ -103,6 +107,26 @@ pub enum Next {
 }
 
 impl RestartPolicy {
+    /// The longest time that a partition stays down before a restart, in milliseconds.
+    pub const MAX_BACKOFF_MS: u32 = 60_000;
+
+    /// Returns how long the partition stays down before a restart that was decided, in
+    /// milliseconds: twice as long each time, up to [`MAX_BACKOFF_MS`](Self::MAX_BACKOFF_MS).
+    /// What somebody asked for is done at once. `count` is how often it was restarted already.
+    pub const fn delay_ms(&self, cause: StopCause, count: u32) -> u32 {
+        if matches!(cause, StopCause::AskedForRestart) || self.backoff_ms == 0 {
+            return 0;
+        }
+        // 2^16 milliseconds are beyond the longest.
+        let doublings = if count < 16 { count } else { 16 };
+        let delay_ms = self.backoff_ms as u64 * (1 << doublings);
+        if delay_ms < Self::MAX_BACKOFF_MS as u64 {
+            delay_ms as u32
+        } else {
+            Self::MAX_BACKOFF_MS
+        }
+    }
+
     /// Decides; `count` is how often the partition was restarted already.
     pub const fn decide(&self, cause: StopCause, count: u32) -> Next {
         let wanted = match cause {

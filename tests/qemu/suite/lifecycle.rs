@@ -18,12 +18,83 @@ pub(crate) fn add(trials: &mut Vec<Trial>) {
         "lifecycle::a_thousand_restarts_leak_nothing",
         many_restarts,
     ));
+    trials.push(trial("lifecycle::restarts_back_off", back_off));
+    trials.push(trial(
+        "lifecycle::autostart_false_waits_for_start",
+        autostart,
+    ));
     for way in ["restart", "stop", "reset", "off"] {
         trials.push(trial(
             format!("lifecycle::a_new_life_finds_nothing_of_the_last::{way}"),
             move || fresh(way),
         ));
     }
+}
+
+/// A partition that keeps resetting itself comes back later each time, and then no more. By the
+/// virtual clock a tick is a nanosecond.
+fn back_off() -> Outcome {
+    const MS_NS: u64 = 1_000_000;
+    let mut case = Case::start(with_firmware("backoff")?.smp(2).icount(true))?;
+    case.line("cases", "cases: ready")?;
+    for (count, delay_ms) in [(1, 100), (2, 200), (3, 400)] {
+        case.forget();
+        say(&mut case, "reset")?;
+        let stopped = case.event_of("stopped", "cases")?;
+        let reason = format!("reset, starts again in {delay_ms} ms");
+        case.hold(stopped.text("reason") == Some(&reason), &reason)?;
+        let restart = case.event_of("restart", "cases")?;
+        let waited_ns = restart.num("t").zip(stopped.num("t")).map(|(b, a)| b - a);
+        // The line of the event itself takes a few milliseconds at most.
+        let least_ns = (delay_ms - 5) * MS_NS;
+        case.hold(
+            restart.num("count") == Some(count) && restart.text("reason") == Some("reset"),
+            "the restart to be counted, with its reason",
+        )?;
+        case.hold(
+            waited_ns.is_some_and(|ns| (least_ns..(delay_ms + 5) * MS_NS).contains(&ns)),
+            &format!("{delay_ms} ms to pass, not {waited_ns:?} ns"),
+        )?;
+        case.line("cases", "cases: ready")?;
+    }
+    case.forget();
+    say(&mut case, "reset")?;
+    let stopped = case.event_of("stopped", "cases")?;
+    case.hold(
+        stopped.text("reason") == Some("reset, after 3 restart(s), the limit"),
+        "the limit to be told",
+    )?;
+    // Started by a person, it is counted anew; a wait is ended by `stop`.
+    case.order("start cases")?;
+    case.line("cases", "cases: ready")?;
+    case.forget();
+    case.order("restart cases")?;
+    let again = case.event_of("started", "cases")?;
+    case.hold(again.num("restarts") == Some(1), "a restart at once")?;
+    case.line("cases", "cases: ready")?;
+    case.never("stopped")
+}
+
+/// A partition that is not to be started at boot waits for a command.
+fn autostart() -> Outcome {
+    let mut case = Case::start(with_firmware("backoff")?.smp(2).icount(true))?;
+    let stopped = case.event_of("stopped", "control")?;
+    case.hold(
+        stopped.text("reason") == Some("not started at boot: autostart = false"),
+        "the reason to be told",
+    )?;
+    case.line("cases", "cases: ready")?;
+    case.refused("stop control", "stopped")?;
+    let silent = |case: &Case| {
+        !case
+            .records()
+            .iter()
+            .any(|one| one.line("control").is_some())
+    };
+    case.hold(silent(&case), "a partition that has not run")?;
+    case.order("start control")?;
+    case.event_of("started", "control")?;
+    case.line("control", "control: ticks=").map(drop)
 }
 
 /// Boots the system `reborn` by the virtual clock, in which no host makes a tick late.

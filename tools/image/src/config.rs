@@ -95,6 +95,8 @@ fn write_partition(
             u32::from(partition.restart.on_kill),
         );
         node.prop_u32(property::RESTART_LIMIT, partition.restart.limit);
+        node.prop_u32(property::RESTART_BACKOFF, partition.restart.backoff_ms);
+        node.prop_u32(property::AUTOSTART, u32::from(partition.autostart));
         node.prop_u32(
             property::CORRECTED_LIMIT,
             u32::from(partition.policy.corrected_limit),

@@ -51,6 +51,8 @@ pub struct Partition {
     pub direct_aborts: bool,
     /// Whether there is a watchdog.
     pub watchdog: bool,
+    /// Whether it is started at boot.
+    pub autostart: bool,
     /// When it comes back.
     pub restart: RestartPolicy,
     /// What is done about errors.
@@ -62,7 +64,7 @@ pub struct Partition {
 }
 
 /// What a partition may have.
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 14] = [
     "name",
     "vcpus",
     "pes",
@@ -74,6 +76,7 @@ const KEYS: [&str; 13] = [
     "ras_visible",
     "external_aborts",
     "watchdog",
+    "autostart",
     "restart",
     "on_error",
 ];
@@ -117,7 +120,7 @@ pub(crate) fn read(source: &Source) -> Result<PartitionFile, Diagnostics> {
     }
     let mut partitions: Vec<Partition> = Vec::new();
     for table in tables {
-        match read_partition(table.knowing(&KEYS), &mut problems) {
+        match read_partition(table.knowing(&KEYS), control, &mut problems) {
             Ok(partition) => partitions.push(partition),
             Err(problem) => problems.push(problem),
         }
@@ -172,6 +175,7 @@ fn check_together(source: &Source, partitions: &[Partition], problems: &mut Vec<
 
 fn read_partition(
     mut table: Table<'_, '_>,
+    control: bool,
     problems: &mut Vec<Problem>,
 ) -> Result<Partition, Problem> {
     problems.extend(table.unknown_keys());
@@ -191,6 +195,7 @@ fn read_partition(
     let ras_visible = shown.as_ref().is_none_or(|flag| flag.value);
     let direct_aborts = read_external_aborts(&mut table)?;
     let watchdog = table.boolean("watchdog")?;
+    let autostart = read_autostart(&mut table, control, problems)?;
     let restart = read_restart(&mut table, watchdog.as_ref(), problems)?;
     let mut chosen_syndromes = Vec::new();
     let policy = read_policy(&mut table, ras_visible, &mut chosen_syndromes, problems)?;
@@ -207,6 +212,7 @@ fn read_partition(
         ras_visible,
         direct_aborts,
         watchdog: watchdog.is_none_or(|flag| flag.value),
+        autostart,
         restart,
         policy,
         chosen_syndromes,
@@ -387,6 +393,26 @@ fn read_console(table: &mut Table<'_, '_>) -> Result<bool, Problem> {
     }
 }
 
+fn read_autostart(
+    table: &mut Table<'_, '_>,
+    control: bool,
+    problems: &mut Vec<Problem>,
+) -> Result<bool, Problem> {
+    let Some(flag) = table.boolean("autostart")? else {
+        return Ok(true);
+    };
+    if !flag.value && !control {
+        problems.push(Problem::error(
+            table.source,
+            flag.span,
+            "a partition that is not started at boot can never be started",
+            "never starts",
+            "add control = true under [system], so that `start` is taken",
+        ));
+    }
+    Ok(flag.value)
+}
+
 fn read_restart(
     table: &mut Table<'_, '_>,
     watchdog: Option<&At<bool>>,
@@ -416,22 +442,25 @@ fn read_restart(
     if let Some(flag) = restart.boolean("on_kill")? {
         policy.on_kill = flag.value;
     }
-    if let Some(limit) = restart.integer("limit")? {
-        match u32::try_from(limit.value) {
-            Ok(value) if value <= MAX_RESTART_LIMIT => policy.limit = value,
+    let mut number = |key, what: &str, most: u32, into: &mut u32| {
+        let Some(wanted) = restart.integer(key)? else {
+            return Ok(());
+        };
+        match u32::try_from(wanted.value) {
+            Ok(value) if value <= most => *into = value,
             _ => {
-                let message = format!("a restart limit of {} is too high", limit.value);
-                let remedy = format!("use 0 to {MAX_RESTART_LIMIT}");
-                problems.push(Problem::error(
-                    table.source,
-                    limit.span,
-                    message,
-                    "too high",
-                    remedy,
-                ));
+                let message = format!("a restart {what} of {} is too high", wanted.value);
+                let remedy = format!("use 0 to {most}");
+                let label = "too high";
+                let problem = Problem::error(table.source, wanted.span, message, label, remedy);
+                problems.push(problem);
             }
         }
-    }
+        Ok(())
+    };
+    number("limit", "limit", MAX_RESTART_LIMIT, &mut policy.limit)?;
+    let most_ms = RestartPolicy::MAX_BACKOFF_MS;
+    number("backoff_ms", "back-off", most_ms, &mut policy.backoff_ms)?;
     problems.extend(restart.unknown_keys());
     Ok(policy)
 }

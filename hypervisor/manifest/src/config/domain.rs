@@ -45,12 +45,14 @@ enum Known {
     OnSilence,
     OnKill,
     Limit,
+    Backoff,
+    Autostart,
     CorrectedLimit,
     CorrectedWindow,
 }
 
 impl Known {
-    const ALL: [(&str, Self); 19] = [
+    const ALL: [(&str, Self); 21] = [
         ("#address-cells", Self::Cells),
         ("#size-cells", Self::Cells),
         ("phandle", Self::Phandle),
@@ -68,6 +70,8 @@ impl Known {
         (property::RESTART_ON_SILENCE, Self::OnSilence),
         (property::RESTART_ON_KILL, Self::OnKill),
         (property::RESTART_LIMIT, Self::Limit),
+        (property::RESTART_BACKOFF, Self::Backoff),
+        (property::AUTOSTART, Self::Autostart),
         (property::CORRECTED_LIMIT, Self::CorrectedLimit),
         (property::CORRECTED_WINDOW, Self::CorrectedWindow),
     ];
@@ -128,6 +132,7 @@ impl<'a, 'c> Domain<'a, 'c> {
                 ras_visible: true,
                 direct_aborts: false,
                 watchdog: true,
+                autostart: true,
                 restart: RestartPolicy::default(),
                 policy: Policy::default(),
             },
@@ -184,6 +189,13 @@ impl<'a, 'c> Domain<'a, 'c> {
                 Some(limit @ 0..=MAX_RESTART_LIMIT) => self.partition.restart.limit = limit,
                 _ => return self.fault(name, Fault::Form("one cell, 0 to 1000")),
             },
+            Known::Backoff => match value.u32() {
+                Some(backoff_ms @ 0..=RestartPolicy::MAX_BACKOFF_MS) => {
+                    self.partition.restart.backoff_ms = backoff_ms;
+                }
+                _ => return self.fault(name, Fault::Form("milliseconds as one cell, 0 to 60000")),
+            },
+            Known::Autostart => self.partition.autostart = self.flag(name, value)?,
             Known::CorrectedLimit => {
                 match value.u32().and_then(|limit| u16::try_from(limit).ok()) {
                     Some(limit) => self.partition.policy.corrected_limit = limit,

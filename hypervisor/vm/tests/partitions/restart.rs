@@ -19,6 +19,7 @@ fn every_policy_and_cause() {
         for limit in 0..4 {
             let policy = RestartPolicy {
                 limit,
+                backoff_ms: 0,
                 on_reset,
                 on_silence,
                 on_kill,
@@ -74,6 +75,7 @@ fn the_reason_says_whether_the_policy_or_the_limit_forbids() {
 fn what_somebody_asked_for_is_done_whatever_policy_and_limit_say() {
     let policy = RestartPolicy {
         limit: 0,
+        backoff_ms: 100,
         on_reset: false,
         on_silence: false,
         on_kill: false,
@@ -94,4 +96,25 @@ fn a_partition_that_keeps_resetting_is_started_limit_times_again() {
         count += 1;
     }
     assert_eq!(count, policy.limit);
+}
+
+#[test]
+fn the_back_off_doubles_up_to_its_most_and_nobody_who_asks_waits() {
+    let policy = |backoff_ms| RestartPolicy {
+        backoff_ms,
+        ..RestartPolicy::default()
+    };
+    let delays = |backoff_ms, counts: [u32; 4]| {
+        counts.map(|count| policy(backoff_ms).delay_ms(StopCause::Reset, count))
+    };
+    assert_eq!(delays(0, [0, 1, 999, u32::MAX]), [0; 4]);
+    assert_eq!(delays(100, [0, 1, 2, 9]), [100, 200, 400, 51_200]);
+    assert_eq!(delays(100, [10, 11, 999, u32::MAX]), [60_000; 4]);
+    assert_eq!(
+        delays(1, [15, 16, 17, 32]),
+        [32_768, 60_000, 60_000, 60_000]
+    );
+    assert_eq!(delays(u32::MAX, [0, 1, 32, 64]), [60_000; 4]);
+    assert_eq!(policy(100).delay_ms(StopCause::AskedForRestart, 3), 0);
+    assert_eq!(policy(100).delay_ms(StopCause::KilledForRestart, 1), 200);
 }
