@@ -6,6 +6,8 @@
 
 mod client;
 mod decode;
+#[cfg(test)]
+mod documents;
 mod dump;
 mod new;
 mod run;
@@ -89,7 +91,7 @@ struct CheckArgs {
 #[command(after_help = "Examples:
   firebreak build system.toml -o system.img
   qemu-system-aarch64 -M virt,virtualization=on,gic-version=3 -cpu neoverse-n1 -smp 4 -m 1024 \\
-      -nographic -kernel system.img")]
+      -nic none -nographic -kernel system.img")]
 struct BuildArgs {
     #[command(flatten)]
     input: Input,

@@ -11,6 +11,8 @@ mod bench;
 mod build;
 mod check;
 mod demo;
+#[cfg(test)]
+mod documents;
 mod fuzz;
 mod image;
 mod layers;

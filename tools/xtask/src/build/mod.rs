@@ -20,7 +20,7 @@ use crate::{image, paths};
 #[command(after_help = "Examples:
   cargo xtask build                           build everything
   qemu-system-aarch64 -M virt,virtualization=on,gic-version=3 -cpu neoverse-n1 -smp 4 -m 1024 \\
-      -nographic -kernel target/firebreak/demo.img            boot it by hand, without firmware")]
+      -nic none -nographic -kernel target/firebreak/demo.img   boot it by hand, without firmware")]
 pub(crate) struct Args {}
 
 /// Runs the command.
