@@ -16,11 +16,10 @@ pub mod gic;
 pub mod guest;
 pub mod hcr;
 pub mod mmu;
-pub mod percpu;
 pub mod psci;
 pub mod sysreg;
 pub mod timer;
 pub mod windows;
 
+pub use firebreak_context::{NmiCtx, TaskCtx};
 pub use frame::{Frame, PeHead, SeiLevel};
-pub use percpu::{NmiCtx, TaskCtx};

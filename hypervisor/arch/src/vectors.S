@@ -94,9 +94,8 @@ firebreak_window_entry_\name\()_far:
     .macro elr_late
     .if     {ELR_SAVED_LATE}
     mrs     x1, elr_el2
-    str     x1, [x0, #{ELR}]
-    mrs     x1, spsr_el2
-    str     x1, [x0, #{ELR} + 8]
+    mrs     x2, spsr_el2
+    stp     x1, x2, [x0, #{ELR}]
     .endif
     .endm
 
@@ -116,8 +115,10 @@ firebreak_window_\name\()_known:
 firebreak_window_\name\()_end:
     .endm
 
-    .macro slot name
-    .balign 0x80
+// Each vector has 32 instructions. One more in any of them, and the assembler stops here: it would
+// move all that follow away from where the PE looks for them.
+    .macro slot name, offset
+    .org    firebreak_vectors + \offset
 \name:
     .endm
 
@@ -128,37 +129,37 @@ firebreak_vectors:
 
 // --- From EL2 itself, on SP_EL0: EL2's code proper.
 // 0x000 synchronous. An external abort that EL2 consumed, or a Firebreak bug: report and die.
-    slot el2t_sync
+    slot el2t_sync, 0x0
     fault   0
 // 0x080 IRQ. Cannot come: EL2 runs with PSTATE.I = 1.
-    slot el2t_irq
+    slot el2t_irq, 0x80
     fault   1
 // 0x100 FIQ. Cannot come: Group 0 belongs to EL3, and PSTATE.F = 1.
-    slot el2t_fiq
+    slot el2t_fiq, 0x100
     fault   2
 // 0x180 SError or SEI from EL3, while EL2's code ran.
-    slot el2t_serror
+    slot el2t_serror, 0x180
     sei_entry sei_el2t
 
 // --- From EL2 itself, on SP_EL2: the entry and exit windows, and the SEI path's edges.
 // 0x200 synchronous. As 0x000; an external abort in the exit window begins it anew.
-    slot el2h_sync
+    slot el2h_sync, 0x200
     fault   4
 // 0x280 IRQ. Cannot come.
-    slot el2h_irq
+    slot el2h_irq, 0x280
     fault   5
 // 0x300 FIQ. Cannot come.
-    slot el2h_fiq
+    slot el2h_fiq, 0x300
     fault   6
 // 0x380 SError or SEI inside the exit path (unmasked), or barging into a masked window.
-    slot el2h_serror
+    slot el2h_serror, 0x380
     sei_entry sei_el2h
 
 // --- From a guest whose EL1 is AArch64 (its EL0 may be AArch32).
 // 0x400 synchronous: hypercall, trap, stage-2 abort, external abort (TEA).
     .global firebreak_window_entry_sync_start
     .global firebreak_window_entry_sync_end
-    slot guest_sync
+    slot guest_sync, 0x400
 firebreak_window_entry_sync_start:
     save_guest sync, {EL2_SP}, 1
     unmask
@@ -169,7 +170,7 @@ firebreak_window_entry_sync_end:
 // 0x480 IRQ: a physical interrupt, from the guest's own timer to another PE's kick.
     .global firebreak_window_entry_irq_start
     .global firebreak_window_entry_irq_end
-    slot guest_irq
+    slot guest_irq, 0x480
 firebreak_window_entry_irq_start:
     save_guest irq, {EL2_SP}, 0
     unmask
@@ -178,28 +179,28 @@ firebreak_window_entry_irq_end:
     bl      firebreak_irq           // extern "C" fn(&PeBlock)
     b       guest_entry
 // 0x500 FIQ. Group 0 belongs to EL3 (SCR_EL3.FIQ); without EL3 nobody enables it.
-    slot guest_fiq
+    slot guest_fiq, 0x500
     fault   10
 // 0x580 SError or SEI, whatever the guest's PSTATE.A says (HCR_EL2.AMO). It runs on the SEI
 // stack with SError masked: a second one is the firmware's to hold.
     .global firebreak_window_entry_serror_start
     .global firebreak_window_entry_serror_end
-    slot guest_serror
+    slot guest_serror, 0x580
 firebreak_window_entry_serror_start:
     save_guest serror, {SEI_SP}, 1
     elr_late
     b       sei_from_guest
 
 // --- From a guest whose EL1 is AArch32: cannot be, HCR_EL2.RW = 1 in every guest.
-    slot guest32_sync
+    slot guest32_sync, 0x600
     fault   12
-    slot guest32_irq
+    slot guest32_irq, 0x680
     fault   13
-    slot guest32_fiq
+    slot guest32_fiq, 0x700
     fault   14
-    slot guest32_serror
+    slot guest32_serror, 0x780
     fault   15
-    .balign 0x80
+    .org    firebreak_vectors + 0x800
 
 sei_from_guest:
     bl      firebreak_sei_guest     // extern "C" fn(&PeBlock), in NMI context

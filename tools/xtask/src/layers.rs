@@ -37,7 +37,7 @@ const LOGIC: [&str; 13] = [
     "firebreak-blackbox",
 ];
 
-const LAYERS: [Layer; 12] = [
+const LAYERS: [Layer; 13] = [
     Layer {
         name: "names and layouts",
         crates: &["firebreak-abi"],
@@ -68,6 +68,14 @@ const LAYERS: [Layer; 12] = [
         others: Some(&[]),
     },
     Layer {
+        // Who is running, and what only task context may do: no register, so it is tested here.
+        name: "context",
+        crates: &["firebreak-context"],
+        may_use: &[],
+        inside: false,
+        others: Some(&["spin"]),
+    },
+    Layer {
         // It carries out what logic worked out as values, and so knows those values' types.
         name: "arch",
         crates: &["firebreak-arch"],
@@ -77,6 +85,7 @@ const LAYERS: [Layer; 12] = [
             "firebreak-syndrome",
             "firebreak-paging",
             "firebreak-vgic",
+            "firebreak-context",
         ],
         inside: false,
         others: Some(&["aarch64-cpu", "tock-registers"]),
@@ -98,6 +107,7 @@ const LAYERS: [Layer; 12] = [
             "firebreak-guestdt",
             "firebreak-wire",
             "firebreak-blackbox",
+            "firebreak-context",
             "firebreak-arch",
             "firebreak-drivers",
         ],

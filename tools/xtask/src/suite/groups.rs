@@ -81,7 +81,7 @@ pub(super) fn all() -> [Group; 8] {
         group("qemu", "the whole system, booted in QEMU", Work::Qemu),
         group(
             "sweep",
-            "an SEI at each instruction boundary of two paths, with and without barge-in",
+            "an SEI at each instruction boundary of two paths, and faults that it has to find",
             Work::Call(crate::sweep::short),
         ),
     ]
