@@ -21,6 +21,8 @@ const WHOLE_TICKS: usize = 2_500;
 const TIMER_TICKS: u64 = 400;
 /// Times that three signs of life are waited for, until the trace has a round.
 const TRACE_TURNS: u32 = 6;
+/// In so many periods a guest that lives tells of its rounds, even when each takes two of them.
+const TELLING_PERIODS: u64 = 32;
 /// How long one chunk may take, in seconds.
 const PATIENCE_S: u64 = 120;
 
@@ -169,6 +171,9 @@ impl Swept {
                 let mark = self.running.mark();
                 self.send(kind, (next, to), None)?;
                 let end = self.await_chunk(mark)?;
+                if end.is_none() {
+                    self.expect_life(mark, to + 1 - next)?;
+                }
                 let done = end.unwrap_or(to + 1);
                 progress(done - next);
                 next = done;
@@ -190,6 +195,15 @@ impl Swept {
         self.send(kind, (at, at), probe)?;
         if self.await_chunk(mark)?.is_some() {
             self.await_ready(mark)?;
+        }
+        Ok(())
+    }
+
+    /// Holds that the guest went on in a chunk of so many points.
+    fn expect_life(&self, mark: Mark, points: u64) -> Result<()> {
+        if points >= TELLING_PERIODS && !self.running.since(mark).iter().any(is_period) {
+            let why = format!("it told of no round in {points} periods");
+            bail!("{}", self.running.explain("the guest goes on", &why));
         }
         Ok(())
     }

@@ -147,7 +147,7 @@ fn sweep(args: &Args) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for (path, mode, kind) in jobs {
         bar.set_message(format!("{} {} {}", path.name, mode.name(), kind.name()));
-        let row = one((path, mode, kind), None, &symbols, &guest)
+        let row = one((path, mode, kind), &symbols, &guest)
             .with_context(|| format!("path {} {} {}", path.name, mode.name(), kind.name()))?;
         if !process::is_interactive() {
             step(format!(
@@ -175,29 +175,34 @@ fn progress_bar(len: u64) -> ProgressBar {
     ProgressBar::new(len).with_style(style)
 }
 
-/// Sweeps one path, with the hypervisor that `build` made or another one.
-fn one(
+/// Sweeps one path.
+fn one(job: Job, symbols: &Symbols, guest: &Symbols) -> Result<Row> {
+    let targets = Swept::boot(job.0, None)?.trace(guest)?;
+    strike_all(job, None, &targets, symbols)
+}
+
+/// Sweeps the boundaries of a path, with the hypervisor that `build` made or another one.
+fn strike_all(
     (path, mode, kind): Job,
     hypervisor: Option<&std::path::Path>,
+    targets: &machine::Targets,
     symbols: &Symbols,
-    guest: &Symbols,
 ) -> Result<Row> {
-    let targets = Swept::boot(path, hypervisor)?.trace(guest)?;
     let mut swept = Swept::boot(path, hypervisor)?;
     swept.behave(mode)?;
     swept.sweep(kind, &targets.offsets, |_| {})?;
     // A point behind one that cost the guest its life found no round to strike.
     for _ in 0..2 {
-        for (_, at) in missing(&targets, &swept) {
+        for (_, at) in missing(targets, &swept) {
             swept.strike(kind, at, None)?;
         }
     }
     // No tick falls on the first instruction of a vector behind an abort or an interrupt.
-    for (address, _) in missing(&targets, &swept) {
+    for (address, _) in missing(targets, &swept) {
         swept.strike(kind, 0, Some(address))?;
     }
     let points = judge::points(&swept.finish());
-    Ok(report::row(path, mode, kind, &targets, &points, symbols))
+    Ok(report::row(path, mode, kind, targets, &points, symbols))
 }
 
 /// Addresses that were executed and not hit yet.

@@ -8,7 +8,7 @@ use firebreak_qemu::{Machine, Mark, Raise, Record, Storm, deadline};
 
 use super::paths::{Kind, Mode, PATHS};
 use super::symbols::Symbols;
-use super::{HYPERVISOR_BASE, machine, one};
+use super::{HYPERVISOR_BASE, machine, strike_all};
 use crate::process::step;
 use crate::{build, image, paths};
 
@@ -42,8 +42,13 @@ pub(super) fn run() -> Result<()> {
         let to = machine::dir().join(feature);
         let elf = build::featured_hypervisor(feature, &to)?;
         let symbols = Symbols::read(&elf, HYPERVISOR_BASE)?;
+        // What does not even come up without any error is a broken build, and no finding.
+        let targets = machine::Swept::boot(path, Some(&to))?
+            .trace(&guest)
+            .with_context(|| format!("{feature} does not run"))?;
         // A guest that dies of it ends the sweep early, which finds it as well.
-        let found = match one((path, mode, Kind::Ueo), Some(&to), &symbols, &guest) {
+        let job = (path, mode, Kind::Ueo);
+        let found = match strike_all(job, Some(&to), &targets, &symbols) {
             Ok(row) => row.failures,
             Err(error) => vec![format!("{error:#}")],
         };
