@@ -64,7 +64,7 @@ pub(super) fn run() -> Result<()> {
 /// A record that the firmware was told is safe, and that the full queue then refused.
 fn acknowledged_too_early() -> Result<()> {
     let to = machine::dir().join(ACK_BEFORE_PUBLISH);
-    build::seeded_hypervisor(ACK_BEFORE_PUBLISH, &to)?;
+    build::featured_hypervisor(ACK_BEFORE_PUBLISH, &to)?;
     let (acked, finished) = storm(&to)?;
     if finished >= acked {
         bail!("{ACK_BEFORE_PUBLISH}: the storm does not find this fault: {finished} of {acked}");
