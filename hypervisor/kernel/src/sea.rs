@@ -98,7 +98,9 @@ unsafe extern "C" fn firebreak_el2_sync(pe: &'static PeBlock, slot: u64, frame: 
     let (exit, idle) = (windows::exit(), windows::idle());
     // What is unexplained may be EL2's own code and data: then nothing begins anew.
     let explained = sei::has_record(pe);
-    if explained && exit.contains(pc) && may_rewind(pe, pc) {
+    // EL2 waits for a guest (CPU_SUSPEND) unless it has nothing to do.
+    let waits_for_guest = idle.contains(pc) && !pe.is_idle();
+    if explained && (waits_for_guest || exit.contains(pc) && may_rewind(pe, pc)) {
         // The guest has executed nothing: to it, this is an error that came in between.
         let interrupted = sei::guest_on_its_way(pe);
         sei::take_own_abort(
@@ -108,7 +110,11 @@ unsafe extern "C" fn firebreak_el2_sync(pe: &'static PeBlock, slot: u64, frame: 
             pc,
             interrupted,
         );
-        return exit.start;
+        return if waits_for_guest {
+            idle.start
+        } else {
+            exit.start
+        };
     }
     let goes_on_at = if !explained {
         None
