@@ -168,7 +168,7 @@ fn miri() -> Result<Commands> {
     };
     // Each seed is another schedule of the threads, and other choices of what a load may see.
     let mut threads = miri(&["--test", "threads"]);
-    threads.env("MIRIFLAGS", "-Zmiri-many-seeds=0..8");
+    threads.env("MIRIFLAGS", "-Zmiri-many-seeds=0..4");
     Ok(vec![(miri(&["--lib"]), true), (threads, true)])
 }
 
