@@ -136,7 +136,13 @@ fn spoken(id: Option<u64>, request: &Request) -> String {
         Request::Stop(name) => format!("stop {}", name.as_str()),
         Request::Start(name) => format!("start {}", name.as_str()),
         Request::Restart(name) => format!("restart {}", name.as_str()),
-        Request::Inject { name, vcpu, fault } => {
+        Request::Inject {
+            name,
+            vcpu,
+            fault,
+            at_start,
+            at_el1,
+        } => {
             let fault = match fault {
                 Fault::Serror { iss } => {
                     assert!(*iss < 1 << 25, "more than 25 bits");
@@ -149,7 +155,9 @@ fn spoken(id: Option<u64>, request: &Request) -> String {
                     format!("sea={which} iss={iss:#x}{far}")
                 }
             };
-            format!("inject {} vcpu={vcpu} {fault}", name.as_str())
+            let start = if *at_start { " at=start" } else { "" };
+            let el = at_el1.map_or_else(String::new, |el1| format!(" el={}", u8::from(el1)));
+            format!("inject {} vcpu={vcpu} {fault}{start}{el}", name.as_str())
         }
     };
     match id {
