@@ -158,7 +158,7 @@ impl Drop for Session {
 fn single_commands() -> Outcome {
     let mut session = Session::start("control")?;
     session.line("victim| victim: alive")?;
-    session.line("control| control: ready")?;
+    session.line("control| control: ticks=")?;
     session.holds("ps", 0, "victim          running")?;
     session.holds("stop victim", 0, "done")?;
     session.line("stopped    victim: asked to stop")?;
