@@ -48,6 +48,23 @@ const HAS_PC: u64 = 1 << 24;
 const HAS_GPRS: u64 = 1 << 25;
 const HAS_VCPU: u64 = 1 << 26;
 
+/// Fields that are shown by name, in this order: by the hypervisor at the next boot and by the host.
+pub const SHOWN: [(&str, Field); 13] = [
+    ("mpidr", Field::Mpidr),
+    ("esr", Field::Esr),
+    ("far", Field::Far),
+    ("spsr", Field::Spsr),
+    ("hpfar", Field::Hpfar),
+    ("sp", Field::Sp),
+    ("hcr", Field::Hcr),
+    ("vttbr", Field::Vttbr),
+    ("sctlr", Field::Sctlr),
+    ("vbar", Field::Vbar),
+    ("locks", Field::Locks),
+    ("stopped", Field::Stopped),
+    ("image", Field::Image),
+];
+
 /// What has a word of its own.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(usize)]

@@ -24,23 +24,6 @@ const SHOWN_ENTRIES: u64 = 32;
 /// Exception levels as events name them.
 const LEVELS: [&str; 4] = ["el0", "el1", "el2", "el3"];
 
-/// Registers of a crash page that are shown by name.
-const WORDS: [(&str, Field); 13] = [
-    ("mpidr", Field::Mpidr),
-    ("esr", Field::Esr),
-    ("far", Field::Far),
-    ("spsr", Field::Spsr),
-    ("hpfar", Field::Hpfar),
-    ("sp", Field::Sp),
-    ("hcr", Field::Hcr),
-    ("vttbr", Field::Vttbr),
-    ("sctlr", Field::Sctlr),
-    ("vbar", Field::Vbar),
-    ("locks", Field::Locks),
-    ("stopped", Field::Stopped),
-    ("image", Field::Image),
-];
-
 /// Tells everything, once.
 pub(crate) fn tell(ctx: &TaskCtx, system: &System) {
     if let Some(bert) = system.sei.as_ref().and_then(|sei| sei.bert) {
@@ -158,7 +141,7 @@ pub(crate) fn show_page(console: &mut Console, words: &[AtomicU64], replayed: bo
         name: name_of(who.vcpu.map(|(vm, _)| VmId(vm)), known),
         vcpu: who.vcpu.map(|(_, vcpu)| vcpu),
         pc: who.pc,
-        words: &WORDS.map(|(name, field)| (name, page.get(field))),
+        words: &crash::SHOWN.map(|(name, field)| (name, page.get(field))),
         calls: &calls[..found],
         x: gprs.as_ref().map_or(&[], |x| x.as_slice()),
         text: page.text(&mut text),

@@ -23,23 +23,6 @@ const NUMBER_DIGITS: usize = 16;
 /// The largest file that is read: larger ones are no dump of ours.
 const MAX_FILE_BYTES: u64 = 64 << 20;
 
-/// Registers of a crash page.
-const WORDS: [(&str, Field); 13] = [
-    ("mpidr", Field::Mpidr),
-    ("esr", Field::Esr),
-    ("far", Field::Far),
-    ("spsr", Field::Spsr),
-    ("hpfar", Field::Hpfar),
-    ("sp", Field::Sp),
-    ("hcr", Field::Hcr),
-    ("vttbr", Field::Vttbr),
-    ("sctlr", Field::Sctlr),
-    ("vbar", Field::Vbar),
-    ("locks", Field::Locks),
-    ("stopped", Field::Stopped),
-    ("image", Field::Image),
-];
-
 /// Returns the bytes that an argument names, or `None` when it is something else.
 ///
 /// # Errors
@@ -159,7 +142,7 @@ fn crash_page(bytes: &[u8]) -> Result<Value, String> {
     add("vcpu", who.vcpu.map(|(_, vcpu)| vcpu).into());
     add("vector", who.vector.into());
     add("pc", who.pc.map(hex).into());
-    for (name, field) in WORDS {
+    for (name, field) in crash::SHOWN {
         add(name, hex(page.get(field)));
     }
     add(
