@@ -18,18 +18,23 @@ pub struct At<T> {
 }
 
 /// A table while its keys are taken one by one; what is left is unknown.
-pub(crate) struct Table<'s, 'd> {
-    pub(crate) source: &'s Source,
+pub struct Table<'s, 'd> {
+    /// The file that it stands in.
+    pub source: &'s Source,
     table: &'d DeTable<'d>,
     /// Where the table begins.
-    pub(crate) span: Range<usize>,
+    pub span: Range<usize>,
     /// What the table is, for messages: "a partition".
     what: &'static str,
     known: Vec<&'static str>,
 }
 
 /// Parses a whole document.
-pub(crate) fn parse(source: &Source) -> Result<Spanned<DeTable<'_>>, Problem> {
+///
+/// # Errors
+///
+/// What is no TOML, with its place.
+pub fn parse(source: &Source) -> Result<Spanned<DeTable<'_>>, Problem> {
     DeTable::parse(source.text()).map_err(|error| {
         let end = source.text().len();
         let span = error.span().unwrap_or(0..end.min(1));
@@ -58,7 +63,7 @@ fn kind(value: &DeValue<'_>) -> String {
 
 impl<'s, 'd> Table<'s, 'd> {
     /// Wraps a table.
-    pub(crate) fn new(
+    pub fn new(
         source: &'s Source,
         table: &'d DeTable<'d>,
         span: Range<usize>,
@@ -99,13 +104,13 @@ impl<'s, 'd> Table<'s, 'd> {
 
     /// Names all keys at once, so that unknown ones can be told before the first is taken.
     #[must_use]
-    pub(crate) fn knowing(mut self, keys: &[&'static str]) -> Self {
+    pub fn knowing(mut self, keys: &[&'static str]) -> Self {
         self.known.extend(keys);
         self
     }
 
     /// Makes the error for a key that must be there.
-    pub(crate) fn missing(&self, key: &str, example: &str) -> Problem {
+    pub fn missing(&self, key: &str, example: &str) -> Problem {
         let message = format!("{} has no `{key}`", self.what);
         let remedy = format!("add a line such as `{example}`");
         Problem::error(
@@ -117,7 +122,12 @@ impl<'s, 'd> Table<'s, 'd> {
         )
     }
 
-    pub(crate) fn string(&mut self, key: &'static str) -> Result<Option<At<String>>, Problem> {
+    /// Takes a string.
+    ///
+    /// # Errors
+    ///
+    /// Something else stands there.
+    pub fn string(&mut self, key: &'static str) -> Result<Option<At<String>>, Problem> {
         let Some(value) = self.get(key) else {
             return Ok(None);
         };
@@ -130,7 +140,12 @@ impl<'s, 'd> Table<'s, 'd> {
         }
     }
 
-    pub(crate) fn boolean(&mut self, key: &'static str) -> Result<Option<At<bool>>, Problem> {
+    /// Takes a truth value.
+    ///
+    /// # Errors
+    ///
+    /// Something else stands there.
+    pub fn boolean(&mut self, key: &'static str) -> Result<Option<At<bool>>, Problem> {
         let Some(value) = self.get(key) else {
             return Ok(None);
         };
@@ -143,7 +158,12 @@ impl<'s, 'd> Table<'s, 'd> {
         }
     }
 
-    pub(crate) fn integer(&mut self, key: &'static str) -> Result<Option<At<u64>>, Problem> {
+    /// Takes a number that is not negative.
+    ///
+    /// # Errors
+    ///
+    /// Something else stands there.
+    pub fn integer(&mut self, key: &'static str) -> Result<Option<At<u64>>, Problem> {
         let Some(value) = self.get(key) else {
             return Ok(None);
         };
@@ -165,10 +185,12 @@ impl<'s, 'd> Table<'s, 'd> {
         }
     }
 
-    pub(crate) fn integers(
-        &mut self,
-        key: &'static str,
-    ) -> Result<Option<At<Vec<At<u64>>>>, Problem> {
+    /// Takes a list of numbers.
+    ///
+    /// # Errors
+    ///
+    /// Something else stands there.
+    pub fn integers(&mut self, key: &'static str) -> Result<Option<At<Vec<At<u64>>>>, Problem> {
         let Some(value) = self.get(key) else {
             return Ok(None);
         };
@@ -191,8 +213,45 @@ impl<'s, 'd> Table<'s, 'd> {
         }))
     }
 
+    /// Takes a string, or a list of strings.
+    ///
+    /// # Errors
+    ///
+    /// Something else stands there.
+    pub fn strings(&mut self, key: &'static str) -> Result<Option<Vec<At<String>>>, Problem> {
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
+        let one = |value: &Spanned<DeValue<'_>>| match value.get_ref() {
+            DeValue::String(text) => Some(At {
+                value: text.to_string(),
+                span: value.span(),
+            }),
+            _ => None,
+        };
+        if let Some(only) = one(value) {
+            return Ok(Some(vec![only]));
+        }
+        let wanted = "a string in quotes, or a list of them";
+        let DeValue::Array(array) = value.get_ref() else {
+            return self.wrong(value, key, wanted);
+        };
+        let mut strings = Vec::new();
+        for each in array.iter() {
+            match one(each) {
+                Some(string) => strings.push(string),
+                None => return self.wrong(each, key, wanted),
+            }
+        }
+        Ok(Some(strings))
+    }
+
     /// Takes a table inside of this one.
-    pub(crate) fn table(
+    ///
+    /// # Errors
+    ///
+    /// Something else stands there.
+    pub fn table(
         &mut self,
         key: &'static str,
         what: &'static str,
@@ -207,7 +266,11 @@ impl<'s, 'd> Table<'s, 'd> {
     }
 
     /// Takes a list of tables (`[[key]]`).
-    pub(crate) fn tables(
+    ///
+    /// # Errors
+    ///
+    /// Something else stands there.
+    pub fn tables(
         &mut self,
         key: &'static str,
         what: &'static str,
@@ -232,7 +295,7 @@ impl<'s, 'd> Table<'s, 'd> {
     }
 
     /// Reports every key that nobody took, each with the nearest one that there is.
-    pub(crate) fn unknown_keys(&self) -> Vec<Problem> {
+    pub fn unknown_keys(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         for key in self.table.keys() {
             let name: &str = key.get_ref();
@@ -257,7 +320,7 @@ impl<'s, 'd> Table<'s, 'd> {
 }
 
 /// Finds the word that was probably meant.
-pub(crate) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     known
         .iter()
         .map(|one| (strsim::osa_distance(word, one), *one))
@@ -267,7 +330,7 @@ pub(crate) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
 }
 
 /// Reads `256 MiB`: a whole number and a binary unit. `None` if it is not one.
-pub(crate) fn parse_size(text: &str) -> Option<u64> {
+pub fn parse_size(text: &str) -> Option<u64> {
     let text = text.trim();
     let digits = text
         .find(|c: char| !c.is_ascii_digit() && c != '_')

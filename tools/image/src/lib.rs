@@ -9,7 +9,7 @@
 mod board;
 mod config;
 mod diagnostic;
-mod document;
+pub mod document;
 mod explain;
 mod first;
 mod layout;

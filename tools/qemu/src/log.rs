@@ -200,6 +200,11 @@ impl Log {
         self.grown.notify_all();
     }
 
+    /// Forgets what guests had printed of a line: the machine is another one from now on.
+    pub(crate) fn forget_unfinished(&self) {
+        self.lock().partial.clear();
+    }
+
     pub(crate) fn mark(&self) -> Mark {
         Mark(self.lock().records.len())
     }

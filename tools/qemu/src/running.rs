@@ -200,6 +200,76 @@ impl Running {
             .map_err(io_error("typing on QEMU's monitor"))
     }
 
+    /// Types a line on QEMU's human monitor, and returns what it says when it is done.
+    ///
+    /// # Errors
+    ///
+    /// When QEMU is gone or does not answer.
+    pub fn ask_monitor(&mut self, line: &str) -> Result<String, Error> {
+        self.qmp
+            .ask_monitor(line)
+            .map_err(io_error("typing on QEMU's monitor"))
+    }
+
+    /// Stops the machine's time, and returns when it stands: no PE runs, no timer fires.
+    ///
+    /// # Errors
+    ///
+    /// When QEMU is gone.
+    pub fn stop(&mut self) -> Result<(), Error> {
+        self.qmp
+            .ask("stop", &serde_json::Value::Null)
+            .map(drop)
+            .map_err(io_error("asking QEMU to stop"))
+    }
+
+    /// Lets the machine's time go on.
+    ///
+    /// # Errors
+    ///
+    /// When QEMU is gone.
+    pub fn go_on(&mut self) -> Result<(), Error> {
+        self.qmp
+            .ask("cont", &serde_json::Value::Null)
+            .map(drop)
+            .map_err(io_error("asking QEMU to go on"))
+    }
+
+    /// Keeps the state of a machine that stands in the writable image that it was started with.
+    ///
+    /// # Errors
+    ///
+    /// When QEMU has no such image, the disk is full, or it is gone.
+    pub fn save_snapshot(&mut self, name: &str) -> Result<(), Error> {
+        self.snapshot("savevm", name)
+    }
+
+    /// Restores a state that was kept. What its guests had printed of a line is forgotten.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such state, or QEMU is gone.
+    pub fn load_snapshot(&mut self, name: &str) -> Result<(), Error> {
+        self.snapshot("loadvm", name)?;
+        self.log.forget_unfinished();
+        Ok(())
+    }
+
+    fn snapshot(&mut self, command: &str, name: &str) -> Result<(), Error> {
+        // Both are silent when they are done.
+        let said = self.ask_monitor(&format!("{command} {name}"))?;
+        if said.is_empty() {
+            return Ok(());
+        }
+        let what = "keeping or restoring the machine's state";
+        Err(io_error(what)(io::Error::other(said)))
+    }
+
+    /// Returns the process that runs the machine.
+    pub fn process_id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Connects to a machine that was started with [`Machine::debugger`](crate::Machine::debugger),
     /// and stops it until the connection is dropped.
     ///
