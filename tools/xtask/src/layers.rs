@@ -172,6 +172,7 @@ const LAYERS: [Layer; 13] = [
             "firebreak-image",
             "firebreak-cli",
             "firebreak-qemu",
+            "firebreak-report",
             "xtask",
         ],
         may_use: &with_boards(),
@@ -198,8 +199,8 @@ const fn with_boards() -> [&'static str; LOGIC.len() + 2] {
     names
 }
 
-const fn with_tools() -> [&'static str; LOGIC.len() + 3] {
-    let mut names = ["firebreak-abi"; LOGIC.len() + 3];
+const fn with_tools() -> [&'static str; LOGIC.len() + 4] {
+    let mut names = ["firebreak-abi"; LOGIC.len() + 4];
     let mut index = 0;
     while index < LOGIC.len() {
         names[index] = LOGIC[index];
@@ -207,6 +208,7 @@ const fn with_tools() -> [&'static str; LOGIC.len() + 3] {
     }
     names[index] = "firebreak-image";
     names[index + 1] = "firebreak-qemu";
+    names[index + 2] = "firebreak-report";
     names
 }
 

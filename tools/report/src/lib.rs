@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Results of campaigns.
+//!
+//! A campaign writes one JSON object a line while it runs ([`Line`]): first what ran ([`Run`]),
+//! then one [`Case`] after the other, and at last how it ended ([`End`]). A run that was killed
+//! leaves a file without an end, perhaps cut in the middle of a line: it is read up to there, and
+//! what was left out is said ([`LeftOut`]). docs/reports.md describes the format for its readers.
+
+#![forbid(unsafe_code)]
+
+mod case;
+mod class;
+mod read;
+mod run;
+mod write;
+
+pub use case::{Case, Event, Evidence, Reset, Source};
+pub use class::Class;
+pub use read::{LeftOut, ReadError, Results, read, read_file};
+pub use run::{End, Guest, Line, Run, Shard, VERSION};
+pub use write::Writer;
