@@ -365,7 +365,7 @@ fn set_off(ctx: &TaskCtx, system: &'static System) -> &'static PeBlock {
         if whole && !partition.config.autostart {
             lifecycle::keep_down(&task, partition);
         } else if whole {
-            lifecycle::start(&mut task, partition);
+            lifecycle::start_first(&mut task, partition);
         } else {
             lifecycle::refuse(&task, partition, "a PE of it does not start");
         }

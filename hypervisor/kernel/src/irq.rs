@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Physical interrupts.
 
-use crate::pe::{PeBlock, Task};
+use crate::pe::{PeBlock, Task, work};
 use crate::virq::{self, Lrs};
 use crate::{console, control, deadlines, system, vserror};
 use firebreak_abi::guest_map;
@@ -27,11 +27,12 @@ unsafe extern "C" fn firebreak_irq(pe: &'static PeBlock) {
 
 /// Takes one physical interrupt while no guest runs; says whether there was one.
 pub(crate) fn take_pending(pe: &'static PeBlock) -> bool {
+    pe.set_work(work::ASKING);
     let intid = gic::acknowledge();
     if intid >= gic::SPURIOUS_FIRST {
         return false;
     }
-    pe.set_idle(false);
+    pe.set_work(work::AT_WORK);
     take(pe, intid);
     true
 }

@@ -173,6 +173,11 @@ fn finish_stop(task: &mut Task, partition: &'static Partition) {
             .store(VcpuPower::Off.to_raw(), Ordering::Release);
         shared.entry.store(NO_ENTRY, Ordering::Release);
     }
+    conclude(task, partition, cause);
+}
+
+/// Decides what comes after a stop, which everybody has parked for.
+fn conclude(task: &mut Task, partition: &'static Partition, cause: StopCause) {
     let (vm, name) = (partition.id.0, partition.name());
     if matches!(cause, StopCause::Killed | StopCause::KilledForRestart) {
         console::emit(
@@ -187,7 +192,7 @@ fn finish_stop(task: &mut Task, partition: &'static Partition) {
     let count = partition.restarts.load(Ordering::Relaxed);
     match partition.config.restart.decide(cause, count) {
         Next::Restart => match partition.config.restart.delay_ms(cause, count) {
-            0 => restart(task, partition, cause.as_str(), count.saturating_add(1)),
+            0 => restart(task, partition, cause, count.saturating_add(1)),
             delay_ms => back_off(task, partition, cause, delay_ms),
         },
         Next::Stop(why) => {
@@ -199,7 +204,7 @@ fn finish_stop(task: &mut Task, partition: &'static Partition) {
 }
 
 /// Leaves a partition down for a while, with a deadline on this PE.
-fn back_off(task: &mut Task, partition: &Partition, cause: StopCause, delay_ms: u32) {
+fn back_off(task: &mut Task, partition: &'static Partition, cause: StopCause, delay_ms: u32) {
     let ticks = sysreg::cntfrq_el0().saturating_mul(u64::from(delay_ms)) / 1000;
     let at = sysreg::cntpct_el0().saturating_add(ticks);
     partition.restart_at.store(at, Ordering::Release);
@@ -215,7 +220,10 @@ fn back_off(task: &mut Task, partition: &Partition, cause: StopCause, delay_ms: 
     };
     console::emit(&task.ctx, &event);
     // Last: from here on another PE may start it.
-    partition.wait_for_restart(cause);
+    if let Err(outranking) = partition.wait_for_restart(cause) {
+        task.local.restart_deadline = None;
+        conclude(task, partition, outranking);
+    }
 }
 
 /// Starts the partition of this PE again, if it still waits and its time has come. A deadline of
@@ -231,7 +239,7 @@ pub(crate) fn come_back(task: &mut Task, now: u64) {
     // As in a stop: nobody else touches it.
     if let Some(cause) = partition.end_wait() {
         let count = partition.restarts.load(Ordering::Relaxed);
-        restart(task, partition, cause.as_str(), count.saturating_add(1));
+        restart(task, partition, cause, count.saturating_add(1));
     }
 }
 
@@ -264,7 +272,7 @@ fn stay(task: &Task, partition: &Partition, state: u8, reason: &str) {
     console::emit(&task.ctx, &event);
 }
 
-fn restart(task: &mut Task, partition: &'static Partition, reason: &str, count: u32) {
+fn restart(task: &mut Task, partition: &'static Partition, cause: StopCause, count: u32) {
     let (vm, name) = (partition.id.0, partition.name());
     let count_event = u64::from(count);
     console::emit(
@@ -272,14 +280,18 @@ fn restart(task: &mut Task, partition: &'static Partition, reason: &str, count: 
         &Event::Restart {
             vm,
             name,
-            reason,
+            reason: cause.as_str(),
             count: count_event,
         },
     );
-    begin(task, partition, count);
+    begin(task, partition, cause, count);
 }
 
-fn begin(task: &mut Task, partition: &'static Partition, count: u32) {
+/// Starts a partition that stopped for `cause`, and that nobody else touches.
+fn begin(task: &mut Task, partition: &'static Partition, cause: StopCause, count: u32) {
+    if partition.worn_out.load(Ordering::Acquire) {
+        return stop(task, partition, "it has more bad pages than are remembered");
+    }
     if let Err(error) = retire::renew(task, partition) {
         let mut reason = heapless::String::<96>::new();
         let _ = write!(reason, "its tables: {error}");
@@ -289,7 +301,14 @@ fn begin(task: &mut Task, partition: &'static Partition, count: u32) {
         return stop(task, partition, error.as_str());
     }
     partition.restarts.store(count, Ordering::Relaxed);
-    partition.set_state(state::RUNNING);
+    match partition.end_stop(cause) {
+        Ok(()) => run(task, partition),
+        Err(outranking) => conclude(task, partition, outranking),
+    }
+}
+
+/// Starts a partition that may run from now on.
+fn run(task: &mut Task, partition: &'static Partition) {
     // Its new tables went bad before it ran: whoever found that could not stop what was stopped.
     if partition.tables_lost.load(Ordering::Acquire) {
         return partition.request_stop(task, StopCause::KilledForRestart);
@@ -299,7 +318,7 @@ fn begin(task: &mut Task, partition: &'static Partition, count: u32) {
 
 /// Starts a stopped partition that somebody asked for; its restarts are counted anew.
 pub(crate) fn start_again(task: &mut Task, partition: &'static Partition) {
-    begin(task, partition, 0);
+    begin(task, partition, StopCause::AskedForRestart, 0);
 }
 
 /// Keeps a partition down that cannot run at all.
@@ -307,8 +326,14 @@ pub(crate) fn refuse(task: &Task, partition: &Partition, reason: &str) {
     stay(task, partition, state::UNUSABLE, reason);
 }
 
+/// Starts a partition for the first time. Until now nobody could stop it: there was nothing to stop.
+pub(crate) fn start_first(task: &mut Task, partition: &'static Partition) {
+    partition.set_state(state::RUNNING);
+    run(task, partition);
+}
+
 /// Loads a partition and asks its first vCPU's PE to start it.
-pub(crate) fn start(task: &mut Task, partition: &'static Partition) {
+fn start(task: &mut Task, partition: &'static Partition) {
     let (vm, name) = (partition.id.0, partition.name());
     match load::load(task, partition) {
         Ok(start) => {

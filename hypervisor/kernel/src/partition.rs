@@ -62,6 +62,8 @@ pub(crate) mod state {
     pub(crate) const STARTING: u8 = 3;
     /// Where the number of the cause begins.
     pub(crate) const CAUSE_SHIFT: u32 = 2;
+    /// The state without a cause.
+    pub(crate) const MASK: u8 = (1 << CAUSE_SHIFT) - 1;
     /// Where the bits of the vCPUs that have parked begin.
     pub(crate) const PARKED_SHIFT: u32 = 16;
     /// It is over for good: the machine cannot run it.
@@ -96,6 +98,19 @@ fn number_of(cause: StopCause) -> u8 {
     CAUSES.iter().position(|known| *known == cause).unwrap_or(0) as u8
 }
 
+/// The cause that stands beside [`state::STOPPING`].
+fn cause_of(raw: u32) -> StopCause {
+    CAUSES
+        .get(usize::from(raw as u8 >> state::CAUSE_SHIFT))
+        .copied()
+        .unwrap_or(StopCause::Killed)
+}
+
+/// [`state::STOPPING`] for a cause.
+fn stopping(cause: StopCause) -> u8 {
+    state::STOPPING | number_of(cause) << state::CAUSE_SHIFT
+}
+
 /// VMID 0 is what EL2 leaves in VTTBR_EL2 before any guest.
 const fn vmid(vm: VmId) -> u8 {
     vm.0 + 1
@@ -119,6 +134,8 @@ pub(crate) struct Partition {
     pub(crate) tables_lost: AtomicBool,
     /// An image that it is loaded from has an uncorrected error: it cannot be loaded again.
     pub(crate) payload_lost: AtomicBool,
+    /// It has more bad pages than [`MAX_RETIRED`]: nobody knows all of them, and it must not run again.
+    pub(crate) worn_out: AtomicBool,
     /// Virtual distributor.
     pub(crate) distributor: Distributor,
     /// vCPUs, by number.
@@ -202,10 +219,10 @@ impl Partition {
             .then(|| Ipa::new(pa.get() - self.ram.start.get() + guest_map::RAM.get()))
     }
 
-    /// Makes a partition that stops wait for its back-off.
-    pub(crate) fn wait_for_restart(&self, cause: StopCause) {
+    /// Makes a partition that stops wait for its back-off; as [`end_stop`](Self::end_stop).
+    pub(crate) fn wait_for_restart(&self, cause: StopCause) -> Result<(), StopCause> {
         let number = number_of(cause) + state::FIRST_WAITING;
-        self.set_state(state::STOPPED | number << state::CAUSE_SHIFT);
+        self.leave_stop(cause, state::STOPPED | number << state::CAUSE_SHIFT)
     }
 
     /// Ends the wait of a back-off, if there is one, and returns why it stopped. The caller has
@@ -213,16 +230,17 @@ impl Partition {
     pub(crate) fn end_wait(&self) -> Option<StopCause> {
         let raw = self.state.load(Ordering::Acquire);
         let number = (raw as u8 >> state::CAUSE_SHIFT).checked_sub(state::FIRST_WAITING)?;
-        if raw & ((1 << state::CAUSE_SHIFT) - 1) != u32::from(state::STOPPED) {
+        if raw as u8 & state::MASK != state::STOPPED {
             return None;
         }
+        let cause = CAUSES.get(usize::from(number)).copied()?;
         // All have parked, so that nobody takes this for a stop that wants to be carried out.
-        let alone = u32::from(state::STOPPING) | self.all_parked();
+        let alone = u32::from(stopping(cause)) | self.all_parked();
         let first = self
             .state
             .compare_exchange(raw, alone, Ordering::AcqRel, Ordering::Acquire);
         first.ok()?;
-        CAUSES.get(usize::from(number)).copied()
+        Some(cause)
     }
 
     /// The bits of all vCPUs that can park.
@@ -251,33 +269,53 @@ impl Partition {
         true
     }
 
-    /// Makes all vCPUs park, for the first cause that anybody names.
+    /// Makes all vCPUs park.
     pub(crate) fn request_stop(&self, task: &Task, cause: StopCause) {
         self.try_stop(task, cause);
     }
 
-    /// The same; says whether this cause is the first.
+    /// The same; says whether this is the cause for which it stops: the first that anybody names,
+    /// or one that outranks it and comes before the stop is over.
     pub(crate) fn try_stop(&self, task: &Task, cause: StopCause) -> bool {
-        let number = number_of(cause);
         // State and cause in one store: whoever sees the one sees the other.
-        let stopping = state::STOPPING | number << state::CAUSE_SHIFT;
-        let first = self.state.compare_exchange(
-            u32::from(state::RUNNING),
-            u32::from(stopping),
-            Ordering::AcqRel,
-            Ordering::Acquire,
-        );
-        if first.is_ok() {
+        let begin = |raw: u32| match raw as u8 & state::MASK {
+            state::RUNNING => Some(u32::from(stopping(cause))),
+            state::STOPPING if cause.outranks(cause_of(raw)) => {
+                Some(raw & !u32::from(u8::MAX) | u32::from(stopping(cause)))
+            }
+            _ => None,
+        };
+        let before = self
+            .state
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, begin);
+        if before == Ok(u32::from(state::RUNNING)) {
             for pe in &self.pes {
                 pe.request(task, attention::STATE);
             }
         }
-        first.is_ok()
+        before.is_ok()
+    }
+
+    /// Lets a partition run that nobody else touches: its stop for `cause` is over, or it was
+    /// stopped. The stop goes on for the cause that outranked this one in between, if there is one:
+    /// that is the error.
+    pub(crate) fn end_stop(&self, cause: StopCause) -> Result<(), StopCause> {
+        self.leave_stop(cause, state::RUNNING)
+    }
+
+    fn leave_stop(&self, cause: StopCause, next: u8) -> Result<(), StopCause> {
+        let end = |raw: u32| {
+            let outranked = raw as u8 & state::MASK == state::STOPPING && cause_of(raw) != cause;
+            (!outranked).then_some(u32::from(next))
+        };
+        self.state
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, end)
+            .map_or_else(|raw| Err(cause_of(raw)), |_| Ok(()))
     }
 
     /// Returns the state: one of [`state`].
     pub(crate) fn state(&self) -> u8 {
-        self.state.load(Ordering::Acquire) as u8 & ((1 << state::CAUSE_SHIFT) - 1)
+        self.state.load(Ordering::Acquire) as u8 & state::MASK
     }
 
     /// Says whether the machine cannot run it.
@@ -296,7 +334,7 @@ impl Partition {
         let all = self.all_parked();
         let own = 1u32 << (state::PARKED_SHIFT + u32::from(vcpu & 7));
         let park = |raw: u32| {
-            let stopping = raw & ((1 << state::CAUSE_SHIFT) - 1) == u32::from(state::STOPPING);
+            let stopping = raw as u8 & state::MASK == state::STOPPING;
             stopping.then_some(raw | own)
         };
         let before = self
@@ -312,11 +350,7 @@ impl Partition {
 
     /// Returns why it stops.
     pub(crate) fn cause(&self) -> StopCause {
-        let raw = self.state.load(Ordering::Acquire) as u8 >> state::CAUSE_SHIFT;
-        CAUSES
-            .get(usize::from(raw))
-            .copied()
-            .unwrap_or(StopCause::Killed)
+        cause_of(self.state.load(Ordering::Acquire))
     }
 
     /// Makes a partition that has not run.
@@ -344,6 +378,7 @@ impl Partition {
             vttbr: AtomicU64::new(stage2.vttbr(vmid(id))),
             tables_lost: AtomicBool::new(false),
             payload_lost: AtomicBool::new(false),
+            worn_out: AtomicBool::new(false),
             stage2: Lock::new(stage2),
             distributor: Distributor::new(),
             vcpus,
@@ -361,7 +396,7 @@ impl Partition {
             )),
             console: Lock::new(GuestConsole::new()),
             retired: Lock::new(RetiredPages::new()),
-            state: AtomicU32::new(u32::from(state::RUNNING)),
+            state: AtomicU32::new(u32::from(state::STOPPED)),
             restart_at: AtomicU64::new(0),
             restarts: AtomicU32::new(0),
             config,

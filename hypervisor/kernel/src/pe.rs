@@ -8,11 +8,11 @@ use crate::reports::Reports;
 use crate::sync::Lock;
 use crate::telling::Unreported;
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use firebreak_abi::{MAX_PES, Mpidr, PeId, VcpuId, VmId};
 use firebreak_arch::gic::{self, Redistributor};
 use firebreak_arch::{Frame, NmiCtx, PeHead, TaskCtx};
-use firebreak_ring::Ring;
+use firebreak_ring::{PutOff, Ring};
 use firebreak_syndrome::Iss;
 use firebreak_vgic::VcpuGic;
 
@@ -34,6 +34,17 @@ pub(crate) mod attention {
     pub(crate) const CONTEXT_LOST: u64 = 1 << 6;
     /// The vCPU has been started, and has not executed anything yet.
     pub(crate) const STARTED: u64 = 1 << 7;
+}
+
+/// What EL2 has to do on a PE: values of [`PeBlock::set_work`].
+pub(crate) mod work {
+    /// There is work, and an error now may damage it.
+    pub(crate) const AT_WORK: u8 = 0;
+    /// It waits, or looks whether its wait is over.
+    pub(crate) const WAITING: u8 = 1;
+    /// It asks the GIC for an interrupt. Nothing can be damaged yet, but an interrupt that was
+    /// acknowledged is active, and nobody else knows of it.
+    pub(crate) const ASKING: u8 = 2;
 }
 
 /// Slots of the recovery queue of one PE.
@@ -63,14 +74,12 @@ pub(crate) struct PeBlock {
     /// Where the way to the guest was last begun anew after an SEA, and in its lowest three bits
     /// how many times in a row.
     pub(crate) last_rewind: AtomicU64,
-    /// Syndrome of the last SEI that could not be taken when it came.
-    refused: AtomicU32,
-    /// How many could not.
-    refused_count: AtomicU32,
+    /// SEIs that could not be taken when they came: the queue was full, or a record was being taken.
+    pub(crate) put_off: PutOff,
     /// A record of this PE is being taken: another SEI leaves the block alone.
     taking: AtomicBool,
-    /// EL2 has nothing to do on this PE: it waits, or looks whether its wait is over.
-    idle: AtomicBool,
+    /// What EL2 has to do on this PE: one of [`work`].
+    work: AtomicU8,
     /// The vCPU that lives here, for the SEI path: [`NO_RESIDENT`], or partition \[15:8\] and
     /// vCPU \[7:0\].
     resident: AtomicU32,
@@ -160,10 +169,9 @@ impl PeBlock {
             queue: Ring::new(),
             sei_count: AtomicU64::new(0),
             last_rewind: AtomicU64::new(0),
-            refused: AtomicU32::new(0),
-            refused_count: AtomicU32::new(0),
+            put_off: PutOff::new(),
             taking: AtomicBool::new(false),
-            idle: AtomicBool::new(false),
+            work: AtomicU8::new(work::AT_WORK),
             resident: AtomicU32::new(NO_RESIDENT),
             requested_vserror: AtomicU32::new(0),
             order: Lock::new(None),
@@ -185,14 +193,20 @@ impl PeBlock {
         }
     }
 
-    /// Says whether EL2 has nothing to do here.
-    pub(crate) fn set_idle(&self, idle: bool) {
-        self.idle.store(idle, Ordering::Release);
+    /// Says what EL2 has to do here: one of [`work`].
+    pub(crate) fn set_work(&self, work: u8) {
+        self.work.store(work, Ordering::Release);
     }
 
     /// Returns whether EL2 has nothing to do here. From any context.
     pub(crate) fn is_idle(&self) -> bool {
-        self.idle.load(Ordering::Acquire)
+        self.work.load(Ordering::Acquire) != work::AT_WORK
+    }
+
+    /// Returns whether EL2 has nothing in its hands that would be lost if it began its wait anew.
+    /// From any context.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.work.load(Ordering::Acquire) == work::WAITING
     }
 
     /// Says which vCPU lives here.
@@ -210,26 +224,6 @@ impl PeBlock {
                 index: raw as u8,
             }),
         }
-    }
-
-    /// Remembers an SEI that cannot be taken now: the queue is full, or a record is being taken.
-    pub(crate) fn note_refused(&self, _: &NmiCtx, iss: u32) {
-        self.refused.store(iss, Ordering::Release);
-        self.refused_count.fetch_add(1, Ordering::Release);
-    }
-
-    /// Says whether something was refused.
-    pub(crate) fn has_refused(&self) -> bool {
-        self.refused_count.load(Ordering::Acquire) != 0
-    }
-
-    /// Takes one that was refused.
-    pub(crate) fn take_refused(&self) -> Option<u32> {
-        let less = |count: u32| count.checked_sub(1);
-        self.refused_count
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, less)
-            .is_ok()
-            .then(|| self.refused.load(Ordering::Acquire))
     }
 
     /// Begins to take a record; `false`: somebody whom this SEI interrupted is doing so.

@@ -27,6 +27,7 @@ pub(crate) fn page(task: &Task, vm: VmId, pa: Pa) {
     };
     // Known already, perhaps, but only to be left out at the next start: it goes now.
     if partition.retired.lock(&task.ctx).insert(ipa, page).is_err() {
+        partition.worn_out.store(true, Ordering::Release);
         console::say(
             &task.ctx,
             format_args!(

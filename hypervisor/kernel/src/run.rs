@@ -2,7 +2,7 @@
 //! What a PE does when it cannot simply go back to its guest.
 
 use crate::partition::state;
-use crate::pe::{PeBlock, Task, attention};
+use crate::pe::{PeBlock, Task, attention, work as doing};
 use crate::virq::{self, Lrs};
 use crate::{
     control, crash, deadlines, irq, lifecycle, lost, recovery, sei, system, unnotified, vserror,
@@ -62,8 +62,8 @@ unsafe extern "C" fn firebreak_resolve(pe: &'static PeBlock) {
 /// Waits for work. What an SEI interrupts here is a wait, until there is an interrupt to handle or
 /// something was asked for; a wake-up for nothing (EL3 handled an interrupt of its own) is not.
 fn wait(pe: &'static PeBlock) {
-    pe.set_idle(true);
     loop {
+        pe.set_work(doing::WAITING);
         cpu::idle(&pe.head);
         if irq::take_pending(pe) {
             while irq::take_pending(pe) {}
@@ -73,7 +73,7 @@ fn wait(pe: &'static PeBlock) {
             break;
         }
     }
-    pe.set_idle(false);
+    pe.set_work(doing::AT_WORK);
 }
 
 /// Takes each kind of work once.

@@ -15,6 +15,7 @@ use firebreak_abi::{Pa, VmId};
 use firebreak_arch::frame::{LAST_LEVEL, LOST_SYNDROME};
 use firebreak_arch::{Frame, NmiCtx, SeiLevel, sysreg, windows};
 use firebreak_manifest::Source;
+use firebreak_ring::Sei;
 use firebreak_syndrome::{CperSeverity, Iss, Severity};
 use firebreak_triage::{ContextVerdict, Evidence, GuestEl, Interrupted, RecordSummary, triage};
 
@@ -166,19 +167,26 @@ pub(crate) fn pull_deferred(task: &mut Task) {
 /// Takes one that could not be taken when it came: its record stands unacknowledged in the block,
 /// if it had one. Says whether there was one.
 pub(crate) fn take_refused(task: &mut Task) -> bool {
-    let Some(iss) = task.pe.take_refused() else {
+    let Some(Sei { iss, el2_pc }) = task.pe.put_off.take() else {
         return false;
     };
-    take_in_task(task, syndrome(u64::from(iss)));
+    take_late(task, syndrome(u64::from(iss)), el2_pc);
     true
 }
 
-/// Does in task context what the SEI path would have done.
+/// Does in task context what the SEI path would have done, had it come now.
 pub(crate) fn take_in_task(task: &mut Task, iss: Option<Iss>) {
+    take_late(task, iss, None);
+}
+
+/// The same for one that came earlier, and interrupted EL2 at `el2_pc`, or else no more than the
+/// guest of this PE or its wait.
+fn take_late(task: &mut Task, iss: Option<Iss>, el2_pc: Option<u64>) {
     // SAFETY: the functions below are those of the SEI path; nothing that they touch is locked
     // or borrowed here, and a new record cannot come before this one is acknowledged.
     let ctx = unsafe { NmiCtx::new() };
     let interrupted = match task.pe.resident() {
+        _ if el2_pc.is_some() => Interrupted::Hypervisor,
         Some(vcpu) if task.local.running => {
             let el1 = crate::inject::from_el1(task.frame.spsr);
             Interrupted::Guest {
@@ -188,7 +196,7 @@ pub(crate) fn take_in_task(task: &mut Task, iss: Option<Iss>) {
         }
         _ => Interrupted::Idle,
     };
-    let pc = task.frame.elr;
+    let pc = el2_pc.unwrap_or(task.frame.elr);
     take(
         &ctx,
         task.pe,
@@ -284,9 +292,17 @@ fn take(ctx: &NmiCtx, pe: &'static PeBlock, notification: &Notification) {
             None | Some(Severity::Corrected | Severity::Restartable) => {}
             Some(_) => reset_if_due(ctx, system, pe, &error),
         }
-        pe.note_refused(ctx, notification.iss.map_or(0, Iss::get));
+        put_off(ctx, pe, notification);
     }
     pe.request_from_nmi(ctx, attention::RECOVERY);
+}
+
+/// Leaves an SEI to the drain, which takes it before any guest goes on.
+fn put_off(_: &NmiCtx, pe: &PeBlock, notification: &Notification) {
+    pe.put_off.note(Sei {
+        iss: notification.iss.map_or(0, Iss::get),
+        el2_pc: (notification.interrupted == Interrupted::Hypervisor).then_some(notification.pc),
+    });
 }
 
 fn reset_if_due(ctx: &NmiCtx, system: &System, pe: &'static PeBlock, error: &PendingError) {
@@ -320,7 +336,7 @@ fn take_record(ctx: &NmiCtx, pe: &'static PeBlock, system: &System, notification
     if !published {
         // The firmware keeps the record, because it is not acknowledged; the drain comes back
         // for it. `attention` keeps the guest out until then.
-        pe.note_refused(ctx, notification.iss.map_or(0, Iss::get));
+        put_off(ctx, pe, notification);
     }
 }
 

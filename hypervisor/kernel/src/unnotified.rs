@@ -23,7 +23,7 @@ pub(crate) fn take(task: &mut Task) {
     // back by itself. The last look is for an SEI that came in between and took the record.
     let stands = !record::is_acknowledged(source)
         && !sei::is_pending(task.pe)
-        && !task.pe.has_refused()
+        && !task.pe.put_off.is_waiting()
         && !record::is_acknowledged(source);
     let Some(system) = system::get().filter(|_| stands) else {
         return;

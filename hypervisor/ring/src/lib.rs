@@ -30,11 +30,13 @@
 )]
 
 mod peek;
+mod put_off;
 mod ring;
 mod sync;
 mod word;
 
 pub use peek::Peeked;
+pub use put_off::{PutOff, Sei};
 pub use ring::{Counters, Entry, Position, Refused, Ring, take_oldest};
 pub use word::MAX_NESTING;
 

@@ -33,6 +33,22 @@ impl StopCause {
             Self::Asked | Self::AskedForRestart => "asked",
         }
     }
+
+    /// Says whether this cause, named while a partition stops for an `earlier` one, takes its
+    /// place: who keeps it down has a better claim than who starts it again, an error a better one
+    /// than the guest, and a person the best.
+    pub const fn outranks(self, earlier: Self) -> bool {
+        self.rank() > earlier.rank()
+    }
+
+    const fn rank(self) -> u8 {
+        match self {
+            Self::Reset | Self::Silence | Self::KilledForRestart | Self::AskedForRestart => 0,
+            Self::Off => 1,
+            Self::Killed => 2,
+            Self::Asked => 3,
+        }
+    }
 }
 
 /// What an integrator wants to happen when a partition stops.

@@ -23,6 +23,10 @@ pub(crate) fn add(trials: &mut Vec<Trial>) {
         "lifecycle::autostart_false_waits_for_start",
         autostart,
     ));
+    trials.push(trial(
+        "lifecycle::regression_a_stop_for_good_was_lost_in_a_restart",
+        stop_in_restart,
+    ));
     for way in ["restart", "stop", "reset", "off"] {
         trials.push(trial(
             format!("lifecycle::a_new_life_finds_nothing_of_the_last::{way}"),
@@ -95,6 +99,23 @@ fn autostart() -> Outcome {
     case.order("start control")?;
     case.event_of("started", "control")?;
     case.line("control", "control: ticks=").map(drop)
+}
+
+/// A partition that is just being cleared for its restart is asked to stop: it does not start.
+fn stop_in_restart() -> Outcome {
+    let mut case = boot()?;
+    case.order("restart control")?;
+    // Clearing its memory takes longer than the line of the next command; its PE is not the UART's.
+    case.order("stop control")?;
+    let stopped = case.event_of("stopped", "control")?;
+    case.hold(
+        stopped.text("reason") == Some("asked to stop"),
+        "the later cause to be told",
+    )?;
+    case.never("started")?;
+    case.order("start control")?;
+    case.event_of("started", "control")?;
+    case.line("control", "control: ready").map(drop)
 }
 
 /// Boots the system `reborn` by the virtual clock, in which no host makes a tick late.

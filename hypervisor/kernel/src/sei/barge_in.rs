@@ -6,7 +6,7 @@
 //! interrupted prologue may have read none, some or all.
 
 use super::{Lost, guest, place};
-use crate::pe::PeBlock;
+use crate::pe::{PeBlock, work};
 use firebreak_abi::VmId;
 use firebreak_arch::SeiLevel;
 use firebreak_arch::frame::LOST_SYNDROME;
@@ -109,10 +109,11 @@ fn context_of_el2(pe: &PeBlock, level: &SeiLevel) -> Place {
     } else {
         level.level
     };
-    // Of a PE that waits for work nothing is lost but the wait. At work it may hold locks.
-    let abandon = before == 1 && pe.is_idle();
+    // Of a PE that waits for work nothing is lost but the wait. At work it may hold locks, and on
+    // the way to work an interrupt that nobody else would end.
+    let abandon = before == 1 && pe.is_waiting();
     if abandon {
-        pe.set_idle(false);
+        pe.set_work(work::AT_WORK);
         return Place {
             abandon,
             ..Place::whole((Interrupted::Idle, level.found_elr))

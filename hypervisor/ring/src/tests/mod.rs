@@ -3,6 +3,7 @@
 //! lost; and random histories against a model.
 
 mod history;
+mod put_off;
 mod requirements;
 
 use std::cell::Cell;

@@ -3,13 +3,14 @@
 
 use firebreak_vm::{Next, RestartPolicy, StopCause, StopReason};
 
-const CAUSES: [StopCause; 6] = [
+const CAUSES: [StopCause; 7] = [
     StopCause::Off,
     StopCause::Reset,
     StopCause::Silence,
     StopCause::Killed,
     StopCause::KilledForRestart,
     StopCause::Asked,
+    StopCause::AskedForRestart,
 ];
 
 #[test]
@@ -26,12 +27,12 @@ fn every_policy_and_cause() {
             };
             for cause in CAUSES {
                 for count in [0, 1, 2, 3, 4, u32::MAX] {
-                    let allowed = [false, on_reset, on_silence, on_kill, true, false];
+                    let allowed = [false, on_reset, on_silence, on_kill, true, false, true];
                     let at = CAUSES.iter().position(|&one| one == cause).unwrap();
                     let restarts = policy.decide(cause, count) == Next::Restart;
                     assert_eq!(
                         restarts,
-                        allowed[at] && count < limit,
+                        allowed[at] && (count < limit || cause == StopCause::AskedForRestart),
                         "{policy:?} {cause:?}"
                     );
                 }
@@ -117,4 +118,30 @@ fn the_back_off_doubles_up_to_its_most_and_nobody_who_asks_waits() {
     assert_eq!(delays(u32::MAX, [0, 1, 32, 64]), [60_000; 4]);
     assert_eq!(policy(100).delay_ms(StopCause::AskedForRestart, 3), 0);
     assert_eq!(policy(100).delay_ms(StopCause::KilledForRestart, 1), 200);
+}
+
+#[test]
+fn a_later_cause_takes_the_place_of_one_that_keeps_the_partition_down_less() {
+    // From the weakest; causes that start the partition again take no other's place.
+    let ranks: [&[StopCause]; 4] = [
+        &[
+            StopCause::Reset,
+            StopCause::Silence,
+            StopCause::KilledForRestart,
+            StopCause::AskedForRestart,
+        ],
+        &[StopCause::Off],
+        &[StopCause::Killed],
+        &[StopCause::Asked],
+    ];
+    let rank = |cause| ranks.iter().position(|rank| rank.contains(&cause));
+    for later in CAUSES {
+        for earlier in CAUSES {
+            assert_eq!(
+                later.outranks(earlier),
+                rank(later) > rank(earlier),
+                "{later:?} while it stops for {earlier:?}"
+            );
+        }
+    }
 }
