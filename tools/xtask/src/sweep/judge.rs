@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What became of each point: by the firmware's lines, the hypervisor's events, the guest's words.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
-use firebreak_qemu::{FirmwareLine, Record};
+use firebreak_qemu::{Event, FirmwareLine, Record};
+
+use super::expect::{Expected, Map, Place, expected};
+use super::paths::{Kind, Mode};
 
 /// SPSR.M\[3:2\] of EL2.
 const EL2: u64 = 2;
@@ -25,6 +28,22 @@ pub(super) struct Fate {
     reported: u32,
     /// Partition that the report blames.
     blamed: Option<String>,
+    /// Where the PE was when the firmware handed it over: whether that was EL2, and ELR.
+    handed_at: Option<(bool, u64)>,
+    /// Boot error records that tell of it.
+    boot_records: Vec<BootRecord>,
+    /// Syndromes of the virtual SErrors that its report was followed by.
+    told: Vec<u64>,
+    /// Virtual SErrors that the guest says it took.
+    heard: u32,
+}
+
+/// What a boot error record says, when it is read after the reset.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct BootRecord {
+    source: String,
+    iss: Option<u64>,
+    pc: Option<u64>,
 }
 
 /// A point of the sweep.
@@ -38,8 +57,9 @@ pub(super) struct Point {
     pub(super) spsr: u64,
     /// The error.
     pub(super) fate: Fate,
-    /// Stops of the guest's partition that followed.
+    /// Stops of the guest's partition that followed, and how many of them because it was killed.
     pub(super) stops: u32,
+    killed: u32,
     /// Whether the machine was reset.
     pub(super) reset: bool,
     /// What was wrong.
@@ -73,6 +93,55 @@ impl Point {
         self.fate.reported == 0 || self.fate.blamed.as_deref() == Some(PARTITION)
     }
 
+    /// Holds what happened against what must happen.
+    pub(super) fn verify(&self, map: &Map, (kind, mode): (Kind, Mode)) -> Vec<String> {
+        let place = |in_el2, elr| if in_el2 { map.place(elr) } else { Place::Guest };
+        let later = self.fate.handed_at.map(|(in_el2, elr)| place(in_el2, elr));
+        let here = place(self.in_el2(), self.elr);
+        let wanted = expected((kind, mode), (here, self.is_masked()), later);
+        let mut problems = Vec::new();
+        let loss = match wanted {
+            Expected::Nothing | Expected::Told => Loss::Nothing,
+            Expected::Vm => Loss::Vm,
+            Expected::Machine(_) => Loss::Machine,
+        };
+        if self.loss() != loss {
+            problems.push(format!(
+                "{:?} lost instead of {loss:?} ({here:?})",
+                self.loss()
+            ));
+        }
+        if loss == Loss::Vm && self.killed != 1 {
+            problems.push(format!("killed {} times instead of once", self.killed));
+        }
+        let told = if wanted == Expected::Told {
+            vec![u64::from(kind.iss())]
+        } else {
+            Vec::new()
+        };
+        if self.fate.told != told || usize::try_from(self.fate.heard) != Ok(told.len()) {
+            problems.push(format!(
+                "the guest was told {:x?} instead of {told:x?}, and heard {}",
+                self.fate.told, self.fate.heard
+            ));
+        }
+        let records = match wanted {
+            Expected::Machine(by) => vec![BootRecord {
+                source: by.name().to_owned(),
+                iss: Some(u64::from(kind.iss())),
+                pc: Some(self.fate.handed_at.map_or(self.elr, |(_, elr)| elr)),
+            }],
+            _ => Vec::new(),
+        };
+        if self.fate.boot_records != records {
+            problems.push(format!(
+                "boot error records {:x?} instead of {records:x?}",
+                self.fate.boot_records
+            ));
+        }
+        problems
+    }
+
     /// Returns what it cost.
     pub(super) fn loss(&self) -> Loss {
         if self.reset {
@@ -92,6 +161,9 @@ pub(super) fn points(records: &[Record]) -> Vec<Point> {
     // The two lines race: each has a place of its own.
     let mut last_reported = None;
     let mut last_raised = None;
+    // Points whose virtual SError the guest has not taken yet, and those taken but not told yet.
+    let mut untold: VecDeque<u64> = VecDeque::new();
+    let mut unclaimed = 0;
     for record in records {
         match record {
             Record::Firmware(line) => {
@@ -106,42 +178,98 @@ pub(super) fn points(records: &[Record]) -> Vec<Point> {
                     point.reset = true;
                 }
             }
-            Record::Event(event) => match event.name() {
-                "error" => {
-                    let Some(id) = event.num("id") else { continue };
-                    let point = all.entry(id & !1).or_default();
+            Record::Event(event) => {
+                if event.name() == "error"
+                    && let Some(id) = event.num("id")
+                {
                     last_reported = Some(id & !1);
-                    if id & 1 == 0 {
-                        point.fate.reported += 1;
-                        point.fate.blamed = event.text("name").map(str::to_owned);
-                    }
                 }
-                "killed" | "restart" | "stopped" => {
-                    if let Some(point) = last_reported.and_then(|id| all.get_mut(&id)) {
-                        point.stops += 1;
+                hypervisor(&mut all, last_reported, event);
+                match (event.name(), last_reported) {
+                    ("vserror", Some(id)) if event.text("state") == Some("pending") => {
+                        // The guest may have been faster than the report.
+                        if unclaimed == 0 {
+                            untold.push_back(id);
+                        } else {
+                            unclaimed -= 1;
+                            all.entry(id).or_default().fate.heard += 1;
+                        }
                     }
-                }
-                "panic" | "halt" => {
-                    if let Some(point) = last_reported.and_then(|id| all.get_mut(&id)) {
-                        point.reset = true;
-                        point.problems.push(format!("{}", event.value()));
+                    // What was not taken by then never will be.
+                    ("boot" | "restart", _) => {
+                        untold.clear();
+                        unclaimed = 0;
                     }
+                    _ => {}
                 }
-                _ => {}
-            },
+            }
             Record::Line { text, .. } if text.contains("bad round") || text.contains("panic") => {
                 if let Some(point) = last_reported.and_then(|id| all.get_mut(&id)) {
                     point.problems.push(text.clone());
                 }
             }
+            Record::Line { name, text } if name == PARTITION && text.contains("sweep: serror") => {
+                match untold.pop_front().and_then(|id| all.get_mut(&id)) {
+                    Some(point) => point.fate.heard += 1,
+                    None => unclaimed += 1,
+                }
+            }
             _ => {}
         }
+    }
+    if let Some(point) = last_reported.and_then(|id| all.get_mut(&id)) {
+        point.fate.heard += unclaimed;
     }
     // An error that was asked for but never struck is no point.
     all.retain(|_, point| point.fate.raised > 0 || point.elr != 0);
     let mut points: Vec<Point> = all.into_values().collect();
     points.iter_mut().for_each(account);
     points
+}
+
+/// Takes an event; `last`: the point of which the last report told.
+fn hypervisor(all: &mut BTreeMap<u64, Point>, last: Option<u64>, event: &Event) {
+    if event.name() == "boot-error-record" {
+        // After the reset: it says itself which error it is about.
+        let Some(id) = event.num("id").filter(|id| id & 1 == 0) else {
+            return;
+        };
+        let record = BootRecord {
+            source: event.text("source").unwrap_or_default().to_owned(),
+            iss: event.hex("iss"),
+            pc: event.hex("pc"),
+        };
+        all.entry(id).or_default().fate.boot_records.push(record);
+        return;
+    }
+    let Some(point) = last.map(|id| all.entry(id).or_default()) else {
+        return;
+    };
+    let another = event.num("vm").is_some_and(|vm| vm != 0);
+    match event.name() {
+        "error" if event.num("id").is_some_and(|id| id & 1 == 0) => {
+            point.fate.reported += 1;
+            point.fate.blamed = event.text("name").map(str::to_owned);
+        }
+        "killed" | "restart" | "stopped" | "vserror" | "retired" | "abort" if another => {
+            point
+                .problems
+                .push(format!("another partition: {}", event.value()));
+        }
+        "killed" | "restart" | "stopped" => {
+            point.stops += 1;
+            point.killed += u32::from(event.name() == "killed");
+        }
+        "vserror" if event.text("state") == Some("pending") => {
+            let syndrome = event.hex("syndrome").unwrap_or(u64::MAX);
+            point.fate.told.push(syndrome);
+        }
+        "panic" | "halt" => {
+            point.reset = true;
+            point.problems.push(format!("{}", event.value()));
+        }
+        _ => {}
+    }
 }
 
 fn firmware(point: &mut Point, id: u64, line: &FirmwareLine) {
@@ -159,7 +287,11 @@ fn firmware(point: &mut Point, id: u64, line: &FirmwareLine) {
             point.spsr = line.num("spsr").unwrap_or_default();
         }
         "raised" => fate.raised += 1,
-        "delivered" => fate.delivered += 1,
+        "delivered" => {
+            fate.delivered += 1;
+            let in_el2 = line.text("from") == Some("el2");
+            fate.handed_at = line.num("elr").map(|elr| (in_el2, elr));
+        }
         "taken" => fate.taken += 1,
         "acked" => fate.acked += 1,
         "dropped" => fate.dropped += 1,

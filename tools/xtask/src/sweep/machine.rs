@@ -23,6 +23,9 @@ const TIMER_TICKS: u64 = 400;
 const TRACE_TURNS: u32 = 6;
 /// In so many periods a guest that lives tells of its rounds, even when each takes two of them.
 const TELLING_PERIODS: u64 = 32;
+/// Number of the first error. The firmware writes numbers while it handles an opening error: all
+/// have as many digits, so that what follows comes at the same offset in each period.
+const FIRST_ID: u64 = 1_000_000;
 /// How long one chunk may take, in seconds.
 const PATIENCE_S: u64 = 120;
 
@@ -31,15 +34,45 @@ pub(super) fn dir() -> PathBuf {
     paths::out().join("sweep")
 }
 
+/// The partitions that a path runs in, by the name of their file.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum System {
+    /// The sweep guest alone.
+    Alone,
+    /// The sweep guest, and another one on a PE of its own that must not notice anything.
+    Beside,
+}
+
+impl System {
+    const fn file(self) -> &'static str {
+        match self {
+            Self::Alone => "sweep",
+            Self::Beside => "sweep-beside",
+        }
+    }
+
+    const fn pes(self) -> u32 {
+        match self {
+            Self::Alone => 1,
+            Self::Beside => 2,
+        }
+    }
+}
+
 /// Makes the image for a path.
-fn make_image(path: &Path, hypervisor: Option<&std::path::Path>) -> Result<PathBuf> {
-    let template = image::test_manifest("sweep");
+fn make_image(
+    path: &Path,
+    system: System,
+    hypervisor: Option<&std::path::Path>,
+) -> Result<PathBuf> {
+    let template = image::test_manifest(system.file());
     let text = fs::read_to_string(&template).with_context(|| template.display().to_string())?;
     let arguments = format!("sweep={} period={}", path.round, path.period_ticks);
     let text = text.replace("sweep=hvc period=1048576", &arguments);
-    let manifest = dir().join(format!("{}.toml", path.name));
+    let name = format!("{}-{}", system.file(), path.name);
+    let manifest = dir().join(format!("{name}.toml"));
     build::write_if_changed(&manifest, text.as_bytes())?;
-    let to = dir().join(format!("{}.img", path.name));
+    let to = dir().join(format!("{name}.img"));
     image::build_with(&manifest, &to, hypervisor)?;
     Ok(to)
 }
@@ -48,24 +81,39 @@ fn make_image(path: &Path, hypervisor: Option<&std::path::Path>) -> Result<PathB
 pub(super) struct Swept {
     running: Running,
     path: Path,
+    system: System,
+    mode: Mode,
     next_id: u64,
 }
 
 impl Swept {
     /// Boots it.
-    pub(super) fn boot(path: &Path, hypervisor: Option<&std::path::Path>) -> Result<Self> {
-        let running = Machine::new(make_image(path, hypervisor)?)
+    pub(super) fn boot(
+        path: &Path,
+        system: System,
+        hypervisor: Option<&std::path::Path>,
+    ) -> Result<Self> {
+        let running = Machine::new(make_image(path, system, hypervisor)?)
             .firmware(build::firmware_image())
-            .smp(1)
+            .smp(system.pes())
             .icount(true)
             .start()?;
         let swept = Self {
             running,
             path: *path,
-            next_id: 2,
+            system,
+            mode: Mode::Conforming,
+            next_id: FIRST_ID,
         };
         swept.await_ready(Mark::START)?;
         Ok(swept)
+    }
+
+    /// Waits until the guest lives again after a reset, which also made the firmware forget how it
+    /// is to behave.
+    fn await_next_boot(&mut self, mark: Mark) -> Result<()> {
+        self.await_ready(mark)?;
+        self.behave(self.mode)
     }
 
     fn await_ready(&self, mark: Mark) -> Result<()> {
@@ -80,6 +128,7 @@ impl Swept {
 
     /// Tells the firmware how to behave.
     pub(super) fn behave(&mut self, mode: Mode) -> Result<()> {
+        self.mode = mode;
         if mode == Mode::Conforming {
             return Ok(());
         }
@@ -125,7 +174,7 @@ impl Swept {
             )?;
             self.running.monitor("log none")?;
             if file.exists() {
-                found = targets(&self.path, &trace::read(&file)?, guest)?;
+                found = targets(&self.path, &trace::read(&file, 0)?, guest)?;
             }
             if found.is_some() {
                 break;
@@ -178,7 +227,7 @@ impl Swept {
                 progress(done - next);
                 next = done;
                 if end.is_some() {
-                    self.await_ready(mark)?;
+                    self.await_next_boot(mark)?;
                 }
             }
         }
@@ -194,7 +243,7 @@ impl Swept {
         let mark = self.running.mark();
         self.send(kind, (at, at), probe)?;
         if self.await_chunk(mark)?.is_some() {
-            self.await_ready(mark)?;
+            self.await_next_boot(mark)?;
         }
         Ok(())
     }
@@ -252,18 +301,29 @@ impl Swept {
     }
 
     /// Waits until every error that was raised has been reported, as far as that ever happens,
-    /// and ends the machine. Returns all that was said.
-    pub(super) fn finish(self) -> Vec<Record> {
+    /// and ends the machine. Returns all that was said, which is also written to a file.
+    pub(super) fn finish(self, kind: Kind) -> Vec<Record> {
         let mark = self.running.mark();
         // Two lines of the guest: what EL2 had to say before has been said.
         let _ = self
             .running
             .wait_until("the last reports", mark, deadline(30), |records| {
-                (records.iter().filter(|record| is_period(record)).count() > 1).then_some(())
+                let lives = |name| records.iter().any(|record| record.line(name).is_some());
+                let told = records.iter().filter(|record| is_period(record)).count() > 1;
+                (told && (self.system == System::Alone || lives(BYSTANDER))).then_some(())
             });
-        self.running.quit()
+        let (path, mode) = (self.path.name, self.mode.name());
+        let records = self.running.quit();
+        let file = dir().join(format!("{path}-{mode}-{}.log", kind.name()));
+        let text: String = records.iter().map(|record| format!("{record}\n")).collect();
+        // For whoever wants to look into a failure; its absence changes no verdict.
+        let _ = fs::write(file, text);
+        records
     }
 }
+
+/// The partition beside the one that is swept.
+const BYSTANDER: &str = "bystander";
 
 /// A sign of life that comes again and again.
 fn is_period(record: &Record) -> bool {
@@ -291,6 +351,8 @@ pub(super) struct Targets {
     pub(super) executed: BTreeMap<u64, u64>,
     /// Offsets in the period.
     pub(super) offsets: BTreeSet<u64>,
+    /// Offsets at which the guest runs: the first, the last before EL2, the first after it, the last.
+    pub(super) in_guest: BTreeSet<u64>,
 }
 
 /// Finds what is to be swept in a trace; `None` while it is too short.
@@ -313,6 +375,7 @@ fn targets(path: &Path, steps: &[Step], guest: &Symbols) -> Result<Option<Target
     Ok(Some(Targets {
         executed: trace::executed(round),
         offsets,
+        in_guest: trace::edges_of_the_guest(round),
     }))
 }
 

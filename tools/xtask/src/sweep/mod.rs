@@ -7,15 +7,18 @@
 //! offset, one in each period; what firmware, hypervisor and guest then say is held against each
 //! other. `docs/sweep.md` explains the table.
 
+mod expect;
 mod judge;
 mod machine;
 mod paths;
 mod report;
 mod seeded;
+mod select;
 mod symbols;
 mod trace;
 
-use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 
@@ -25,9 +28,10 @@ use serde_json::json;
 
 use crate::process::{self, step};
 use crate::{build, paths as places};
-use machine::Swept;
+use machine::{Swept, System, Targets};
 use paths::{Kind, Mode, PATHS, Path};
 use report::Row;
+use select::Extent;
 use symbols::Symbols;
 
 /// Where the image is loaded, and linked to 0.
@@ -51,6 +55,9 @@ pub(crate) struct Args {
     /// Sweeps with a firmware that behaves like this alone.
     #[arg(long, value_enum)]
     mode: Option<Mode>,
+    /// Raises errors of this class alone.
+    #[arg(long, value_enum)]
+    error: Option<Kind>,
     /// Writes {\"paths\":[{\"path\",\"mode\",\"boundaries\",\"nothing_lost\",\"vm_lost\",...}]}.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -65,6 +72,7 @@ pub(crate) fn short() -> Result<()> {
         short: true,
         path: None,
         mode: None,
+        error: None,
         json: None,
         seeded,
     };
@@ -112,9 +120,9 @@ type Job = (&'static Path, Mode, Kind);
 fn jobs(args: &Args) -> Result<Vec<Job>> {
     let mut jobs = Vec::new();
     let kinds: &[Kind] = if args.short {
-        &[Kind::Ueo]
+        &[Kind::Ueo, Kind::Uer, Kind::Ueu]
     } else {
-        &[Kind::Ce, Kind::Ueo]
+        &[Kind::Ce, Kind::Ueo, Kind::Uer, Kind::Ueu]
     };
     for mode in [Mode::Conforming, Mode::BargeIn] {
         for path in PATHS {
@@ -125,7 +133,11 @@ fn jobs(args: &Args) -> Result<Vec<Job>> {
             if !named || args.mode.is_some_and(|wanted| wanted != mode) {
                 continue;
             }
-            jobs.extend(kinds.iter().map(|kind| (path, mode, *kind)));
+            let kinds = kinds
+                .iter()
+                .filter(|kind| !kind.is_severe() || path.severe)
+                .filter(|kind| args.error.is_none_or(|wanted| wanted == **kind));
+            jobs.extend(kinds.map(|kind| (path, mode, *kind)));
         }
     }
     if jobs.is_empty() {
@@ -145,10 +157,31 @@ fn sweep(args: &Args) -> Result<Vec<Row>> {
     let jobs = jobs(args)?;
     let bar = progress_bar(jobs.len() as u64);
     let mut rows = Vec::new();
+    let extent = if args.short {
+        Extent::Labels
+    } else {
+        Extent::Functions
+    };
+    // What a path executes depends on neither firmware nor error.
+    let mut traced: BTreeMap<(&str, System), Targets> = BTreeMap::new();
     for (path, mode, kind) in jobs {
         bar.set_message(format!("{} {} {}", path.name, mode.name(), kind.name()));
-        let row = one((path, mode, kind), &symbols, &guest)
-            .with_context(|| format!("path {} {} {}", path.name, mode.name(), kind.name()))?;
+        let job = (path, mode, kind);
+        let what = || format!("path {} {} {}", path.name, mode.name(), kind.name());
+        let system = system_of(kind);
+        let targets = match traced.entry((path.name, system)) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => {
+                let mut machine = Swept::boot(path, system, None).with_context(what)?;
+                entry.insert(machine.trace(&guest).with_context(what)?)
+            }
+        };
+        let row = if kind.is_severe() {
+            strike_chosen(job, extent, targets, &symbols)
+        } else {
+            strike_all(job, None, targets, &symbols)
+        };
+        let row = row.with_context(what)?;
         if !process::is_interactive() {
             step(format!(
                 "sweep: {} {} {}: {} boundaries, {} failures",
@@ -175,46 +208,68 @@ fn progress_bar(len: u64) -> ProgressBar {
     ProgressBar::new(len).with_style(style)
 }
 
-/// Sweeps one path.
-fn one(job: Job, symbols: &Symbols, guest: &Symbols) -> Result<Row> {
-    let targets = Swept::boot(job.0, None)?.trace(guest)?;
-    strike_all(job, None, &targets, symbols)
+/// What is at stake beside the interrupted partition has to be there.
+const fn system_of(kind: Kind) -> System {
+    if kind.is_severe() {
+        System::Beside
+    } else {
+        System::Alone
+    }
+}
+
+/// Sweeps some boundaries of a path with errors that cost something each.
+fn strike_chosen(job: Job, extent: Extent, targets: &Targets, symbols: &Symbols) -> Result<Row> {
+    let (path, mode, kind) = job;
+    let chosen = select::choose(targets, symbols, kind, extent);
+    let mut swept = Swept::boot(path, system_of(kind), None)?;
+    swept.behave(mode)?;
+    for at in targets.in_guest.iter().chain(chosen.values()) {
+        swept.strike(kind, *at, None)?;
+    }
+    for (_, at) in missing(&chosen, &swept) {
+        swept.strike(kind, at, None)?;
+    }
+    for (address, _) in missing(&chosen, &swept) {
+        swept.strike(kind, 0, Some(address))?;
+    }
+    let points = judge::points(&swept.finish(kind));
+    report::row(job, (targets, &chosen), &points, symbols)
 }
 
 /// Sweeps the boundaries of a path, with the hypervisor that `build` made or another one.
 fn strike_all(
-    (path, mode, kind): Job,
+    job: Job,
     hypervisor: Option<&std::path::Path>,
-    targets: &machine::Targets,
+    targets: &Targets,
     symbols: &Symbols,
 ) -> Result<Row> {
-    let mut swept = Swept::boot(path, hypervisor)?;
+    let (path, mode, kind) = job;
+    let mut swept = Swept::boot(path, system_of(kind), hypervisor)?;
     swept.behave(mode)?;
     swept.sweep(kind, &targets.offsets, |_| {})?;
     // A point behind one that cost the guest its life found no round to strike.
     for _ in 0..2 {
-        for (_, at) in missing(targets, &swept) {
+        for (_, at) in missing(&targets.executed, &swept) {
             swept.strike(kind, at, None)?;
         }
     }
     // No tick falls on the first instruction of a vector behind an abort or an interrupt.
-    for (address, _) in missing(targets, &swept) {
+    for (address, _) in missing(&targets.executed, &swept) {
         swept.strike(kind, 0, Some(address))?;
     }
-    let points = judge::points(&swept.finish());
-    Ok(report::row(path, mode, kind, targets, &points, symbols))
+    let points = judge::points(&swept.finish(kind));
+    report::row(job, (targets, &targets.executed), &points, symbols)
 }
 
-/// Addresses that were executed and not hit yet.
-fn missing(targets: &machine::Targets, swept: &Swept) -> Vec<(u64, u64)> {
+/// Addresses of these that were not hit yet, with their offsets.
+fn missing(wanted: &BTreeMap<u64, u64>, swept: &Swept) -> Vec<(u64, u64)> {
     let points = judge::points(&swept.records());
     let hit: BTreeSet<u64> = points
         .iter()
         .filter(|point| point.in_el2())
         .map(|point| point.elr)
         .collect();
-    targets
-        .executed
+    wanted
         .iter()
         .filter(|(address, _)| !hit.contains(address))
         .map(|(address, at)| (*address, *at))

@@ -11,12 +11,16 @@ pub(super) struct Opening {
 }
 
 /// An error by its class.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
 pub(super) enum Kind {
     /// Corrected.
     Ce,
     /// Restartable.
     Ueo,
+    /// Recoverable.
+    Uer,
+    /// Unrecoverable: the interrupted context is lost.
+    Ueu,
 }
 
 impl Kind {
@@ -25,6 +29,8 @@ impl Kind {
         match self {
             Self::Ce => "CE",
             Self::Ueo => "UEO",
+            Self::Uer => "UER",
+            Self::Ueu => "UEU",
         }
     }
 
@@ -33,6 +39,8 @@ impl Kind {
         match self {
             Self::Ce => 0x1811,
             Self::Ueo => 0x0811,
+            Self::Uer => 0x0c11,
+            Self::Ueu => 0x0411,
         }
     }
 
@@ -40,7 +48,13 @@ impl Kind {
     pub(super) const fn severity(self) -> &'static str {
         match self {
             Self::Ce | Self::Ueo => "corrected",
+            Self::Uer | Self::Ueu => "recoverable",
         }
+    }
+
+    /// Says whether it may cost something, even from firmware that conforms.
+    pub(super) const fn is_severe(self) -> bool {
+        matches!(self, Self::Uer | Self::Ueu)
     }
 }
 
@@ -59,6 +73,18 @@ pub(super) struct Path {
     pub(super) opening: Option<Opening>,
     /// Whether it is part of the short sweep.
     pub(super) short: bool,
+    /// Whether it is swept with errors that cost something, too.
+    pub(super) severe: bool,
+}
+
+impl Path {
+    /// Sweeps it with UER and UEU, too.
+    const fn and_severe(self) -> Self {
+        Self {
+            severe: true,
+            ..self
+        }
+    }
 }
 
 /// Long enough that the hypervisor reports every error, and does not only count it: it tells 64 in
@@ -73,22 +99,23 @@ const fn path(name: &'static str, label: &'static str, short: bool) -> Path {
         period_ticks: PERIOD_TICKS,
         opening: None,
         short,
+        severe: false,
     }
 }
 
 /// All of them.
 pub(super) const PATHS: &[Path] = &[
-    path("guest", "guest", false),
-    path("hvc", "hvc", true),
+    path("guest", "guest", false).and_severe(),
+    path("hvc", "hvc", true).and_severe(),
     path("hvc_features", "hvc", false),
-    path("smc", "smc", false),
-    path("mmio_gicd", "load", false),
+    path("smc", "smc", false).and_severe(),
+    path("mmio_gicd", "load", false).and_severe(),
     path("mmio_gicr", "store", false),
     path("mmio_uart", "load", false),
-    path("sgi", "sgi", false),
-    path("irq_timer", "timer", true),
-    path("wfi", "wfi", false),
-    path("suspend", "hvc", false),
+    path("sgi", "sgi", false).and_severe(),
+    path("irq_timer", "timer", true).and_severe(),
+    path("wfi", "wfi", false).and_severe(),
+    path("suspend", "hvc", false).and_severe(),
     path("console", "console", false),
 ];
 

@@ -3,11 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
+use super::Job;
+use super::expect::Map;
 use super::judge::{Loss, Point};
 use super::machine::Targets;
-use super::paths::{Kind, Mode, Path};
 use super::symbols::Symbols;
 
 /// A boundary that cost something.
@@ -28,6 +30,8 @@ pub(super) struct Row {
     pub(super) error: String,
     /// Boundaries at EL2 that were hit.
     pub(super) boundaries: usize,
+    /// Boundaries at EL2 that the path has: more, where only some were chosen.
+    pub(super) of: usize,
     /// Errors that were raised, those that found the guest or a loop's other turns included.
     pub(super) points: usize,
     pub(super) nothing_lost: usize,
@@ -44,20 +48,23 @@ pub(super) struct Row {
 /// Windows in which nothing but the guest's own context is at stake.
 const OF_THE_GUEST: [&str; 4] = ["entry_sync", "entry_irq", "entry_serror", "exit"];
 
-/// Judges one path.
+/// Judges one path. `chosen`: the boundaries that had to be hit.
 pub(super) fn row(
-    path: &Path,
-    mode: Mode,
-    kind: Kind,
-    targets: &Targets,
+    (path, mode, kind): Job,
+    (targets, chosen): (&Targets, &BTreeMap<u64, u64>),
     points: &[Point],
     symbols: &Symbols,
-) -> Row {
+) -> Result<Row> {
+    let map = Map::new(symbols)?;
     let mut worst: BTreeMap<u64, Loss> = BTreeMap::new();
     let mut failures = Vec::new();
     let windows = symbols.windows();
     for point in points {
-        for problem in &point.problems {
+        for problem in point
+            .problems
+            .iter()
+            .chain(&point.verify(&map, (kind, mode)))
+        {
             failures.push(format!(
                 "{} (offset {}, pstate {:#x}): {problem}",
                 place(point, symbols),
@@ -80,20 +87,10 @@ pub(super) fn row(
         if point.in_el2() {
             let loss = worst.entry(point.elr).or_insert(Loss::Nothing);
             *loss = (*loss).max(point.loss());
-        } else if point.loss() != Loss::Nothing {
-            failures.push(format!(
-                "{}: {:?} lost",
-                place(point, symbols),
-                point.loss()
-            ));
         }
     }
     let hit: BTreeSet<u64> = worst.keys().copied().collect();
-    for address in targets
-        .executed
-        .keys()
-        .filter(|address| !hit.contains(address))
-    {
+    for address in chosen.keys().filter(|address| !hit.contains(address)) {
         failures.push(format!(
             "{} was executed but never hit",
             symbols.name(*address)
@@ -108,11 +105,12 @@ pub(super) fn row(
             loss: if *loss == Loss::Vm { "vm" } else { "machine" }.to_owned(),
         })
         .collect();
-    Row {
+    Ok(Row {
         path: path.name.to_owned(),
         mode: mode.name().to_owned(),
         error: kind.name().to_owned(),
         boundaries: worst.len(),
+        of: targets.executed.len().max(worst.len()),
         points: points.len(),
         nothing_lost: count(Loss::Nothing),
         vm_lost: count(Loss::Vm),
@@ -120,7 +118,7 @@ pub(super) fn row(
         longest_masked: longest_masked(points, symbols),
         lost,
         failures,
-    }
+    })
 }
 
 fn place(point: &Point, symbols: &Symbols) -> String {
@@ -164,11 +162,12 @@ fn longest_masked(points: &[Point], symbols: &Symbols) -> usize {
 /// Writes the table.
 pub(super) fn table(rows: &[Row]) -> String {
     let mut text = format!(
-        "{:14} {:11} {:5} {:>10} {:>7} {:>12} {:>8} {:>12} {:>14}\n",
+        "{:14} {:11} {:5} {:>10} {:>6} {:>7} {:>12} {:>8} {:>12} {:>14}\n",
         "path",
         "mode",
         "error",
         "boundaries",
+        "of",
         "points",
         "nothing lost",
         "VM lost",
@@ -177,11 +176,12 @@ pub(super) fn table(rows: &[Row]) -> String {
     );
     for row in rows {
         text.push_str(&format!(
-            "{:14} {:11} {:5} {:>10} {:>7} {:>12} {:>8} {:>12} {:>14}\n",
+            "{:14} {:11} {:5} {:>10} {:>6} {:>7} {:>12} {:>8} {:>12} {:>14}\n",
             row.path,
             row.mode,
             row.error,
             row.boundaries,
+            row.of,
             row.points,
             row.nothing_lost,
             row.vm_lost,

@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use firebreak_qemu::{Machine, Mark, Raise, Record, Storm, deadline};
 
+use super::machine::System;
 use super::paths::{Kind, Mode, PATHS};
 use super::symbols::Symbols;
 use super::{HYPERVISOR_BASE, machine, strike_all};
@@ -43,7 +44,7 @@ pub(super) fn run() -> Result<()> {
         let elf = build::featured_hypervisor(feature, &to)?;
         let symbols = Symbols::read(&elf, HYPERVISOR_BASE)?;
         // What does not even come up without any error is a broken build, and no finding.
-        let targets = machine::Swept::boot(path, Some(&to))?
+        let targets = machine::Swept::boot(path, System::Alone, Some(&to))?
             .trace(&guest)
             .with_context(|| format!("{feature} does not run"))?;
         // A guest that dies of it ends the sweep early, which finds it as well.

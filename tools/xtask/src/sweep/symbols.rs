@@ -9,6 +9,9 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use object::{Object, ObjectSymbol};
 
+/// What the labels of the windows begin with.
+const WINDOW: &str = "firebreak_window_";
+
 /// Symbols of one linked program.
 #[derive(Debug)]
 pub(super) struct Symbols {
@@ -21,24 +24,38 @@ impl Symbols {
     pub(super) fn read(elf: &Path, base: u64) -> Result<Self> {
         let bytes = fs::read(elf).with_context(|| elf.display().to_string())?;
         let file = object::File::parse(&*bytes).with_context(|| elf.display().to_string())?;
+        let mut symbols = Self::of(&[]);
+        for symbol in file.symbols() {
+            let Ok(name) = symbol.name() else { continue };
+            if symbol.is_definition() {
+                symbols.add(name, symbol.address() + base);
+            }
+        }
+        Ok(symbols)
+    }
+
+    /// Makes them from names and addresses.
+    pub(super) fn of(list: &[(&str, u64)]) -> Self {
         let mut symbols = Self {
             by_name: BTreeMap::new(),
             by_address: BTreeMap::new(),
         };
-        for symbol in file.symbols() {
-            let Ok(name) = symbol.name() else { continue };
-            let address = symbol.address() + base;
-            // Mapping symbols ($x, $d) name no function; nor do the windows' own.
-            if name.is_empty() || name.starts_with('$') || !symbol.is_definition() {
-                continue;
-            }
-            symbols.by_name.insert(name.to_owned(), address);
-            if !name.starts_with("firebreak_window_") {
-                let short = rustc_name(name);
-                symbols.by_address.entry(address).or_insert(short);
-            }
+        for (name, address) in list {
+            symbols.add(name, *address);
         }
-        Ok(symbols)
+        symbols
+    }
+
+    fn add(&mut self, name: &str, address: u64) {
+        // Mapping symbols ($x, $d) name no function; nor do the windows' own.
+        if name.is_empty() || name.starts_with('$') {
+            return;
+        }
+        self.by_name.insert(name.to_owned(), address);
+        if !name.starts_with(WINDOW) {
+            let short = rustc_name(name);
+            self.by_address.entry(address).or_insert(short);
+        }
     }
 
     /// Returns the address of a symbol.
@@ -54,7 +71,7 @@ impl Symbols {
         let mut windows = BTreeMap::new();
         for (name, start) in &self.by_name {
             let inner = name
-                .strip_prefix("firebreak_window_")
+                .strip_prefix(WINDOW)
                 .and_then(|name| name.strip_suffix("_start"));
             let Some(inner) = inner else { continue };
             if let Some(end) = self.by_name.get(&format!("firebreak_window_{inner}_end")) {
@@ -62,6 +79,23 @@ impl Symbols {
             }
         }
         windows
+    }
+
+    /// Returns the addresses of the labels inside of a window.
+    pub(super) fn labels_within<'a>(
+        &'a self,
+        window: &'a Range<u64>,
+    ) -> impl Iterator<Item = u64> + 'a {
+        self.by_name
+            .iter()
+            .filter(|(name, address)| name.starts_with(WINDOW) && window.contains(address))
+            .map(|(_, address)| *address)
+    }
+
+    /// Returns the function that an address lies in.
+    pub(super) fn function(&self, address: u64) -> &str {
+        let found = self.by_address.range(..=address).next_back();
+        found.map_or("", |(_, name)| name)
     }
 
     /// Returns an address as symbol and offset.

@@ -33,9 +33,13 @@ pub(super) struct Step {
     pub(super) level: Level,
 }
 
-/// Reads a line; `None` for those that say nothing about an instruction.
-fn step(line: &str) -> Option<Step> {
-    let inside = line.strip_prefix("Trace ")?.split_once('[')?.1;
+/// Reads a line; `None` for those that say nothing about an instruction of this PE.
+fn step(line: &str, pe: u8) -> Option<Step> {
+    let (number, rest) = line.strip_prefix("Trace ")?.split_once(':')?;
+    if number.parse() != Ok(pe) {
+        return None;
+    }
+    let inside = rest.split_once('[')?.1;
     let mut fields = inside.split(['/', ']']);
     let pc = u64::from_str_radix(fields.nth(1)?, 16).ok()?;
     let flags = u64::from_str_radix(fields.next()?, 16).ok()?;
@@ -47,18 +51,24 @@ fn step(line: &str) -> Option<Step> {
     Some(Step { pc, level })
 }
 
-/// Reads a trace.
-pub(super) fn read(path: &Path) -> Result<Vec<Step>> {
+/// Reads what a PE did in a trace.
+pub(super) fn read(path: &Path, pe: u8) -> Result<Vec<Step>> {
     let file = File::open(path).with_context(|| path.display().to_string())?;
     // It may still grow, faster than it is read.
     let len = file.metadata().map_or(0, |metadata| metadata.len());
     let mut steps = Vec::new();
+    let mut last_is_ours = false;
     for line in BufReader::new(file.take(len)).lines() {
         let line = line.with_context(|| path.display().to_string())?;
+        // It stands right behind the line that it takes back.
         if line.starts_with("Stopped execution") {
-            steps.pop();
-        } else if let Some(step) = step(&line) {
-            steps.push(step);
+            if last_is_ours {
+                steps.pop();
+            }
+        } else if line.starts_with("Trace ") {
+            let step = step(&line, pe);
+            last_is_ours = step.is_some();
+            steps.extend(step);
         }
     }
     Ok(steps)
@@ -93,6 +103,25 @@ pub(super) fn executed(round: &[Step]) -> BTreeMap<u64, u64> {
         }
     }
     first
+}
+
+/// Returns some steps of the guest: the first, the last before EL2, the first after it, the last.
+pub(super) fn edges_of_the_guest(round: &[Step]) -> BTreeSet<u64> {
+    let indices = |wanted: Level| {
+        round
+            .iter()
+            .enumerate()
+            .filter(move |(_, step)| step.level == wanted)
+            .map(|(index, _)| index as u64)
+    };
+    let mut edges: BTreeSet<u64> = indices(Level::Guest).take(1).collect();
+    edges.extend(indices(Level::Guest).next_back());
+    if let (Some(first), Some(last)) = (indices(Level::El2).next(), indices(Level::El2).next_back())
+    {
+        edges.extend(first.checked_sub(1));
+        edges.insert(last + 1);
+    }
+    edges
 }
 
 /// Returns the steps that are to be hit: of each address at EL2 the first, the second and the
@@ -132,7 +161,7 @@ mod tests {
     fn lines_of_qemu_are_steps() {
         let line = "Trace 0: 0x7f95e420c880 [00000000/0000000040200c80/00000061/ff022201] sym";
         assert_eq!(
-            step(line),
+            step(line, 0),
             Some(Step {
                 pc: 0x4020_0c80,
                 level: Level::El2
@@ -140,14 +169,15 @@ mod tests {
         );
         let line = "Trace 0: 0x7f95e42301c0 [00004000/0000000040201470/00000021/ff022201] ";
         assert_eq!(
-            step(line),
+            step(line, 0),
             Some(Step {
                 pc: 0x4020_1470,
                 level: Level::Guest
             })
         );
+        assert_eq!(step(line, 1), None, "another PE's");
         assert_eq!(
-            step("Stopped execution of TB chain before 0x7f95e420c880"),
+            step("Stopped execution of TB chain before 0x7f95e420c880", 0),
             None
         );
     }
@@ -157,9 +187,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("trace");
         let text = "Trace 0: 0x1 [0/40/61/0] \nStopped execution of TB chain before 0x1 [40] \n\
-                    Trace 0: 0x1 [0/40/61/0] \nTrace 0: 0x1 [0/44/61/0] \n";
+                    Trace 0: 0x1 [0/40/61/0] \nTrace 1: 0x1 [0/80/61/0] \n\
+                    Stopped execution of TB chain before 0x1 [80] \n\
+                    Trace 0: 0x1 [0/44/61/0] \n";
         std::fs::write(&path, text).unwrap();
-        let pcs: Vec<u64> = read(&path).unwrap().iter().map(|step| step.pc).collect();
+        let pcs: Vec<u64> = read(&path, 0).unwrap().iter().map(|step| step.pc).collect();
         assert_eq!(pcs, [0x40, 0x44]);
     }
 

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What an error must cost where it strikes: by the contract (`docs/sei-contract.md` 2), by the
+//! table of triage (`docs/triage.md`), and by how far the interrupted window had come.
+
+use std::ops::Range;
+
+use anyhow::Result;
+
+use super::paths::{Kind, Mode};
+use super::symbols::Symbols;
+
+/// Where an error found the PE.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Place {
+    /// In the guest.
+    Guest,
+    /// In the entry from it, which has not read ELR and SPSR yet.
+    EntryEarly,
+    /// In the entry from it, further on.
+    Entry,
+    /// On the way back to it.
+    Exit,
+    /// EL2 waits: for an interrupt of a guest that asked for it, or for work.
+    Wait,
+    /// In the SEI path from EL2, which has not read ELR and SPSR yet.
+    SeiEarly,
+    /// In the SEI path from EL2, further on.
+    Sei,
+    /// EL2 at work.
+    Work,
+}
+
+/// Who takes the machine down, and leaves a boot error record of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum By {
+    /// EL3, which hands nothing over.
+    Firmware,
+    /// EL2.
+    Hypervisor,
+}
+
+impl By {
+    /// Returns the word of the `boot-error-record` event.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Firmware => "firmware",
+            Self::Hypervisor => "hypervisor",
+        }
+    }
+}
+
+/// What must happen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Expected {
+    /// Nothing but the report.
+    Nothing,
+    /// The interrupted guest is told by a virtual SError, once.
+    Told,
+    /// The interrupted partition is stopped.
+    Vm,
+    /// The machine is reset, with a boot error record.
+    Machine(By),
+}
+
+/// A window with the mark behind which ELR and SPSR are known.
+#[derive(Debug)]
+struct Prologue {
+    window: Range<u64>,
+    known: u64,
+}
+
+/// The windows of a hypervisor.
+#[derive(Debug)]
+pub(super) struct Map {
+    entries: Vec<Prologue>,
+    seis: Vec<Prologue>,
+    sei: Range<u64>,
+    exit: Range<u64>,
+    idle: Range<u64>,
+}
+
+impl Map {
+    /// Reads them from its symbols.
+    pub(super) fn new(symbols: &Symbols) -> Result<Self> {
+        let window = |name: &str| -> Result<Range<u64>> {
+            let start = symbols.address(&format!("firebreak_window_{name}_start"))?;
+            Ok(start..symbols.address(&format!("firebreak_window_{name}_end"))?)
+        };
+        let prologue = |name: &&str| -> Result<Prologue> {
+            Ok(Prologue {
+                window: window(name)?,
+                known: symbols.address(&format!("firebreak_window_{name}_known"))?,
+            })
+        };
+        Ok(Self {
+            entries: ["entry_sync", "entry_irq", "entry_serror"]
+                .iter()
+                .map(prologue)
+                .collect::<Result<_>>()?,
+            seis: ["sei_el2t", "sei_el2h"]
+                .iter()
+                .map(prologue)
+                .collect::<Result<_>>()?,
+            sei: window("sei")?,
+            exit: window("exit")?,
+            idle: window("idle")?,
+        })
+    }
+
+    /// Returns what stands at an address of EL2.
+    pub(super) fn place(&self, address: u64) -> Place {
+        let early = |prologues: &[Prologue]| {
+            let found = prologues
+                .iter()
+                .find(|each| each.window.contains(&address))?;
+            Some(address < found.known)
+        };
+        match (early(&self.entries), early(&self.seis)) {
+            (Some(true), _) => Place::EntryEarly,
+            (Some(false), _) => Place::Entry,
+            (_, Some(true)) => Place::SeiEarly,
+            (_, Some(false)) => Place::Sei,
+            _ if self.sei.contains(&address) => Place::Sei,
+            _ if self.exit.contains(&address) => Place::Exit,
+            _ if self.idle.contains(&address) => Place::Wait,
+            _ => Place::Work,
+        }
+    }
+}
+
+/// Says what must happen about an error that struck at `place`.
+///
+/// `masked`: EL2 was there with SError masked. `later`: where the PE was when a deferred one was
+/// handed over after all. Nothing but EL2 in its wait for a suspended guest waits while it is
+/// swept, so that a wait is that guest's.
+pub(super) fn expected(
+    (kind, mode): (Kind, Mode),
+    (place, masked): (Place, bool),
+    later: Option<Place>,
+) -> Expected {
+    let in_el2 = place != Place::Guest;
+    if kind == Kind::Ueu {
+        // Whoever was interrupted is lost, and EL2 cannot be notified of its own loss.
+        return if in_el2 {
+            Expected::Machine(By::Firmware)
+        } else {
+            Expected::Vm
+        };
+    }
+    let place = match (mode, masked) {
+        // It waits. EL2 takes it on its way to the guest, unless the firmware comes first.
+        (Mode::Conforming, true) => later.unwrap_or(Place::Guest),
+        _ => place,
+    };
+    match (place, kind) {
+        (Place::EntryEarly, _) => Expected::Vm,
+        (Place::SeiEarly, _) => Expected::Machine(By::Hypervisor),
+        (_, Kind::Ce | Kind::Ueo) => Expected::Nothing,
+        (Place::Guest | Place::Entry | Place::Exit | Place::Wait, _) => Expected::Told,
+        (Place::Sei | Place::Work, _) => Expected::Machine(By::Hypervisor),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Mode::{BargeIn, Conforming};
+
+    #[test]
+    fn corrected_and_restartable_errors_cost_only_what_barging_in_destroys() {
+        for kind in [Kind::Ce, Kind::Ueo] {
+            let at = |mode, place| expected((kind, mode), (place, true), None);
+            for place in [Place::EntryEarly, Place::Entry, Place::Sei, Place::SeiEarly] {
+                assert_eq!(at(Conforming, place), Expected::Nothing);
+            }
+            assert_eq!(at(BargeIn, Place::EntryEarly), Expected::Vm);
+            assert_eq!(at(BargeIn, Place::Entry), Expected::Nothing);
+            let machine = Expected::Machine(By::Hypervisor);
+            assert_eq!(at(BargeIn, Place::SeiEarly), machine);
+        }
+    }
+
+    #[test]
+    fn a_recoverable_error_is_told_to_the_guest_that_was_interrupted_or_ends_the_machine() {
+        let at = |mode, place, masked, later| expected((Kind::Uer, mode), (place, masked), later);
+        let machine = Expected::Machine(By::Hypervisor);
+        for mode in [Conforming, BargeIn] {
+            for place in [Place::Guest, Place::Exit, Place::Wait] {
+                assert_eq!(at(mode, place, false, None), Expected::Told, "{place:?}");
+            }
+            assert_eq!(at(mode, Place::Work, false, None), machine);
+        }
+        // Put off until EL2 goes to the guest, or until it can be handed over.
+        assert_eq!(
+            at(Conforming, Place::EntryEarly, true, None),
+            Expected::Told
+        );
+        let later = Some(Place::Work);
+        assert_eq!(at(Conforming, Place::EntryEarly, true, later), machine);
+        assert_eq!(at(BargeIn, Place::EntryEarly, true, None), Expected::Vm);
+        assert_eq!(at(BargeIn, Place::Entry, true, None), Expected::Told);
+    }
+
+    #[test]
+    fn a_lost_context_ends_whoever_it_belonged_to() {
+        for mode in [Conforming, BargeIn] {
+            for place in [Place::EntryEarly, Place::Exit, Place::Work, Place::Wait] {
+                for masked in [false, true] {
+                    let found = expected((Kind::Ueu, mode), (place, masked), None);
+                    assert_eq!(found, Expected::Machine(By::Firmware), "{place:?}");
+                }
+            }
+            let found = expected((Kind::Ueu, mode), (Place::Guest, false), None);
+            assert_eq!(found, Expected::Vm);
+        }
+    }
+}

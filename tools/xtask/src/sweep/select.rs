@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Which boundaries are swept by errors that cost a restart or a boot each.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::machine::Targets;
+use super::paths::Kind;
+use super::symbols::Symbols;
+
+/// How much of a path.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Extent {
+    /// Each label of each window and what stands before it; the first and last instruction of the
+    /// windows and of EL2's work.
+    Labels,
+    /// Every boundary in a window; of the work the first and last instruction of each function.
+    Functions,
+}
+
+/// Chooses boundaries of a path: address, and the offset at which it is first reached.
+pub(super) fn choose(
+    targets: &Targets,
+    symbols: &Symbols,
+    kind: Kind,
+    extent: Extent,
+) -> BTreeMap<u64, u64> {
+    let windows = symbols.windows();
+    let inside = |address: u64| windows.values().any(|window| window.contains(&address));
+    // A UEU costs the machine wherever it finds EL2: the firmware does not ask where that is.
+    let whole_windows = extent == Extent::Functions && kind == Kind::Uer;
+    let mut chosen = BTreeSet::new();
+    for window in windows.values() {
+        let executed: Vec<u64> = targets.executed.range(window.clone()).map(first).collect();
+        if whole_windows {
+            chosen.extend(executed);
+            continue;
+        }
+        chosen.extend([executed.first(), executed.last()].into_iter().flatten());
+        for label in symbols.labels_within(window) {
+            let at = executed.partition_point(|address| *address < label);
+            chosen.extend(executed.get(at));
+            chosen.extend(at.checked_sub(1).and_then(|before| executed.get(before)));
+        }
+    }
+    // By time and not by place: the way through EL2 is what counts.
+    let mut work: Vec<(u64, u64)> = targets
+        .executed
+        .iter()
+        .filter(|(address, _)| !inside(**address))
+        .map(|(address, at)| (*at, *address))
+        .collect();
+    work.sort_unstable();
+    let mut functions: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+    for (_, address) in work {
+        let name = match extent {
+            Extent::Labels => "",
+            Extent::Functions => symbols.function(address),
+        };
+        functions.entry(name).or_insert((address, address)).1 = address;
+    }
+    chosen.extend(
+        functions
+            .into_values()
+            .flat_map(|(first, last)| [first, last]),
+    );
+    let offset = |address: u64| Some((address, *targets.executed.get(&address)?));
+    chosen.into_iter().filter_map(offset).collect()
+}
+
+fn first((address, _): (&u64, &u64)) -> u64 {
+    *address
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn targets() -> Targets {
+        // A vector of ten instructions, then a function whose code lies before it.
+        let vector = (0..10).map(|index| (0x1000 + 4 * index, index));
+        let function = (0..6).map(|index| (0x800 + 4 * index, 10 + index));
+        Targets {
+            executed: vector.chain(function).collect(),
+            offsets: BTreeSet::new(),
+            in_guest: BTreeSet::new(),
+        }
+    }
+
+    fn symbols() -> Symbols {
+        Symbols::of(&[
+            ("firebreak_window_entry_start", 0x1000),
+            ("firebreak_window_entry_known", 0x1010),
+            ("firebreak_window_entry_end", 0x1020),
+            ("vector", 0x1000),
+            ("work", 0x800),
+            ("more_work", 0x810),
+        ])
+    }
+
+    #[test]
+    fn each_label_and_what_stands_before_it_is_chosen() {
+        let chosen = choose(&targets(), &symbols(), Kind::Ueu, Extent::Labels);
+        let addresses: Vec<u64> = chosen.keys().copied().collect();
+        // The work begins behind the window and ends in the function.
+        assert_eq!(addresses, [0x814, 0x1000, 0x100c, 0x1010, 0x101c, 0x1020]);
+        assert_eq!(chosen.get(&0x100c), Some(&3));
+    }
+
+    #[test]
+    fn more_of_the_windows_and_the_ends_of_each_function_are_chosen_in_the_whole_sweep() {
+        let chosen = choose(&targets(), &symbols(), Kind::Uer, Extent::Functions);
+        let window = (0x1000..0x1020).step_by(4);
+        let work = [0x1020, 0x1024, 0x800, 0x80c, 0x810, 0x814];
+        let wanted: BTreeSet<u64> = window.chain(work).collect();
+        assert_eq!(chosen.into_keys().collect::<BTreeSet<u64>>(), wanted);
+    }
+}
