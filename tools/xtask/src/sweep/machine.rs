@@ -13,6 +13,8 @@ use super::symbols::Symbols;
 use super::trace::{self, Step};
 use crate::{build, image, paths};
 
+/// No-operations before the anchor of a round.
+const SLED_TICKS: u64 = 24;
 /// Points that are asked for at once.
 const CHUNK: u64 = 64;
 /// A round of at most so many ticks is swept whole, without choosing.
@@ -145,6 +147,7 @@ impl Swept {
     /// Traces some periods, with the opening errors of the path but without its points.
     /// Returns what is to be swept.
     pub(super) fn trace(&mut self, guest: &Symbols) -> Result<Targets> {
+        let anchor = self.anchor_offset(guest)?;
         let file = dir().join(format!("{}.trace", self.path.name));
         // What is there belongs to another run; QEMU appends.
         let _ = fs::remove_file(&file);
@@ -174,7 +177,7 @@ impl Swept {
             )?;
             self.running.monitor("log none")?;
             if file.exists() {
-                found = targets(&self.path, &trace::read(&file, 0)?, guest)?;
+                found = targets(&self.path, &trace::read(&file, 0)?, guest, anchor)?;
             }
             if found.is_some() {
                 break;
@@ -182,6 +185,25 @@ impl Swept {
         }
         let _ = fs::remove_file(&file);
         found.with_context(|| format!("path {}: the trace has no whole round", self.path.name))
+    }
+
+    /// Returns the offset at which the guest's round reaches its anchor: a few instructions behind
+    /// the start of the period.
+    fn anchor_offset(&mut self, guest: &Symbols) -> Result<u64> {
+        let anchor = guest.address(&format!("sweep_anchor_{}", self.path.label))?;
+        let opening = self.path.opening.take();
+        let struck = self.strike(Kind::Ce, 0, None);
+        self.path.opening = opening;
+        struck?;
+        let records = self.records();
+        let elr = records
+            .iter()
+            .find_map(|record| record.firmware("point")?.num("elr"));
+        // Before the anchor lie no-operations, one after the other.
+        elr.and_then(|elr| anchor.checked_sub(elr))
+            .map(|bytes| bytes / 4)
+            .filter(|ticks| *ticks <= SLED_TICKS)
+            .with_context(|| format!("path {}: a period begins at {elr:x?}", self.path.name))
     }
 
     fn send(&mut self, kind: Kind, (from, to): (u64, u64), probe: Option<u64>) -> Result<()> {
@@ -356,7 +378,9 @@ pub(super) struct Targets {
 }
 
 /// Finds what is to be swept in a trace; `None` while it is too short.
-fn targets(path: &Path, steps: &[Step], guest: &Symbols) -> Result<Option<Targets>> {
+///
+/// The round reaches its anchor `start` ticks behind the start of the period.
+fn targets(path: &Path, steps: &[Step], guest: &Symbols, start: u64) -> Result<Option<Targets>> {
     let anchor = guest.address(&format!("sweep_anchor_{}", path.label))?;
     let done = guest.address(&format!("sweep_done_{}", path.label))?;
     let rounds = trace::rounds(steps, anchor, done);
@@ -365,17 +389,21 @@ fn targets(path: &Path, steps: &[Step], guest: &Symbols) -> Result<Option<Target
         return Ok(None);
     };
     let offsets = if round.len() <= WHOLE_TICKS {
-        (0..round.len() as u64 + TIMER_TICKS).collect()
+        (0..start + round.len() as u64 + TIMER_TICKS).collect()
     } else {
         trace::wanted(round)
             .into_iter()
-            .map(|index| index as u64)
+            .map(|index| start + index as u64)
             .collect()
     };
+    let executed = trace::executed(round).into_iter();
+    let in_guest = trace::edges_of_the_guest(round).into_iter();
     Ok(Some(Targets {
-        executed: trace::executed(round),
+        executed: executed
+            .map(|(address, at)| (address, start + at))
+            .collect(),
         offsets,
-        in_guest: trace::edges_of_the_guest(round),
+        in_guest: in_guest.map(|at| start + at).collect(),
     }))
 }
 

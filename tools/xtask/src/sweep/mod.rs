@@ -177,7 +177,7 @@ fn sweep(args: &Args) -> Result<Vec<Row>> {
             }
         };
         let row = if kind.is_severe() {
-            strike_chosen(job, extent, targets, &symbols)
+            strike_chosen(job, extent, None, targets, &symbols)
         } else {
             strike_all(job, None, targets, &symbols)
         };
@@ -218,10 +218,16 @@ const fn system_of(kind: Kind) -> System {
 }
 
 /// Sweeps some boundaries of a path with errors that cost something each.
-fn strike_chosen(job: Job, extent: Extent, targets: &Targets, symbols: &Symbols) -> Result<Row> {
+fn strike_chosen(
+    job: Job,
+    extent: Extent,
+    hypervisor: Option<&std::path::Path>,
+    targets: &Targets,
+    symbols: &Symbols,
+) -> Result<Row> {
     let (path, mode, kind) = job;
     let chosen = select::choose(targets, symbols, kind, extent);
-    let mut swept = Swept::boot(path, system_of(kind), None)?;
+    let mut swept = Swept::boot(path, system_of(kind), hypervisor)?;
     swept.behave(mode)?;
     for at in targets.in_guest.iter().chain(chosen.values()) {
         swept.strike(kind, *at, None)?;

@@ -37,8 +37,9 @@ pub(super) struct Row {
     pub(super) nothing_lost: usize,
     pub(super) vm_lost: usize,
     pub(super) machine_lost: usize,
-    /// Longest run of boundaries at EL2 with SError masked, the SEI handler aside.
-    pub(super) longest_masked: usize,
+    /// Longest run of boundaries at EL2 with SError masked, the SEI handler aside; none where only
+    /// some boundaries were chosen.
+    pub(super) longest_masked: Option<usize>,
     /// The boundaries that are not `nothing_lost`.
     pub(super) lost: Vec<Lost>,
     /// What must not be.
@@ -115,7 +116,7 @@ pub(super) fn row(
         nothing_lost: count(Loss::Nothing),
         vm_lost: count(Loss::Vm),
         machine_lost: count(Loss::Machine),
-        longest_masked: longest_masked(points, symbols),
+        longest_masked: (!kind.is_severe()).then(|| longest_masked(points, symbols)),
         lost,
         failures,
     })
@@ -187,6 +188,7 @@ pub(super) fn table(rows: &[Row]) -> String {
             row.vm_lost,
             row.machine_lost,
             row.longest_masked
+                .map_or_else(|| "-".to_owned(), |longest| longest.to_string())
         ));
     }
     let lost: BTreeSet<(&str, &str, &str)> = rows

@@ -6,18 +6,19 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use firebreak_qemu::{Machine, Mark, Raise, Record, Storm, deadline};
 
-use super::machine::System;
 use super::paths::{Kind, Mode, PATHS};
+use super::select::Extent;
 use super::symbols::Symbols;
-use super::{HYPERVISOR_BASE, machine, strike_all};
+use super::{HYPERVISOR_BASE, Job, machine, strike_all, strike_chosen, system_of};
 use crate::process::step;
 use crate::{build, image, paths};
 
-/// Features of the hypervisor, and the mode in which each shows.
-const SEEDS: [(&str, Mode); 3] = [
-    ("seed-elr-saved-late", Mode::Conforming),
-    ("seed-no-rewind", Mode::Conforming),
-    ("seed-wrong-partition", Mode::Conforming),
+/// Features of the hypervisor, and the errors by which each shows.
+const SEEDS: [(&str, &[Kind]); 3] = [
+    ("seed-elr-saved-late", &[Kind::Ueo]),
+    ("seed-no-rewind", &[Kind::Ueo]),
+    // By its report alone, and by what is done to the partition beside it.
+    ("seed-wrong-partition", &[Kind::Ueo, Kind::Uer]),
 ];
 /// Where each shows.
 const PATH: &str = "hvc";
@@ -39,27 +40,40 @@ pub(super) fn run() -> Result<()> {
         .iter()
         .find(|path| path.name == PATH)
         .context("the path of the seeded faults is gone")?;
-    for (feature, mode) in SEEDS {
+    for (feature, kinds) in SEEDS {
         let to = machine::dir().join(feature);
         let elf = build::featured_hypervisor(feature, &to)?;
         let symbols = Symbols::read(&elf, HYPERVISOR_BASE)?;
-        // What does not even come up without any error is a broken build, and no finding.
-        let targets = machine::Swept::boot(path, System::Alone, Some(&to))?
-            .trace(&guest)
-            .with_context(|| format!("{feature} does not run"))?;
-        // A guest that dies of it ends the sweep early, which finds it as well.
-        let job = (path, mode, Kind::Ueo);
-        let found = match strike_all(job, Some(&to), &targets, &symbols) {
-            Ok(row) => row.failures,
-            Err(error) => vec![format!("{error:#}")],
-        };
-        let Some(first) = found.first() else {
-            bail!("{feature}: the sweep does not find this fault");
-        };
-        let line = first.lines().next().unwrap_or_default();
-        step(format!("sweep: {feature} is found: {line}"));
+        for kind in kinds {
+            let job = (path, Mode::Conforming, *kind);
+            let line = first_finding(job, &to, &symbols, &guest)
+                .with_context(|| format!("{feature}, {}", kind.name()))?;
+            step(format!("sweep: {feature} is found: {line}"));
+        }
     }
     Ok(())
+}
+
+/// Sweeps, and returns the first line of what was found; fails when nothing is.
+fn first_finding(job: Job, to: &Path, symbols: &Symbols, guest: &Symbols) -> Result<String> {
+    // What does not even come up without any error is a broken build, and no finding.
+    let targets = machine::Swept::boot(job.0, system_of(job.2), Some(to))?
+        .trace(guest)
+        .context("it does not run")?;
+    // A guest that dies of it ends the sweep early, which finds it as well.
+    let row = if job.2.is_severe() {
+        strike_chosen(job, Extent::Labels, Some(to), &targets, symbols)
+    } else {
+        strike_all(job, Some(to), &targets, symbols)
+    };
+    let found = match row {
+        Ok(row) => row.failures,
+        Err(error) => vec![format!("{error:#}")],
+    };
+    let Some(first) = found.first() else {
+        bail!("the sweep does not find this fault");
+    };
+    Ok(first.lines().next().unwrap_or_default().to_owned())
 }
 
 /// A record that the firmware was told is safe, and that the full queue then refused.

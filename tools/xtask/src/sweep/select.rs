@@ -14,8 +14,12 @@ pub(super) enum Extent {
     /// windows and of EL2's work.
     Labels,
     /// Every boundary in a window; of the work the first and last instruction of each function.
+    /// Of a path that has few, all.
     Functions,
 }
+
+/// A path of at most so many boundaries is swept whole in the whole sweep.
+const FEW: usize = 130;
 
 /// Chooses boundaries of a path: address, and the offset at which it is first reached.
 pub(super) fn choose(
@@ -24,6 +28,9 @@ pub(super) fn choose(
     kind: Kind,
     extent: Extent,
 ) -> BTreeMap<u64, u64> {
+    if extent == Extent::Functions && targets.executed.len() <= FEW {
+        return targets.executed.clone();
+    }
     let windows = symbols.windows();
     let inside = |address: u64| windows.values().any(|window| window.contains(&address));
     // A UEU costs the machine wherever it finds EL2: the firmware does not ask where that is.
@@ -75,10 +82,10 @@ fn first((address, _): (&u64, &u64)) -> u64 {
 mod tests {
     use super::*;
 
-    fn targets() -> Targets {
-        // A vector of ten instructions, then a function whose code lies before it.
+    fn targets(functions_words: u64) -> Targets {
+        // A vector of ten instructions, then functions whose code lies before it.
         let vector = (0..10).map(|index| (0x1000 + 4 * index, index));
-        let function = (0..6).map(|index| (0x800 + 4 * index, 10 + index));
+        let function = (0..functions_words).map(|index| (0x800 + 4 * index, 10 + index));
         Targets {
             executed: vector.chain(function).collect(),
             offsets: BTreeSet::new(),
@@ -99,7 +106,7 @@ mod tests {
 
     #[test]
     fn each_label_and_what_stands_before_it_is_chosen() {
-        let chosen = choose(&targets(), &symbols(), Kind::Ueu, Extent::Labels);
+        let chosen = choose(&targets(6), &symbols(), Kind::Ueu, Extent::Labels);
         let addresses: Vec<u64> = chosen.keys().copied().collect();
         // The work begins behind the window and ends in the function.
         assert_eq!(addresses, [0x814, 0x1000, 0x100c, 0x1010, 0x101c, 0x1020]);
@@ -108,9 +115,12 @@ mod tests {
 
     #[test]
     fn more_of_the_windows_and_the_ends_of_each_function_are_chosen_in_the_whole_sweep() {
-        let chosen = choose(&targets(), &symbols(), Kind::Uer, Extent::Functions);
+        let few = choose(&targets(6), &symbols(), Kind::Uer, Extent::Functions);
+        assert_eq!(few, targets(6).executed);
+        let chosen = choose(&targets(200), &symbols(), Kind::Uer, Extent::Functions);
         let window = (0x1000..0x1020).step_by(4);
-        let work = [0x1020, 0x1024, 0x800, 0x80c, 0x810, 0x814];
+        // The function of the vector's rest is the vector's.
+        let work = [0x1020, 0x1024, 0x800, 0x80c, 0x810, 0xb1c];
         let wanted: BTreeSet<u64> = window.chain(work).collect();
         assert_eq!(chosen.into_keys().collect::<BTreeSet<u64>>(), wanted);
     }
