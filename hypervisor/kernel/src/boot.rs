@@ -246,7 +246,7 @@ fn build(
         Ok(stage2) => stage2,
         Err(error) => halt(format_args!("partition {name}: {error}")),
     };
-    let mut partition = Partition::new(vm, config, ram, stage2, features.pa_range);
+    let mut partition = Partition::new(vm, config, placement, stage2, features.pa_range);
     for mpidr in &placement.pes {
         if let Some(pe) = pes.iter().find(|pe| pe.mpidr == *mpidr) {
             let _ = partition.pes.push(pe);

@@ -245,6 +245,11 @@ fn ps(task: &Task, id: Option<u64>) {
             .iter()
             .filter(|vcpu| vcpu.power.load(Ordering::Acquire) == on)
             .count();
+        let (retired, spares) = {
+            let backing = partition.backing.lock(&task.ctx);
+            let retired = backing.retired().as_slice().len() as u64;
+            (retired, backing.spares_left())
+        };
         // As many as partitions, which fit.
         let _ = rows.push(PartitionRow {
             vm: partition.id.0,
@@ -252,7 +257,8 @@ fn ps(task: &Task, id: Option<u64>) {
             state: state::name(partition.state()),
             restarts: u64::from(partition.restarts.load(Ordering::Relaxed)),
             vcpus_on: vcpus_on as u64,
-            retired: partition.retired.lock(&task.ctx).as_slice().len() as u64,
+            retired,
+            spares: spares as u64,
         });
     }
     answer(task, id, Ok(""), Detail::Partitions(&rows));

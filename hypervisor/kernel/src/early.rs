@@ -252,11 +252,9 @@ fn map_all(tables: &Stage1, frames: &mut EarlyFrames, found: &Found) -> Result<(
         El2Attr::Data,
     )?;
     for placement in &found.plan.placements {
-        map(
-            placement.ram.start.get(),
-            placement.ram.end().get(),
-            El2Attr::Data,
-        )?;
+        for range in [placement.ram, placement.spares] {
+            map(range.start.get(), range.end().get(), El2Attr::Data)?;
+        }
     }
     // Partitions that a bootloader put into /chosen: their words and modules stand elsewhere.
     let dtb = found.dtb;

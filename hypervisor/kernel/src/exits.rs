@@ -196,6 +196,6 @@ impl Machine for Caller<'_> {
             && self
                 .0
                 .vcpu()
-                .is_some_and(|(partition, _)| partition.ram_pa(ipa).is_some())
+                .is_some_and(|(partition, _)| partition.is_ram(ipa))
     }
 }

@@ -12,6 +12,7 @@ use core::fmt::Write as _;
 use core::sync::atomic::Ordering;
 use firebreak_abi::guest_map;
 use firebreak_arch::{gic, guest, sysreg};
+use firebreak_paging::PagingError;
 use firebreak_vgic::VcpuGic;
 use firebreak_vm::{Next, StopCause, VcpuPower};
 use firebreak_wire::Event;
@@ -287,18 +288,25 @@ fn restart(task: &mut Task, partition: &'static Partition, cause: StopCause, cou
     begin(task, partition, cause, count);
 }
 
+fn stop_for_tables(task: &Task, partition: &Partition, error: PagingError) {
+    let mut reason = heapless::String::<96>::new();
+    let _ = write!(reason, "its tables: {error}");
+    stop(task, partition, &reason);
+}
+
 /// Starts a partition that stopped for `cause`, and that nobody else touches.
 fn begin(task: &mut Task, partition: &'static Partition, cause: StopCause, count: u32) {
     if partition.worn_out.load(Ordering::Acquire) {
         return stop(task, partition, "it has more bad pages than are remembered");
     }
     if let Err(error) = retire::renew(task, partition) {
-        let mut reason = heapless::String::<96>::new();
-        let _ = write!(reason, "its tables: {error}");
-        return stop(task, partition, &reason);
+        return stop_for_tables(task, partition, error);
     }
     if let Err(error) = load::scrub(task, partition) {
         return stop(task, partition, error.as_str());
+    }
+    if let Err(error) = retire::mend(task, partition) {
+        return stop_for_tables(task, partition, error);
     }
     partition.restarts.store(count, Ordering::Relaxed);
     match partition.end_stop(cause) {

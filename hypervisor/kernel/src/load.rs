@@ -4,13 +4,13 @@
 use crate::memory::{self, BadPage};
 use crate::partition::{MAX_RETIRED, Partition};
 use crate::pe::Task;
-use crate::recovery;
+use crate::{recovery, retire};
 use core::sync::atomic::Ordering;
-use firebreak_abi::{Ipa, PAGE_SIZE_BYTES, PaRange, guest_map};
+use firebreak_abi::{Ipa, PAGE_SIZE_BYTES, Pa, PaRange, guest_map};
 use firebreak_arch::{TaskCtx, cache};
 use firebreak_guestdt::{GuestMachine, write_guest_dt};
 use firebreak_manifest::{GuestLayout, IMAGE_HEADER_LEN, KernelImage, guest_layout};
-use firebreak_vm::RetiredPages;
+use firebreak_vm::Backing;
 
 /// Room for a guest's devicetree, in bytes.
 const DT_BYTES: u64 = firebreak_manifest::GUEST_DT_BYTES;
@@ -64,13 +64,15 @@ pub(crate) struct Start {
 
 /// Fills a partition's memory while none of its vCPUs runs.
 ///
-/// A page that turns out to be bad is retired; the second attempt then finds it in the way.
+/// A page that turns out to be bad is retired; the second attempt finds a spare behind it, or it in
+/// the way.
 pub(crate) fn load(task: &mut Task, partition: &Partition) -> Result<Start, LoadError> {
     let first = try_load(&task.ctx, partition);
     if first != Err(LoadError::BadPage) {
         return first;
     }
     recovery::drain(task);
+    retire::mend(task, partition).map_err(|_| LoadError::BadPage)?;
     try_load(&task.ctx, partition)
 }
 
@@ -89,12 +91,13 @@ fn try_load(ctx: &TaskCtx, partition: &Partition) -> Result<Start, LoadError> {
     )
     .map_err(|_| LoadError::Payload)?;
     // A copy: nobody who has to retire a page waits until everything is in its place.
-    let retired = partition.retired.lock(ctx).clone();
-    put(partition, &retired, layout.kernel, config.kernel)?;
+    let backing = partition.backing.lock(ctx).clone();
+    // First, because it may be written in another place than it goes to.
+    write_devicetree(partition, &backing, &layout)?;
+    put(&backing, layout.kernel, config.kernel)?;
     if let (Some(ipa), Some(range)) = (layout.ramdisk, config.ramdisk) {
-        put(partition, &retired, ipa, range)?;
+        put(&backing, ipa, range)?;
     }
-    write_devicetree(partition, &retired, &layout)?;
     Ok(Start {
         entry: layout.kernel,
         devicetree: layout.devicetree,
@@ -108,48 +111,47 @@ fn header(kernel: PaRange) -> &'static [u8] {
     unsafe { core::slice::from_raw_parts(start, len) }
 }
 
-fn put(
-    partition: &Partition,
-    retired: &RetiredPages<MAX_RETIRED>,
-    ipa: Ipa,
-    from: PaRange,
-) -> Result<(), LoadError> {
-    refuse_retired(retired, ipa, from.len_bytes)?;
-    let to = partition.ram_pa(ipa).ok_or(LoadError::Payload)?;
-    if ipa.get() + from.len_bytes > guest_map::RAM.get() + partition.ram.len_bytes {
-        return Err(LoadError::Payload);
+type Memory = Backing<MAX_RETIRED>;
+
+/// Copies bytes to where the partition sees them, over as many pages as stand there one by one.
+fn put(backing: &Memory, to: Ipa, from: PaRange) -> Result<(), LoadError> {
+    let mut done = 0;
+    while done < from.len_bytes {
+        let ipa = Ipa::new(to.get() + done);
+        let run = backing.run_at(ipa, from.len_bytes - done);
+        let run = run.ok_or(if backing.is_hole(ipa) {
+            LoadError::RetiredPageInTheWay
+        } else {
+            LoadError::Payload
+        })?;
+        let source = Pa::new(from.start.get() + done);
+        // SAFETY: pages of the partition, in which no vCPU runs, without those that were retired;
+        // neither the image nor what `write_devicetree` wrote there overlaps them.
+        unsafe { memory::copy_to_guest(run.start, source, run.len_bytes) }?;
+        done += run.len_bytes;
     }
-    // SAFETY: inside the partition's RAM, which no vCPU runs in; the payload lies in the image,
-    // which no partition's RAM overlaps (`firebreak_manifest::validate`).
-    unsafe { memory::copy_to_guest(to, from.start, from.len_bytes) }?;
     Ok(())
 }
 
-fn refuse_retired(
-    retired: &RetiredPages<MAX_RETIRED>,
-    ipa: Ipa,
-    len_bytes: u64,
-) -> Result<(), LoadError> {
-    let end = ipa.get() + len_bytes;
-    let hit = retired
-        .as_slice()
-        .iter()
-        .any(|page| page.ipa.get() < end && page.ipa.get() + PAGE_SIZE_BYTES > ipa.get());
-    if hit {
-        Err(LoadError::RetiredPageInTheWay)
-    } else {
-        Ok(())
-    }
+/// Finds room for a devicetree in one piece: where it goes, or else any that is whole, from the top
+/// of the RAM down. What is to be loaded comes later.
+fn room_for_devicetree(partition: &Partition, backing: &Memory, at: Ipa) -> Option<Pa> {
+    let blocks = partition.ram.len_bytes / DT_BYTES;
+    // The first one has a copy, where it can.
+    let places = (1..blocks).map(|block| Ipa::new(guest_map::RAM.get() + block * DT_BYTES));
+    core::iter::once(at).chain(places.rev()).find_map(|place| {
+        let run = backing.run_at(place, DT_BYTES)?;
+        (run.len_bytes == DT_BYTES).then_some(run.start)
+    })
 }
 
 fn write_devicetree(
     partition: &Partition,
-    retired: &RetiredPages<MAX_RETIRED>,
+    backing: &Memory,
     layout: &GuestLayout,
 ) -> Result<(), LoadError> {
-    refuse_retired(retired, layout.devicetree, DT_BYTES)?;
     let mut holes = heapless::Vec::<Ipa, MAX_RETIRED>::new();
-    holes.extend(retired.as_slice().iter().map(|page| page.ipa));
+    holes.extend(backing.holes());
     let ramdisk_len = partition.config.ramdisk.map_or(0, |range| range.len_bytes);
     let machine = GuestMachine {
         ram_ipa: guest_map::RAM,
@@ -161,26 +163,37 @@ fn write_devicetree(
         watchdog: partition.config.watchdog,
         holes: &holes,
     };
-    let to = partition
-        .ram_pa(layout.devicetree)
-        .ok_or(LoadError::Devicetree)?;
+    let room = room_for_devicetree(partition, backing, layout.devicetree);
+    let room = room.ok_or(LoadError::RetiredPageInTheWay)?;
+    let whole = PaRange {
+        start: room,
+        len_bytes: DT_BYTES,
+    };
     // SAFETY: as below. What is bad there is found now, where that costs no more than the partition.
-    unsafe {
-        memory::scrub(PaRange {
-            start: to,
-            len_bytes: DT_BYTES,
-        })
-    }?;
-    let start = core::ptr::with_exposed_provenance_mut::<u8>(to.get() as usize);
-    // SAFETY: the last 64 KiB of the partition's RAM, which no vCPU runs in.
+    unsafe { memory::scrub(whole) }?;
+    let start = core::ptr::with_exposed_provenance_mut::<u8>(room.get() as usize);
+    // SAFETY: 64 KiB of the partition's RAM in one piece, without retired pages; no vCPU runs in it.
     let buffer = unsafe { core::slice::from_raw_parts_mut(start, DT_BYTES as usize) };
     let len = write_guest_dt(buffer, &machine).map_err(|_| LoadError::Devicetree)? as u64;
-    cache::publish_guest_memory(to.get(), len);
+    cache::publish_guest_memory(room.get(), len);
+    let written = PaRange {
+        start: room,
+        len_bytes: len,
+    };
     // QEMU's own boards leave a devicetree at the start of RAM too, and some guests look there.
-    if len <= DT_COPY_BYTES && refuse_retired(retired, guest_map::RAM, len).is_ok() {
-        // SAFETY: the 2 MiB below the kernel, in the same RAM; the two copies do not overlap.
-        unsafe { memory::copy_to_guest(partition.ram.start, to, len) }?;
+    if len <= DT_COPY_BYTES {
+        match put(backing, guest_map::RAM, written) {
+            // Few guests look there, and those with a page in the way do without.
+            Err(LoadError::RetiredPageInTheWay) => {}
+            other => other?,
+        }
     }
+    if backing.pa_of(layout.devicetree) == Some(room) {
+        return Ok(());
+    }
+    put(backing, layout.devicetree, whole)?;
+    // SAFETY: as above: a guest finds memory cleared that nothing was loaded into.
+    unsafe { memory::scrub(whole) }?;
     Ok(())
 }
 
@@ -200,25 +213,23 @@ pub(crate) fn scrub(task: &mut Task, partition: &Partition) -> Result<(), LoadEr
     Err(LoadError::BadPage)
 }
 
-/// The list is looked at again and again, and locked for a moment only: pages that were retired a
+/// The layout is looked at again and again, and locked for a moment only: pages that were retired a
 /// moment ago count.
 fn try_scrub(ctx: &TaskCtx, partition: &Partition) -> Result<(), BadPage> {
-    let mut start = partition.ram.start.get();
-    let end = partition.ram.end().get();
-    while start < end {
-        let stop = end.min(start + SCRUB_BYTES);
-        let next_bad = partition
-            .retired
+    let mut ipa = guest_map::RAM.get();
+    let end = ipa + partition.ram.len_bytes;
+    while ipa < end {
+        let run = partition
+            .backing
             .lock(ctx)
-            .as_slice()
-            .iter()
-            .map(|page| page.pa.get())
-            .filter(|pa| *pa >= start && *pa < stop)
-            .min();
-        let range = PaRange::new(start, next_bad.unwrap_or(stop) - start);
-        // SAFETY: RAM of a partition whose vCPUs are all parked, between retired pages.
+            .run_at(Ipa::new(ipa), SCRUB_BYTES);
+        let Some(range) = run else {
+            ipa += PAGE_SIZE_BYTES;
+            continue;
+        };
+        // SAFETY: pages of a partition whose vCPUs are all parked, without those that were retired.
         unsafe { memory::scrub(range) }?;
-        start = next_bad.map_or(stop, |page| page + PAGE_SIZE_BYTES);
+        ipa += range.len_bytes;
     }
     Ok(())
 }

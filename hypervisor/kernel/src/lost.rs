@@ -62,10 +62,13 @@ pub(crate) fn exit(pe: &'static PeBlock) {
 fn fetch(task: &Task, partition: &Partition, va: u64) -> Option<u32> {
     let el0 = !crate::inject::from_el1(task.frame.spsr);
     let pa = Pa::new(guest::translate(va, el0)?);
-    let ipa = partition.ram_ipa(pa)?;
-    // Memory that is known to be bad would bring EL2 itself an SEA.
-    if partition.retired.lock(&task.ctx).contains_ipa(ipa) {
-        return None;
+    {
+        let backing = partition.backing.lock(&task.ctx);
+        backing.ipa_of(pa)?;
+        // Memory that is known to be bad would bring EL2 itself an SEA.
+        if backing.retired().contains_pa(pa) {
+            return None;
+        }
     }
     // SAFETY: RAM of the partition, which is mapped at EL2; the partition may change it meanwhile,
     // and gets what it deserves then.

@@ -422,7 +422,7 @@ fn mapped_again(task: &Task, ipa: Ipa) -> bool {
     let Some((partition, _)) = task.vcpu() else {
         return false;
     };
-    if partition.ram_pa(ipa).is_none() {
+    if !partition.is_ram(ipa) {
         return false;
     }
     // Bad tables are not walked. The partition is being stopped: its guest does not try again.
@@ -440,7 +440,7 @@ fn report(task: &Task, ipa: Ipa, write: bool) {
     let Some((partition, vcpu)) = task.vcpu() else {
         return;
     };
-    let retired = partition.retired.lock(&task.ctx).contains_ipa(ipa.page());
+    let retired = partition.backing.lock(&task.ctx).is_hole(ipa);
     let event = Event::Abort {
         vm: partition.id.0,
         vcpu,

@@ -8,7 +8,9 @@ use crate::early::{Found, linker_symbol};
 use crate::memory;
 use crate::pe::PeTable;
 use crate::system::{self, Owners};
+use core::sync::atomic::Ordering;
 use firebreak_abi::{PAGE_SIZE_BYTES, Pa, PaRange, VmId, guest_map};
+use firebreak_vm::backing::spare_number;
 use firebreak_vm::{FrameUse, Owner, OwnerMapError, Part};
 
 /// Length of the PL011's registers.
@@ -27,6 +29,9 @@ fn partitions(owners: &mut Owners, found: &Found) -> Result<(), OwnerMapError> {
     for (index, placement) in found.plan.placements.iter().enumerate() {
         let owner = Owner::Partition(VmId(index as u8));
         owners.insert(placement.ram, owner, Some(guest_map::RAM))?;
+        if placement.spares.len_bytes != 0 {
+            owners.insert(placement.spares, owner, None)?;
+        }
     }
     for (index, config) in found.config.partitions.iter().enumerate() {
         for payload in [Some(config.kernel), config.ramdisk].into_iter().flatten() {
@@ -102,8 +107,18 @@ fn outside(owners: &mut Owners, found: &Found) -> Result<(), OwnerMapError> {
 pub(crate) fn owner_of(owners: &Owners, pa: Pa) -> Owner {
     match owners.owner_of(pa).owner {
         Owner::Hypervisor(Part::Pool) => pool_frame(pa),
+        Owner::Partition(vm) if is_idle_spare(vm, pa) => Owner::Unused,
         owner => owner,
     }
+}
+
+/// Whose spare page it is that an address lies in, if nobody uses it: none of the partition's
+/// content is there. From any context.
+fn is_idle_spare(vm: VmId, pa: Pa) -> bool {
+    system::partition_of(vm).is_some_and(|partition| {
+        let lent = partition.spares_lent.load(Ordering::Acquire);
+        spare_number(partition.spares, pa).is_some_and(|spare| lent >> spare & 1 == 0)
+    })
 }
 
 /// What the frame is used for changes while the machine runs.

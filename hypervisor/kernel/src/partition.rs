@@ -12,11 +12,11 @@ use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use firebreak_abi::{Ipa, MAX_VCPUS_PER_PARTITION, Pa, PaRange, VmId, guest_map};
 use firebreak_arch::guest::Identity;
 use firebreak_arch::{TaskCtx, sysreg};
-use firebreak_manifest::PartitionConfig;
+use firebreak_manifest::{PartitionConfig, Placement};
 use firebreak_paging::Stage2;
 use firebreak_vdev::{Pl011, Pl031, Watchdog};
 use firebreak_vgic::Distributor;
-use firebreak_vm::{RetiredPages, StopCause, VcpuPower};
+use firebreak_vm::{Backing, StopCause, VcpuPower};
 use firebreak_wire::{Event, OutputBudget};
 use heapless::Vec;
 
@@ -148,8 +148,12 @@ pub(crate) struct Partition {
     events: Lock<OutputBudget>,
     /// Console output.
     pub(crate) console: Lock<GuestConsole>,
-    /// Pages taken away for good.
-    pub(crate) retired: Lock<RetiredPages<MAX_RETIRED>>,
+    /// What stands behind each page of its RAM.
+    pub(crate) backing: Lock<Backing<MAX_RETIRED>>,
+    /// Its spare pages.
+    pub(crate) spares: PaRange,
+    /// Those in use, as [`Backing::lent_mask`] tells them: read from any context.
+    pub(crate) spares_lent: AtomicU64,
     /// See [`state`]; while it is stopping, with the cause's number above, and with a bit for each
     /// vCPU that has parked: one word, so that nobody parks for a stop that is over.
     state: AtomicU32,
@@ -206,17 +210,15 @@ impl Partition {
         self.tables_lost.store(false, Ordering::Release);
     }
 
-    /// Translates one of its addresses by the static layout of its RAM.
-    pub(crate) fn ram_pa(&self, ipa: Ipa) -> Option<Pa> {
-        let offset = ipa.get().checked_sub(guest_map::RAM.get())?;
-        (offset < self.ram.len_bytes).then(|| Pa::new(self.ram.start.get() + offset))
+    /// Says whether one of its addresses is RAM, holes included.
+    pub(crate) fn is_ram(&self, ipa: Ipa) -> bool {
+        let offset = ipa.get().checked_sub(guest_map::RAM.get());
+        offset.is_some_and(|offset| offset < self.ram.len_bytes)
     }
 
-    /// Translates back.
-    pub(crate) fn ram_ipa(&self, pa: Pa) -> Option<Ipa> {
-        self.ram
-            .contains(pa)
-            .then(|| Ipa::new(pa.get() - self.ram.start.get() + guest_map::RAM.get()))
+    /// Says where it sees, or saw, physical memory of its own.
+    pub(crate) fn ipa_of(&self, ctx: &TaskCtx, pa: Pa) -> Option<Ipa> {
+        self.backing.lock(ctx).ipa_of(pa)
     }
 
     /// Makes a partition that stops wait for its back-off; as [`end_stop`](Self::end_stop).
@@ -357,10 +359,11 @@ impl Partition {
     pub(crate) fn new(
         id: VmId,
         config: PartitionConfig<'static>,
-        ram: PaRange,
+        Placement { ram, spares, .. }: &Placement,
         stage2: Stage2,
         pa_range: u64,
     ) -> Self {
+        let (ram, spares) = (*ram, *spares);
         let mut vcpus = Vec::new();
         for _ in 0..config.vcpus {
             let vcpu = VcpuShared {
@@ -395,7 +398,9 @@ impl Partition {
                 sysreg::cntpct_el0(),
             )),
             console: Lock::new(GuestConsole::new()),
-            retired: Lock::new(RetiredPages::new()),
+            backing: Lock::new(Backing::new(guest_map::RAM, ram, spares)),
+            spares,
+            spares_lent: AtomicU64::new(0),
             state: AtomicU32::new(u32::from(state::STOPPED)),
             restart_at: AtomicU64::new(0),
             restarts: AtomicU32::new(0),

@@ -109,6 +109,13 @@ fn act(task: &mut Task, error: &PendingError) {
             let lost = decision.severity != Severity::Corrected;
             retire::give_up(task, owner, pa, lost);
         }
+        PageVerdict::Log {
+            owner: Owner::Unused,
+        } if decision.severity != Severity::Corrected => {
+            if let Some((pa, _)) = error.evidence.page() {
+                retire::unused(task, pa);
+            }
+        }
         PageVerdict::StopOwner { vm, pa, .. } => {
             retire::give_up(task, Owner::Stage2Tables(vm), pa, true);
         }

@@ -7,11 +7,11 @@
 use crate::memory::{self, POOL};
 use crate::partition::Partition;
 use crate::pe::Task;
-use crate::{blackbox, boot, console, system};
+use crate::{blackbox, boot, console, recovery, system};
 use core::sync::atomic::Ordering;
-use firebreak_abi::{Ipa, PAGE_SIZE_BYTES, Pa, VmId};
+use firebreak_abi::{Ipa, PAGE_SIZE_BYTES, Pa, PaRange, VmId};
 use firebreak_arch::mmu;
-use firebreak_paging::PagingError;
+use firebreak_paging::{Attributes, PagingError};
 use firebreak_triage::{Owner, Part};
 use firebreak_vm::{FrameUse, StopCause};
 use firebreak_wire::Event;
@@ -22,11 +22,13 @@ pub(crate) fn page(task: &Task, vm: VmId, pa: Pa) {
         return;
     };
     let page = pa.page();
-    let Some(ipa) = partition.ram_ipa(page) else {
-        return;
-    };
     // Known already, perhaps, but only to be left out at the next start: it goes now.
-    if partition.retired.lock(&task.ctx).insert(ipa, page).is_err() {
+    let (ipa, known) = {
+        let mut backing = partition.backing.lock(&task.ctx);
+        (backing.ipa_of(page), backing.retire(page))
+    };
+    let Some(ipa) = ipa else { return };
+    if known.is_err() {
         partition.worn_out.store(true, Ordering::Release);
         console::say(
             &task.ctx,
@@ -58,14 +60,19 @@ fn cut_off(task: &Task, partition: &Partition, ipa: Ipa, page: Pa) -> Result<(),
     {
         let stage2 = partition.stage2.lock(&task.ctx);
         let mut pool = POOL.lock(&task.ctx);
-        match stage2.unmap_page(&mut pool.tables_of(partition.id), ipa) {
+        let tables = &mut pool.tables_of(partition.id);
+        // Another page may stand there by now.
+        let mapped = stage2.translate(tables, ipa);
+        if mapped.is_none_or(|mapped| mapped.pa != page) {
+            return Ok(());
+        }
+        match stage2.unmap_page(tables, ipa) {
             // SAFETY: made just now for this partition's tables, whose lock is held.
             Ok(plan) => unsafe { mmu::carry_out(&plan, partition.vttbr.load(Ordering::Acquire)) },
-            Err(PagingError::NotMapped { .. }) => return Ok(()),
             Err(error) => return Err(error),
         }
     }
-    if partition.retired.lock(&task.ctx).mark_cut_off(page) {
+    if partition.backing.lock(&task.ctx).mark_cut_off(page) {
         let event = Event::Retired {
             vm: partition.id.0,
             ipa: ipa.get(),
@@ -81,10 +88,8 @@ pub(crate) fn page_at_next_start(task: &Task, vm: VmId, pa: Pa) {
     let Some(partition) = system::partition_of(vm) else {
         return;
     };
-    if let Some(ipa) = partition.ram_ipa(pa.page()) {
-        // A full list only means that this page, still good, is used again.
-        let _ = partition.retired.lock(&task.ctx).insert(ipa, pa.page());
-    }
+    // A full list only means that this page, still good, is used again.
+    let _ = partition.backing.lock(&task.ctx).retire(pa);
 }
 
 /// Makes the hypervisor do without some memory; `lost` says that its content is gone.
@@ -163,9 +168,70 @@ pub(crate) fn renew(task: &Task, partition: &Partition) -> Result<(), PagingErro
         }
     }
     // Copied, because each of them takes locks of its own.
-    let retired = partition.retired.lock(&task.ctx).clone();
-    for page in retired.as_slice() {
+    let backing = partition.backing.lock(&task.ctx).clone();
+    for page in backing.retired().as_slice() {
         cut_off(task, partition, page.ipa, page.pa)?;
     }
+    for (ipa, pa) in backing.lent() {
+        put_behind(task, partition, ipa, pa)?;
+    }
     Ok(())
+}
+
+/// Puts a page behind one that the partition lost, if it is not there yet.
+fn put_behind(task: &Task, partition: &Partition, ipa: Ipa, pa: Pa) -> Result<(), PagingError> {
+    let stage2 = partition.stage2.lock(&task.ctx);
+    let mut pool = POOL.lock(&task.ctx);
+    let tables = &mut pool.tables_of(partition.id);
+    match stage2.map_page(tables, ipa, pa, Attributes::NormalRwx) {
+        Ok(plan) => {
+            // SAFETY: made just now for this partition's tables, whose lock is held.
+            unsafe { mmu::carry_out(&plan, partition.vttbr.load(Ordering::Acquire)) };
+            Ok(())
+        }
+        Err(PagingError::Overlap { existing, .. }) if existing == pa => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Lends the partition a spare page for each that it lost, cleared, as long as there are any. Says
+/// how many it lent.
+///
+/// Called by the PE that carries the stop out, while no vCPU of the partition runs; what is
+/// drained on the way retires a spare that turns out to be bad, and the next one is tried.
+pub(crate) fn mend(task: &mut Task, partition: &Partition) -> Result<(), PagingError> {
+    loop {
+        let (lent, left) = {
+            let mut backing = partition.backing.lock(&task.ctx);
+            let lent = backing.lend();
+            partition
+                .spares_lent
+                .store(backing.lent_mask(), Ordering::Release);
+            (lent, backing.spares_left() as u64)
+        };
+        let Some((ipa, pa)) = lent else {
+            return Ok(());
+        };
+        put_behind(task, partition, ipa, pa)?;
+        // SAFETY: a spare page of the partition, which none of its vCPUs can use yet.
+        if unsafe { memory::scrub(PaRange::new(pa.get(), PAGE_SIZE_BYTES)) }.is_err() {
+            recovery::drain(task);
+            // Whatever its record said, or did not say.
+            page(task, partition.id, pa);
+            continue;
+        }
+        let (vm, ipa, pa) = (partition.id.0, ipa.get(), pa.get());
+        console::emit(&task.ctx, &Event::Spare { vm, ipa, pa, left });
+    }
+}
+
+/// Strikes a page out that nobody uses: it may be a spare.
+pub(crate) fn unused(task: &Task, pa: Pa) {
+    let Some(system) = system::get() else { return };
+    for partition in &system.partitions {
+        if partition.spares.contains(pa) {
+            // It may have been lent since the error was decided on.
+            page(task, partition.id, pa);
+        }
+    }
 }

@@ -53,7 +53,7 @@ pub(crate) fn tell(task: &mut Task, error: &PendingError) {
     if let (Some((pa, Owner::Partition(vm))), Some((partition, vcpu))) =
         (error.evidence.page(), task.vcpu())
         && vm == partition.id
-        && let Some(ipa) = partition.ram_ipa(pa)
+        && let Some(ipa) = partition.ipa_of(&task.ctx, pa)
     {
         let event = Event::Abort {
             vm: vm.0,
@@ -62,7 +62,7 @@ pub(crate) fn tell(task: &mut Task, error: &PendingError) {
             far: task.frame.far,
             pc: task.frame.elr,
             write: DataAbort::new(task.frame.esr).is_write(),
-            retired: partition.retired.lock(&task.ctx).contains_ipa(ipa.page()),
+            retired: partition.backing.lock(&task.ctx).is_hole(ipa),
         };
         partition.report(&task.ctx, &event);
     }

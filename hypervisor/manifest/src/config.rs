@@ -21,6 +21,11 @@ pub const MAX_BOOTARGS_LEN: usize = 2047;
 /// The highest restart limit.
 pub const MAX_RESTART_LIMIT: u32 = 1000;
 
+/// Spare pages of a partition that says nothing of them.
+pub const DEFAULT_SPARE_PAGES: u8 = 8;
+/// The most spare pages of one partition.
+pub const MAX_SPARE_PAGES: u8 = firebreak_vm::MAX_SPARES as u8;
+
 /// All partitions.
 #[derive(Clone, Debug, Default)]
 pub struct SystemConfig<'a> {
@@ -42,6 +47,8 @@ pub struct PartitionConfig<'a> {
     pub pes: Vec<Mpidr, MAX_VCPUS_PER_PARTITION>,
     /// Its RAM, in bytes.
     pub memory_bytes: u64,
+    /// Spare pages: what stands behind a page that was retired, from its next start on.
+    pub spare_pages: u8,
     /// Its kernel, as loaded.
     pub kernel: PaRange,
     /// Its initial RAM disk, as loaded.
@@ -116,6 +123,8 @@ pub mod property {
     pub const RESTART_BACKOFF: &str = "firebreak,restart-backoff";
     /// Whether it is started at boot, one cell, 0 or 1.
     pub const AUTOSTART: &str = "firebreak,autostart";
+    /// Spare pages, one cell.
+    pub const SPARE_PAGES: &str = "firebreak,spare-pages";
     /// Corrected errors on one page that retire it, one cell, 0 for never.
     pub const CORRECTED_LIMIT: &str = "firebreak,corrected-limit";
     /// One cell, in seconds: how long corrected errors of a page are counted together.

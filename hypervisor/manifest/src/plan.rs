@@ -7,7 +7,7 @@
 
 use core::fmt;
 
-use firebreak_abi::{MAX_PARTITIONS, MAX_VCPUS_PER_PARTITION, Mpidr, PaRange};
+use firebreak_abi::{MAX_PARTITIONS, MAX_VCPUS_PER_PARTITION, Mpidr, PAGE_SIZE_BYTES, PaRange};
 use firebreak_vm::memory::{BLOCK_BYTES, MAX_FREE_RANGES};
 use firebreak_vm::{PlanError, Request, plan_memory};
 use heapless::{String, Vec};
@@ -29,6 +29,8 @@ pub struct MemoryPlan {
 pub struct Placement {
     /// Its RAM, 2 MiB aligned.
     pub ram: PaRange,
+    /// Its spare pages, in one piece; empty if it has none.
+    pub spares: PaRange,
     /// The PE of each of its vCPUs.
     pub pes: Vec<Mpidr, MAX_VCPUS_PER_PARTITION>,
 }
@@ -109,6 +111,11 @@ pub enum PartitionFault {
         /// The largest piece that is left, in bytes.
         longest_bytes: u64,
     },
+    /// No room is left for its spare pages.
+    SparePages {
+        /// How many.
+        pages: u8,
+    },
     /// A module stands where neither the image nor free RAM is.
     ModuleOutside {
         /// Which module.
@@ -183,6 +190,10 @@ impl fmt::Display for PartitionFault {
                 bytes >> 20,
                 longest_bytes >> 20
             ),
+            Self::SparePages { pages } => write!(
+                f,
+                "{pages} spare pages of 4 KiB in one piece are not left; ask for fewer"
+            ),
             Self::ModuleOutside { module, range } => write!(
                 f,
                 "the {module} at {:#x}, {:#x} bytes, is neither in the image nor in free RAM; load it elsewhere",
@@ -239,10 +250,17 @@ pub fn validate(
     let mut free = free_memory(board, config, hypervisor)?;
     let ram = place(config, &free)?;
     let mut placements = Vec::new();
-    for (ram, pes) in ram.into_iter().zip(pes) {
-        take(&mut free, ram)?;
+    for ram in &ram {
+        take(&mut free, *ram)?;
+    }
+    let requests = config.partitions.iter().enumerate();
+    for ((ram, pes), (index, partition)) in ram.into_iter().zip(pes).zip(requests) {
+        let pages = partition.spare_pages;
+        let spares = place_spares(&free, pages)
+            .ok_or_else(|| refuse(index, partition, PartitionFault::SparePages { pages }))?;
+        take(&mut free, spares)?;
         // As many as partitions, which fit.
-        let _ = placements.push(Placement { ram, pes });
+        let _ = placements.push(Placement { ram, spares, pes });
     }
     Ok(MemoryPlan { placements, free })
 }
@@ -402,6 +420,21 @@ fn place(
         },
         _ => SystemError::Fragmented,
     })
+}
+
+/// Finds a place for spare pages: as high as possible, far from where the image's length decides
+/// about places.
+fn place_spares(free: &[PaRange], pages: u8) -> Option<PaRange> {
+    let len_bytes = u64::from(pages) * PAGE_SIZE_BYTES;
+    if pages == 0 {
+        return Some(PaRange::default());
+    }
+    let starts = free.iter().filter_map(|piece| {
+        let end = piece.end().get() & !(PAGE_SIZE_BYTES - 1);
+        let start = end.checked_sub(len_bytes)?;
+        (start >= piece.start.get()).then_some(start)
+    });
+    starts.max().map(|start| PaRange::new(start, len_bytes))
 }
 
 /// Cuts a range out of the free ones.

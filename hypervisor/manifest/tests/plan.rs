@@ -31,6 +31,7 @@ fn partition(name: &str, pes: &[u64], memory_bytes: u64) -> PartitionConfig<'sta
         vcpus: u8::try_from(pes.len().max(1)).unwrap(),
         pes: pes.iter().map(|pe| Mpidr::from_raw(*pe)).collect(),
         memory_bytes,
+        spare_pages: 8,
         kernel: PaRange::new(0x4021_0000, 0x1000),
         ramdisk: None,
         bootargs: "",
@@ -74,7 +75,10 @@ fn the_demo_fits_behind_the_image_and_what_is_left_is_told() {
         ]
     );
     let left: u64 = plan.free.iter().map(|range| range.len_bytes).sum();
-    assert_eq!(left, (1024 - 2 - 288) * MIB - IMAGE.len_bytes);
+    // From the end of memory down.
+    let spares = [1, 2, 3].map(|index| PaRange::new(0x8000_0000 - index * 0x8000, 0x8000));
+    assert!(plan.placements.iter().map(|one| one.spares).eq(spares));
+    assert_eq!(left, (1024 - 2 - 288) * MIB - IMAGE.len_bytes - 3 * 0x8000);
 }
 
 #[test]
@@ -93,6 +97,9 @@ fn partitions_without_a_wish_get_the_pes_that_nobody_wished() {
 fn what_does_not_fit_the_board_is_refused_by_name() {
     let ok = || partition("ok", &[0], 16 * MIB);
     let board = board();
+    // 2 MiB for a partition, and 256 KiB.
+    let mut small = board.clone();
+    small.memory[0].len_bytes = 6 * MIB + 0x4_0000;
     let with = |change: fn(&mut PartitionConfig<'static>)| {
         let mut bad = partition("bad", &[1], 16 * MIB);
         change(&mut bad);
@@ -116,6 +123,16 @@ fn what_does_not_fit_the_board_is_refused_by_name() {
             bad.vcpus = 4;
         }),
         "partition bad: 4 vCPU(s) need as many PEs, 3 are left; use fewer vCPUs"
+    );
+    assert_eq!(
+        refused(
+            &small,
+            &[PartitionConfig {
+                spare_pages: 65,
+                ..partition("bad", &[1], 2 * MIB)
+            }]
+        ),
+        "partition bad: 65 spare pages of 4 KiB in one piece are not left; ask for fewer"
     );
     assert_eq!(
         with(|bad| bad.memory_bytes = 3 * MIB),
@@ -245,6 +262,13 @@ proptest! {
             prop_assert!(ram.start >= board.memory[0].start && ram.end() <= board.memory[0].end());
             prop_assert!(!taken.iter().any(|other| other.overlaps(ram)), "{:?} {:?}", ram, taken);
             taken.push(ram);
+            let spares = placement.spares;
+            prop_assert_eq!(spares.len_bytes, 8 * 0x1000);
+            prop_assert!(spares.start.is_aligned(0x1000));
+            prop_assert!(board.memory[0].contains(spares.start));
+            prop_assert!(spares.end() <= board.memory[0].end());
+            prop_assert!(!taken.iter().any(|other| other.overlaps(spares)));
+            taken.push(spares);
         }
         for free in &plan.free {
             prop_assert!(!taken.iter().any(|other| other.overlaps(*free)));

@@ -11,6 +11,7 @@
 //! * [`frames`]: what each frame of the hypervisor's own pool is used for.
 //! * [`history`]: how many corrected errors a page has had lately.
 //! * [`retired`]: the pages that a partition lost for good.
+//! * [`backing`]: which page stands behind each of a partition's, spares for retired ones included.
 //! * [`memory`]: where each partition's RAM goes; the host's checker runs the same code.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
@@ -24,6 +25,7 @@
     )
 )]
 
+pub mod backing;
 pub mod frames;
 pub mod history;
 pub mod memory;
@@ -33,6 +35,7 @@ pub mod psci;
 pub mod restart;
 pub mod retired;
 
+pub use backing::{Backing, MAX_SPARES};
 pub use firebreak_triage::{Owner, Part};
 pub use frames::{FrameMap, FrameUse};
 pub use history::CorrectedErrors;

@@ -61,6 +61,8 @@ pub struct PartitionRow<'a> {
     pub vcpus_on: u64,
     /// Pages taken away for good.
     pub retired: u64,
+    /// Good spare pages that nobody uses.
+    pub spares: u64,
 }
 
 /// One PE in an answer.
@@ -102,7 +104,8 @@ impl PartitionRow<'_> {
             .text("state", self.state)
             .num("restarts", self.restarts);
         o.num("vcpus_on", self.vcpus_on)
-            .num("retired", self.retired);
+            .num("retired", self.retired)
+            .num("spares", self.spares);
         o.close()
     }
 }

@@ -378,4 +378,15 @@ pub enum Event<'a> {
         /// Errors that were only counted.
         suppressed: u64,
     },
+    /// A spare page stands behind a page that was retired, from this start of the partition on.
+    Spare {
+        /// Partition.
+        vm: u8,
+        /// Where the guest sees it.
+        ipa: u64,
+        /// The spare page.
+        pa: u64,
+        /// Spare pages that are left.
+        left: u64,
+    },
 }

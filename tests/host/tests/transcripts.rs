@@ -23,6 +23,7 @@ const EVENTS: &[&str] = &[
     "error",
     "vserror",
     "retired",
+    "spare",
     "abort",
     "undef",
     "killed",

@@ -114,6 +114,11 @@ impl Case {
         self.machine.since(self.mark)
     }
 
+    /// Returns all records since the machine was started.
+    pub(crate) fn all_records(&self) -> Vec<Record> {
+        self.machine.since(Mark::START)
+    }
+
     /// Returns how long a case waits for one thing.
     pub(crate) fn patience() -> Duration {
         firebreak_qemu::deadline(PATIENCE_S)
@@ -178,6 +183,16 @@ impl Case {
                 (lines.len() >= count).then_some(lines)
             });
         found.map_err(failed)
+    }
+
+    /// Returns every line of a partition that begins so, since the machine was started.
+    pub(crate) fn said_ever(&self, partition: &str, start: &str) -> Vec<String> {
+        let records = self.all_records();
+        let lines = records.iter().filter_map(|record| record.line(partition));
+        lines
+            .filter(|line| line.starts_with(start))
+            .map(str::to_owned)
+            .collect()
     }
 
     /// Waits for a line of the hypervisor, or noise, that contains `part`.

@@ -23,6 +23,7 @@ mod refusals;
 mod regressions;
 mod run_command;
 mod sea;
+mod spares;
 mod storm;
 mod uboot;
 mod vserror;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
     misbehavior::add(&mut trials);
     poison::add(&mut trials);
     sea::add(&mut trials);
+    spares::add(&mut trials);
     uboot::add(&mut trials);
     control::add(&mut trials);
     lifecycle::add(&mut trials);

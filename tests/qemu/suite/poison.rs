@@ -9,7 +9,7 @@ use libtest_mimic::{Failed, Trial};
 use crate::errors::control_ticks;
 use crate::harness::{Case, Outcome, failed, field, trial, with_firmware};
 
-const CPU: &str = "max,x-rme=on";
+pub(crate) const CPU: &str = "max,x-rme=on";
 /// First QEMU whose `max` is known to do granule protection.
 const NEEDED: (u32, u32, u32) = (10, 0, 0);
 /// PE of the guest `touch` in the system `poison`.
@@ -57,10 +57,19 @@ pub(crate) fn add(trials: &mut Vec<Trial>) {
         "el2::finds_it_where_the_devicetree_goes".to_owned(),
         in_the_way,
     );
+    case(
+        trials,
+        "el2::finds_it_and_has_no_spare".to_owned(),
+        in_the_way_for_good,
+    );
 }
 
 /// Adds a case that says why, where it cannot run.
-fn case(trials: &mut Vec<Trial>, name: String, run: impl FnOnce() -> Outcome + Send + 'static) {
+pub(crate) fn case(
+    trials: &mut Vec<Trial>,
+    name: String,
+    run: impl FnOnce() -> Outcome + Send + 'static,
+) {
     trials.push(trial(format!("poison::{name}"), move || {
         let version = qemu_version(&qemu_binary());
         if version.is_none_or(|version| version < NEEDED) {
@@ -72,15 +81,15 @@ fn case(trials: &mut Vec<Trial>, name: String, run: impl FnOnce() -> Outcome + S
 }
 
 /// Boots, and returns the machine.
-fn boot() -> Result<Case, Failed> {
-    let case = Case::start(with_firmware("poison")?.cpu(CPU).smp(2))?;
+pub(crate) fn boot(system: &str) -> Result<Case, Failed> {
+    let case = Case::start(with_firmware(system)?.cpu(CPU).smp(2))?;
     case.line("control", "control: ready")?;
     case.lines("touch", "touch: alive", 2)?;
     Ok(case)
 }
 
 /// Returns the physical address of the page that is touched in this way.
-fn page_of(case: &Case, way: &str) -> Result<u64, Failed> {
+pub(crate) fn page_of(case: &Case, way: &str) -> Result<u64, Failed> {
     let line = case.line("touch", &format!("touch: page way={way} "))?;
     let ipa = field(&line, "ipa").ok_or("the guest names no page")?;
     case.pa_of("touch", ipa)
@@ -93,17 +102,21 @@ fn tell(case: &mut Case, command: &str, verb: &'static str) -> Outcome {
         .map(drop)
 }
 
-fn poison(case: &mut Case, pa: u64, by: &str) -> Outcome {
+pub(crate) fn poison(case: &mut Case, pa: u64, by: &str) -> Outcome {
     tell(case, &format!("poison pa={pa:#x} by={by}"), "poisoned")
 }
 
 /// Counts how often the page has been touched, by whomever.
 fn touched(case: &Case, pa: u64) -> usize {
+    touched_in(&case.records(), pa)
+}
+
+/// Counts the same in some records.
+pub(crate) fn touched_in(records: &[Record], pa: u64) -> usize {
     let in_page = |record: &Record| {
         let line = record.firmware("raised")?;
         Some(line.num("pa")? >> 12 == pa >> 12)
     };
-    let records = case.records();
     records
         .iter()
         .filter(|record| in_page(record) == Some(true))
@@ -111,14 +124,14 @@ fn touched(case: &Case, pa: u64) -> usize {
 }
 
 /// Waits for the error that the page caused.
-fn error(case: &Case, pa: u64) -> Result<Event, Failed> {
+pub(crate) fn error(case: &Case, pa: u64) -> Result<Event, Failed> {
     case.event("error", |event| {
         event.hex("pa").is_some_and(|at| at >> 12 == pa >> 12)
     })
 }
 
 fn consumed((way, class, wnr, fsc): (&str, u64, u64, u64), by: &str) -> Outcome {
-    let mut case = boot()?;
+    let mut case = boot("poison")?;
     let pa = page_of(&case, way)?;
     case.forget();
     poison(&mut case, pa, by)?;
@@ -189,7 +202,7 @@ fn neighbors(case: &Case, way: &str) -> Outcome {
 
 /// What is healed before anybody touches it has never been bad.
 fn healed() -> Outcome {
-    let mut case = boot()?;
+    let mut case = boot("poison")?;
     let free = case.pa_of("touch", 0x4090_0000)?;
     case.forget();
     poison(&mut case, free, "sea")?;
@@ -208,7 +221,7 @@ fn healed() -> Outcome {
 /// A retired page is left alone when its partition is cleared and started again: the firmware
 /// would see the access.
 fn scrub() -> Outcome {
-    let mut case = boot()?;
+    let mut case = boot("poison")?;
     let pa = page_of(&case, "load")?;
     case.forget();
     poison(&mut case, pa, "sea")?;
@@ -227,10 +240,13 @@ fn scrub() -> Outcome {
     Ok(())
 }
 
+/// Where the devicetree of the guest `touch` goes: the last 64 KiB of 16 MiB.
+const DEVICETREE: u64 = 0x40ff_0000;
+
 /// Poisons a page that the guest does not touch, has the guest started again, and waits until EL2
 /// has met the page while it cleared the guest's memory.
-fn clear_over(ipa: u64) -> Result<(Case, u64), Failed> {
-    let mut case = boot()?;
+fn clear_over(system: &str, ipa: u64) -> Result<(Case, u64), Failed> {
+    let mut case = boot(system)?;
     let pa = case.pa_of("touch", ipa)?;
     case.forget();
     poison(&mut case, pa, "sea")?;
@@ -256,7 +272,7 @@ fn clear_over(ipa: u64) -> Result<(Case, u64), Failed> {
 
 /// EL2's own access costs the page, not the machine, and not the partition.
 fn clear() -> Outcome {
-    let (case, pa) = clear_over(0x4090_0000)?;
+    let (case, pa) = clear_over("poison", 0x4090_0000)?;
     case.line("touch", "touch: ready")?;
     case.lines("touch", "touch: alive", 3)?;
     control_ticks(&case)?;
@@ -267,10 +283,31 @@ fn clear() -> Outcome {
     Ok(())
 }
 
-/// The partition cannot do without this page: it stays down, and says why.
+/// The partition cannot do without this page, and gets another one: its devicetree is the same.
 fn in_the_way() -> Outcome {
-    // The last 64 KiB of 16 MiB hold the devicetree.
-    let (mut case, pa) = clear_over(0x40ff_1000)?;
+    let (case, pa) = clear_over("poison", DEVICETREE)?;
+    let spare = case.event("spare", |_| true)?;
+    case.hold(spare.hex("ipa") == Some(DEVICETREE), "a page in its place")?;
+    case.line("touch", "touch: ready")?;
+    same_devicetree(&case)?;
+    case.hold(touched(&case, pa) == 1, "the page to be touched once")
+}
+
+/// Holds that every life of the guest found the same devicetree.
+pub(crate) fn same_devicetree(case: &Case) -> Outcome {
+    let mut lines = case.said_ever("touch", "touch: devicetree bytes=");
+    let count = lines.len();
+    lines.dedup();
+    let is_one = lines.iter().all(|line| field(line, "bytes") > Some(0));
+    case.hold(
+        count > 1 && lines.len() == 1 && is_one,
+        &format!("the same devicetree in {count} lives"),
+    )
+}
+
+/// Without a spare page it stays down, and says why.
+fn in_the_way_for_good() -> Outcome {
+    let (mut case, pa) = clear_over("spares-none", DEVICETREE)?;
     let stopped = case.event_of("stopped", "touch")?;
     let reason = stopped.text("reason").unwrap_or_default();
     case.hold(reason.contains("retired page"), "the page to be the reason")?;
@@ -338,7 +375,7 @@ fn linux_kernel() -> Outcome {
 /// The table that a guest's memory is translated by goes bad: the partition cannot go on, and
 /// everybody else does. The firmware takes commands on the control guest's PE.
 fn stage2_table(by: &str) -> Outcome {
-    let mut case = boot()?;
+    let mut case = boot("poison")?;
     case.forget();
     let command = format!("poison table=stage2 by={by}");
     case.machine.send_firmware(&command).map_err(failed)?;

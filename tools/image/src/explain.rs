@@ -148,6 +148,10 @@ fn memory(system: &System) -> Vec<Region> {
             placement.ram,
             format!("RAM of {}", guest.partition.name.value),
         ));
+        if placement.spares.len_bytes != 0 {
+            let what = format!("spare pages of {}", guest.partition.name.value);
+            used.push((placement.spares, what));
+        }
     }
     for range in &board.reserved {
         used.push((*range, "reserved: devicetree or firmware".to_owned()));

@@ -16,6 +16,7 @@ mod layout;
 mod partition;
 mod payload;
 mod report;
+mod reserve;
 mod system;
 
 use std::path::Path;

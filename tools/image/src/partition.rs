@@ -12,6 +12,7 @@ use firebreak_triage::{Class, Reaction};
 
 use crate::diagnostic::{Diagnostics, Problem, Source};
 use crate::document::{self, At, Table};
+use crate::reserve;
 
 /// A whole partition file.
 #[derive(Clone, Debug)]
@@ -37,6 +38,8 @@ pub struct Partition {
     pub pes: At<Vec<At<u64>>>,
     /// RAM in bytes.
     pub memory_bytes: At<u64>,
+    /// Spare pages, behind pages that are retired.
+    pub spare_pages: u8,
     /// Path of the kernel.
     pub image: At<String>,
     /// Path of the initial RAM disk.
@@ -64,11 +67,12 @@ pub struct Partition {
 }
 
 /// What a partition may have.
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 15] = [
     "name",
     "vcpus",
     "pes",
     "memory",
+    "spare_pages",
     "image",
     "initramfs",
     "cmdline",
@@ -183,6 +187,7 @@ fn read_partition(
     let vcpus = read_vcpus(&mut table)?;
     let pes = read_pes(&mut table, &vcpus)?;
     let memory_bytes = read_memory(&mut table)?;
+    let spare_pages = reserve::spare_pages(&mut table)?;
     let image = table.string("image")?;
     let image = image.ok_or_else(|| table.missing("image", "image = \"guests/control.bin\""))?;
     let initramfs = table.string("initramfs")?;
@@ -205,6 +210,7 @@ fn read_partition(
         vcpus,
         pes,
         memory_bytes,
+        spare_pages,
         image,
         initramfs,
         cmdline,

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use firebreak_abi::guest_map;
-use firebreak_manifest::KernelImage;
+use firebreak_manifest::{KernelImage, Placement};
 use firebreak_triage::Class;
 use serde::Serialize;
 
@@ -57,6 +57,10 @@ pub struct PartitionReport {
     pub ram_ipa: String,
     /// Length of its RAM in bytes.
     pub ram_bytes: u64,
+    /// Spare pages of 4 KiB, behind pages that are retired.
+    pub spare_pages: u8,
+    /// Where they are, `0x..`; none if there are none.
+    pub spares_pa: Option<String>,
     /// Entry point, `0x..` (IPA).
     pub entry: String,
     /// `raw` or `arm64 Image`.
@@ -116,7 +120,7 @@ impl Report {
                 .guests
                 .iter()
                 .zip(placements)
-                .map(|(guest, placement)| partition(guest, placement.ram.start.get()))
+                .map(|(guest, placement)| partition(guest, placement))
                 .collect(),
         }
     }
@@ -158,6 +162,13 @@ impl Report {
             );
         }
         for one in &self.partitions {
+            if let Some(at) = &one.spares_pa {
+                let _ = writeln!(
+                    text,
+                    "\n  {}: {} spare pages at {at}",
+                    one.name, one.spare_pages
+                );
+            }
             let words: Vec<_> = one
                 .on_error
                 .iter()
@@ -172,14 +183,17 @@ impl Report {
     }
 }
 
-fn partition(guest: &Guest, ram_pa: u64) -> PartitionReport {
+fn partition(guest: &Guest, placement: &Placement) -> PartitionReport {
     let partition = &guest.partition;
     PartitionReport {
         name: partition.name.value.clone(),
         pes: partition.pes.value.iter().map(|pe| pe.value).collect(),
-        ram_pa: format!("{ram_pa:#x}"),
+        ram_pa: format!("{:#x}", placement.ram.start),
         ram_ipa: format!("{:#x}", guest_map::RAM.get()),
         ram_bytes: partition.memory_bytes.value,
+        spare_pages: partition.spare_pages,
+        spares_pa: (placement.spares.len_bytes != 0)
+            .then(|| format!("{:#x}", placement.spares.start)),
         entry: format!("{:#x}", guest.layout.kernel.get()),
         kernel: match guest.kernel.kind {
             KernelImage::Raw => "raw",

@@ -8,7 +8,8 @@ use heapless::{String, Vec};
 
 use super::read::CellCounts;
 use super::{
-    MAX_BOOTARGS_LEN, MAX_RESTART_LIMIT, PartitionConfig, default_policy, is_valid_name, property,
+    DEFAULT_SPARE_PAGES, MAX_BOOTARGS_LEN, MAX_RESTART_LIMIT, MAX_SPARE_PAGES, PartitionConfig,
+    default_policy, is_valid_name, property,
 };
 use crate::error::{Complaint, Fault, NodePath, Refused};
 use crate::value::{Value, place_of};
@@ -49,10 +50,11 @@ enum Known {
     Autostart,
     CorrectedLimit,
     CorrectedWindow,
+    SparePages,
 }
 
 impl Known {
-    const ALL: [(&str, Self); 21] = [
+    const ALL: [(&str, Self); 22] = [
         ("#address-cells", Self::Cells),
         ("#size-cells", Self::Cells),
         ("phandle", Self::Phandle),
@@ -74,6 +76,7 @@ impl Known {
         (property::AUTOSTART, Self::Autostart),
         (property::CORRECTED_LIMIT, Self::CorrectedLimit),
         (property::CORRECTED_WINDOW, Self::CorrectedWindow),
+        (property::SPARE_PAGES, Self::SparePages),
     ];
 }
 
@@ -125,6 +128,7 @@ impl<'a, 'c> Domain<'a, 'c> {
                 vcpus: 0,
                 pes: Vec::new(),
                 memory_bytes: 0,
+                spare_pages: DEFAULT_SPARE_PAGES,
                 kernel: PaRange::default(),
                 ramdisk: None,
                 bootargs: "",
@@ -202,6 +206,10 @@ impl<'a, 'c> Domain<'a, 'c> {
                     None => return self.fault(name, Fault::Form("one cell, 0 to 65535")),
                 }
             }
+            Known::SparePages => match value.u32().and_then(|pages| u8::try_from(pages).ok()) {
+                Some(pages @ 0..=MAX_SPARE_PAGES) => self.partition.spare_pages = pages,
+                _ => return self.fault(name, Fault::Form("one cell, 0 to 64")),
+            },
             Known::CorrectedWindow => match value.u32() {
                 Some(seconds @ 1..=Policy::MAX_CORRECTED_WINDOW_S) => {
                     self.partition.policy.corrected_window_s = seconds;

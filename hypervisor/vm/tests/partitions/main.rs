@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Life cycle and memory of partitions: exhaustive where that is possible, else against oracles.
 
+mod backing;
 mod frames;
 mod history;
 mod memory;

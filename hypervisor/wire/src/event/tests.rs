@@ -116,10 +116,11 @@ fn every_event_is_one_json_object_with_the_members_of_its_schema() {
                     restarts: 2,
                     vcpus_on: 1,
                     retired: 3,
+                    spares: 8,
                 }]),
             },
             json!({"v":1,"t":42,"ev":"answer","id":null,"ok":true,"text":"","partitions":
-                [{"vm":1,"name":"a","state":"running","restarts":2,"vcpus_on":1,"retired":3}]}),
+                [{"vm":1,"name":"a","state":"running","restarts":2,"vcpus_on":1,"retired":3,"spares":8}]}),
         ),
         (
             Event::Answer {
@@ -168,6 +169,16 @@ fn every_event_is_one_json_object_with_the_members_of_its_schema() {
             },
             json!({"v":1,"t":42,"ev":"abort","vm":0,"vcpu":1,"ipa":"0x1","far":"0x2",
                 "pc":"0x3","write":true,"retired":false}),
+        ),
+        (
+            Event::Spare {
+                vm: 1,
+                ipa: 0x4000_0000,
+                pa: 0x8000_0000,
+                left: 7,
+            },
+            json!({"v":1,"t":42,"ev":"spare","vm":1,"ipa":"0x40000000","pa":"0x80000000",
+                "left":7}),
         ),
         (
             Event::BootErrorRecord(BootErrorRecord {

@@ -35,6 +35,7 @@ impl Event<'_> {
             Self::CrashRecord(_) => "crash-record",
             Self::Log(_) => "log",
             Self::Queue { .. } => "queue",
+            Self::Spare { .. } => "spare",
         }
     }
 
@@ -184,6 +185,10 @@ impl Event<'_> {
                     .num("refused", refused)
                     .num("reported", reported)
                     .num("suppressed", suppressed);
+            }
+            Self::Spare { vm, ipa, pa, left } => {
+                o.num("vm", u64::from(vm)).hex("ipa", ipa);
+                o.hex("pa", pa).num("left", left);
             }
         }
     }

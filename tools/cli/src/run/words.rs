@@ -89,6 +89,13 @@ pub(crate) fn sentence(event: &Event, name: impl Fn(u64) -> Option<String>) -> S
             w("ipa"),
             w("pa")
         ),
+        "spare" => format!(
+            "{} has a spare page at {} (PA {}), {} left",
+            vm("vm"),
+            w("ipa"),
+            w("pa"),
+            w("left")
+        ),
         "abort" => format!(
             "{} vCPU {} touched {} and got an external abort",
             vm("vm"),
