@@ -4,6 +4,7 @@
 //! Exit status: 0 for success, 1 when what was given cannot work (the reason is on standard
 //! error, or in the JSON object on standard output), 2 when the command line itself is wrong.
 
+mod campaign;
 mod client;
 mod decode;
 #[cfg(test)]
@@ -53,6 +54,7 @@ enum Command {
     Console(client::ConsoleArgs),
     Stats(client::StatsArgs),
     Decode(decode::DecodeArgs),
+    Campaign(campaign::CampaignArgs),
     Completions(shell::CompletionsArgs),
     Man(shell::ManArgs),
 }
@@ -116,6 +118,7 @@ fn main() -> ExitCode {
         Command::Console(args) => client::console(&args),
         Command::Stats(args) => client::stats(&args),
         Command::Decode(args) => decode::run(&args),
+        Command::Campaign(args) => campaign::run(&args),
         Command::Completions(args) => Ok(shell::completions(&args, Cli::command())),
         Command::Man(args) => shell::man(&args, Cli::command()),
     };

@@ -88,6 +88,19 @@ pub enum Source {
     Host,
 }
 
+impl Source {
+    /// Returns its name in results.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Guest => "guest",
+            Self::Hypervisor => "hypervisor",
+            Self::Firmware => "firmware",
+            Self::Host => "host",
+        }
+    }
+}
+
 /// How the machine was brought to the starting point of a case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

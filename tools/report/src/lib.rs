@@ -10,12 +10,22 @@
 
 mod case;
 mod class;
+mod compare;
+mod junit;
+mod merge;
+mod order;
 mod read;
 mod run;
+mod summary;
 mod write;
 
 pub use case::{Case, Event, Evidence, Reset, Source};
 pub use class::Class;
+pub use compare::{Change, Comparison, Kind, Outcome, compare};
+pub use junit::junit;
+pub use merge::{MergeError, Named, merge, warnings};
+pub use order::natural;
 pub use read::{LeftOut, ReadError, Results, read, read_file};
 pub use run::{End, Guest, Line, Run, Shard, VERSION};
+pub use summary::{Counts, text};
 pub use write::Writer;

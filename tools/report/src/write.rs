@@ -74,6 +74,25 @@ impl<W: Write> Writer<W> {
     }
 }
 
+impl Results {
+    /// Returns them as a file of results.
+    ///
+    /// # Errors
+    ///
+    /// Fails as the writer of JSON does.
+    pub fn to_bytes(&self) -> io::Result<Vec<u8>> {
+        let mut writer = Writer::new(Vec::new());
+        writer.run(&self.run)?;
+        for case in &self.cases {
+            writer.case(case)?;
+        }
+        if let Some(end) = &self.end {
+            writer.end(end)?;
+        }
+        Ok(writer.into_inner())
+    }
+}
+
 impl Writer<File> {
     /// Makes a new file.
     ///

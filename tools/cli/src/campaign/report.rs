@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `firebreak campaign report`: results for people, and for what shows test results.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{read, write};
+use crate::Failure;
+
+/// Shows the results of a campaign, whole or not: as text, and as JUnit XML.
+///
+/// Exit status 0 whatever the results are.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  firebreak campaign report linux-serror.jsonl
+  firebreak campaign report linux-serror.jsonl --junit linux-serror.xml")]
+pub(super) struct ReportArgs {
+    /// The results (JSON Lines, as `firebreak campaign` writes them)
+    results: PathBuf,
+    /// Writes JUnit XML
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+}
+
+pub(super) fn run(args: &ReportArgs) -> Result<String, Failure> {
+    let results = read(&args.results)?;
+    if let Some(path) = &args.junit {
+        let xml = firebreak_report::junit(&results);
+        let xml = xml.map_err(|error| Failure::text(format!("no JUnit XML: {error}")))?;
+        write(path, xml.as_bytes())?;
+    }
+    Ok(firebreak_report::text(&results))
+}

@@ -1,0 +1,6 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Results: read, merged, compared, and shown.
+
+mod lines;
+mod outcome;
+mod sample;
