@@ -61,7 +61,7 @@ enum Command {
 
 #[derive(Args)]
 struct Input {
-    /// The partition file (TOML, see docs/partitions.md)
+    /// The partition file (TOML, or a devicetree as DTS or DTB; see docs/partitions.md)
     file: PathBuf,
     /// Directory that images and RAM disks are relative to [default: the partition file's]
     #[arg(long, value_name = "DIR")]

@@ -10,6 +10,7 @@ use firebreak_manifest::Board;
 
 use crate::diagnostic::{Diagnostics, Problem, Source};
 use crate::document::{self, At, Table};
+use crate::fields;
 
 /// A board to check against.
 #[derive(Clone, Debug)]
@@ -64,16 +65,12 @@ pub(crate) fn load(
 /// Reads a board file.
 pub(crate) fn read(source: &Source) -> Result<BoardFile, Diagnostics> {
     let document = document::parse(source)?;
-    let mut root = Table::new(source, document.get_ref(), 0..0, "a board file");
+    let mut root = Table::new(source, document.get_ref(), 0..0, "a board file").of(&fields::BOARD);
     let name = root
         .string("name")?
         .map_or_else(String::new, |name| name.value);
-    let pes = root
-        .integers("pes")?
-        .ok_or_else(|| root.missing("pes", "pes = [0, 1, 2, 3]"))?;
-    let image = root
-        .integer("image")?
-        .ok_or_else(|| root.missing("image", "image = 0x4020_0000"))?;
+    let pes = root.integers("pes")?.ok_or_else(|| root.lacks("pes"))?;
+    let image = root.integer("image")?.ok_or_else(|| root.lacks("image"))?;
     let has_ras = root.boolean("ras")?.is_none_or(|flag| flag.value);
     let memory = root.tables("memory", "a piece of memory")?;
     let reserved = root.tables("reserved", "a reserved range")?;
@@ -82,7 +79,7 @@ pub(crate) fn read(source: &Source) -> Result<BoardFile, Diagnostics> {
     add_pes(&mut board, &pes, source, &mut problems);
     let mut ranges = Vec::new();
     for table in memory {
-        let range = read_range(table, &mut problems)?;
+        let range = read_range(table.of(&fields::RANGE), &mut problems)?;
         check_memory(&range, &ranges, source, &mut problems);
         if board.memory.push(range.value).is_err() {
             problems.push(too_many(
@@ -95,7 +92,7 @@ pub(crate) fn read(source: &Source) -> Result<BoardFile, Diagnostics> {
         ranges.push(range);
     }
     for table in reserved {
-        let range = read_range(table, &mut problems)?;
+        let range = read_range(table.of(&fields::RANGE), &mut problems)?;
         if board.reserve(range.value).is_err() {
             problems.push(too_many(
                 source,
@@ -165,12 +162,8 @@ fn read_range(
     mut table: Table<'_, '_>,
     problems: &mut Vec<Problem>,
 ) -> Result<At<PaRange>, Problem> {
-    let base = table
-        .integer("base")?
-        .ok_or_else(|| table.missing("base", "base = 0x4000_0000"))?;
-    let size = table
-        .string("size")?
-        .ok_or_else(|| table.missing("size", "size = \"1 GiB\""))?;
+    let base = table.integer("base")?.ok_or_else(|| table.lacks("base"))?;
+    let size = table.string("size")?.ok_or_else(|| table.lacks("size"))?;
     problems.extend(table.unknown_keys());
     let bytes =
         document::parse_size(&size.value).filter(|bytes| base.value.checked_add(*bytes).is_some());

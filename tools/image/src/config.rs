@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Turns partitions into the configuration devicetree that the hypervisor reads.
 
+use firebreak_abi::PaRange;
 use firebreak_guestdt::{FdtWriter, WriteError};
 use firebreak_manifest::config::property;
 use firebreak_triage::Class;
@@ -8,11 +9,20 @@ use firebreak_triage::Class;
 use crate::board::BoardFile;
 use crate::partition::Partition;
 
-/// Where a payload stands, from the start of the image.
+/// Where a payload stands: from the start of the image, or in memory if a bootloader loads it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Extent {
     pub(crate) offset: u64,
     pub(crate) len_bytes: u64,
+}
+
+impl From<PaRange> for Extent {
+    fn from(range: PaRange) -> Self {
+        Self {
+            offset: range.start.get(),
+            len_bytes: range.len_bytes,
+        }
+    }
 }
 
 /// Where the payloads of one partition stand.
@@ -79,7 +89,9 @@ fn write_partition(
             .map(|mpidr| mpidr.get())
             .collect();
         node.prop_u64_list(property::MPIDR, &affinities);
-        node.prop_empty(property::IMAGE_RELATIVE);
+        if partition.loaded.is_none() {
+            node.prop_empty(property::IMAGE_RELATIVE);
+        }
         node.prop_u32(property::RAS_VISIBLE, u32::from(partition.ras_visible));
         node.prop_u32(property::DIRECT_ABORTS, u32::from(partition.direct_aborts));
         node.prop_u32(property::WATCHDOG, u32::from(partition.watchdog));

@@ -14,10 +14,20 @@ use miette::{
 };
 use serde::Serialize;
 
+/// The language of a file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Dialect {
+    /// TOML.
+    Toml,
+    /// Devicetree source.
+    Dts,
+}
+
 /// A file that was read, for showing its lines.
 #[derive(Clone, Debug)]
 pub struct Source {
     named: Arc<NamedSource<String>>,
+    dialect: Dialect,
 }
 
 impl Source {
@@ -25,6 +35,29 @@ impl Source {
     pub fn new(path: &Path, text: impl Into<String>) -> Self {
         Self {
             named: Arc::new(NamedSource::new(path.display().to_string(), text.into())),
+            dialect: Dialect::Toml,
+        }
+    }
+
+    /// Says that the text is devicetree source.
+    #[must_use]
+    pub fn as_dts(self) -> Self {
+        Self {
+            dialect: Dialect::Dts,
+            ..self
+        }
+    }
+
+    /// Returns the file's language.
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// Chooses the words that fit the file's language.
+    pub(crate) fn say<'a>(&self, toml: &'a str, dts: &'a str) -> &'a str {
+        match self.dialect {
+            Dialect::Toml => toml,
+            Dialect::Dts => dts,
         }
     }
 

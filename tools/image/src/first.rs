@@ -29,12 +29,8 @@ pub fn board_file(name: &str, dtb: &[u8]) -> Result<String, String> {
     if board.cpus.is_empty() {
         return lacks("PE in /cpus");
     }
-    let memory: Vec<PaRange> = board
-        .memory
-        .iter()
-        .filter_map(|range| whole(*range))
-        .collect();
-    let Some(image) = image_base(&memory, &board) else {
+    let memory = whole_blocks(&board);
+    let Some(image) = image_base(&board) else {
         return lacks("piece of memory with room for the image");
     };
     let mut text = format!("# {}: what `firebreak check` knows of it.\n", board.model);
@@ -72,8 +68,17 @@ fn whole(range: PaRange) -> Option<PaRange> {
     (start < end).then(|| PaRange::new(start, end - start))
 }
 
+fn whole_blocks(board: &Board) -> Vec<PaRange> {
+    board
+        .memory
+        .iter()
+        .filter_map(|range| whole(*range))
+        .collect()
+}
+
 /// Finds where an image goes: the first block but one, as bootloaders leave the first to others.
-fn image_base(memory: &[PaRange], board: &Board) -> Option<u64> {
+pub(crate) fn image_base(board: &Board) -> Option<u64> {
+    let memory = whole_blocks(board);
     let is_free = |base: &u64| {
         let block = PaRange::new(*base, BLOCK_BYTES);
         let inside = memory

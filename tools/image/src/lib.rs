@@ -10,7 +10,9 @@ mod board;
 mod config;
 mod diagnostic;
 pub mod document;
+mod dts;
 mod explain;
+pub mod fields;
 mod first;
 mod layout;
 mod partition;
@@ -22,13 +24,13 @@ mod system;
 use std::path::Path;
 
 pub use board::BoardFile;
-pub use diagnostic::{Diagnostics, Level, Problem, Source};
+pub use diagnostic::{Diagnostics, Dialect, Level, Problem, Source};
 pub use document::At;
 pub use explain::{ErrorUse, Explanation, InterruptUse, PeUse, Region};
 pub use firebreak_boards::KNOWN as KNOWN_BOARDS;
 pub use first::{board_file, partition_file};
-pub use partition::{Partition, PartitionFile};
-pub use payload::{Kernel, Payload};
+pub use partition::{Loaded, Partition, PartitionFile};
+pub use payload::{FileKind, Kernel, Payload};
 pub use report::{PartitionReport, Piece, Report};
 pub use system::{Guest, Options, System, check};
 

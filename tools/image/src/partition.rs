@@ -1,24 +1,23 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The partition file: what people write, with the place of every value.
 
+mod policy;
+
 use std::ops::Range;
 
-use firebreak_abi::{MAX_PARTITIONS, MAX_VCPUS_PER_PARTITION};
-use firebreak_manifest::config::{
-    MAX_BOOTARGS_LEN, MAX_RESTART_LIMIT, default_policy, is_valid_name,
-};
+use firebreak_abi::{MAX_PARTITIONS, MAX_VCPUS_PER_PARTITION, PaRange};
+use firebreak_manifest::config::{MAX_BOOTARGS_LEN, is_valid_name};
 use firebreak_manifest::{Policy, RestartPolicy};
-use firebreak_triage::{Class, Reaction};
 
-use crate::diagnostic::{Diagnostics, Problem, Source};
-use crate::document::{self, At, Table};
-use crate::reserve;
+use crate::diagnostic::{Diagnostics, Dialect, Problem, Source};
+use crate::document::{self, At, Entry, Table};
+use crate::{dts, fields, reserve};
 
 /// A whole partition file.
 #[derive(Clone, Debug)]
 pub struct PartitionFile {
-    /// Which board it is for.
-    pub board: At<String>,
+    /// Which board it is for, if the file says so.
+    pub board: Option<At<String>>,
     /// Whether the running system takes commands on its UART.
     pub control: bool,
     /// In the order of the file.
@@ -40,10 +39,12 @@ pub struct Partition {
     pub memory_bytes: At<u64>,
     /// Spare pages, behind pages that are retired.
     pub spare_pages: u8,
-    /// Path of the kernel.
+    /// Path of the kernel, or its address if a bootloader loads it.
     pub image: At<String>,
     /// Path of the initial RAM disk.
     pub initramfs: Option<At<String>>,
+    /// Where a bootloader puts kernel and RAM disk, if they are not to go into the image.
+    pub loaded: Option<Loaded>,
     /// Kernel command line.
     pub cmdline: Option<At<String>>,
     /// Whether there is a PL011.
@@ -66,27 +67,17 @@ pub struct Partition {
     pub ras_demanded: Option<Range<usize>>,
 }
 
-/// What a partition may have.
-const KEYS: [&str; 15] = [
-    "name",
-    "vcpus",
-    "pes",
-    "memory",
-    "spare_pages",
-    "image",
-    "initramfs",
-    "cmdline",
-    "console",
-    "ras_visible",
-    "external_aborts",
-    "watchdog",
-    "autostart",
-    "restart",
-    "on_error",
-];
+/// Where a bootloader puts a partition's files.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Loaded {
+    /// Its kernel.
+    pub kernel: PaRange,
+    /// Its initial RAM disk.
+    pub ramdisk: Option<PaRange>,
+}
 
 /// The board that is meant when none is named.
-const DEFAULT_BOARD: &str = "qemu-virt";
+pub(crate) const DEFAULT_BOARD: &str = "qemu-virt";
 
 /// Reads a partition file as far as it can be judged without the board and the images.
 ///
@@ -94,18 +85,25 @@ const DEFAULT_BOARD: &str = "qemu-virt";
 ///
 /// All problems that were found; one for each partition at least.
 pub(crate) fn read(source: &Source) -> Result<PartitionFile, Diagnostics> {
-    let document = document::parse(source)?;
-    let mut root = Table::new(source, document.get_ref(), 0..0, "a partition file");
     let mut problems = Vec::new();
-    let mut board = At {
-        value: DEFAULT_BOARD.to_owned(),
-        span: 0..0,
+    let entries = match source.dialect() {
+        Dialect::Toml => document::parse(source)?.into(),
+        Dialect::Dts => dts::entries(source, &mut problems)?,
     };
+    read_entries(source, &entries, problems)
+}
+
+fn read_entries(
+    source: &Source,
+    entries: &[Entry],
+    mut problems: Vec<Problem>,
+) -> Result<PartitionFile, Diagnostics> {
+    let mut root = Table::new(source, entries, 0..0, "a partition file").of(&fields::ROOT);
+    let mut board = None;
     let mut control = false;
-    if let Some(mut system) = root.table("system", "the system")? {
-        if let Some(named) = system.string("board")? {
-            board = named;
-        }
+    if let Some(system) = root.table("system", "the system")? {
+        let mut system = system.of(&fields::SYSTEM);
+        board = system.string("board")?;
         control = system.boolean("control")?.is_some_and(|flag| flag.value);
         problems.extend(system.unknown_keys());
     }
@@ -113,7 +111,10 @@ pub(crate) fn read(source: &Source) -> Result<PartitionFile, Diagnostics> {
     problems.extend(root.unknown_keys());
     if tables.is_empty() && problems.is_empty() {
         let message = "there is no partition in this file";
-        let remedy = "add a section [[partition]] with name, vcpus, pes, memory and image";
+        let remedy = source.say(
+            "add a section [[partition]] with name, vcpus, pes, memory and image",
+            "add a node with compatible = \"xen,domain\" to /chosen",
+        );
         problems.push(Problem::error(
             source,
             0..0,
@@ -124,7 +125,7 @@ pub(crate) fn read(source: &Source) -> Result<PartitionFile, Diagnostics> {
     }
     let mut partitions: Vec<Partition> = Vec::new();
     for table in tables {
-        match read_partition(table.knowing(&KEYS), control, &mut problems) {
+        match read_partition(&mut table.of(&fields::PARTITION), control, &mut problems) {
             Ok(partition) => partitions.push(partition),
             Err(problem) => problems.push(problem),
         }
@@ -178,32 +179,30 @@ fn check_together(source: &Source, partitions: &[Partition], problems: &mut Vec<
 }
 
 fn read_partition(
-    mut table: Table<'_, '_>,
+    table: &mut Table<'_, '_>,
     control: bool,
     problems: &mut Vec<Problem>,
 ) -> Result<Partition, Problem> {
     problems.extend(table.unknown_keys());
-    let name = read_name(&mut table)?;
-    let vcpus = read_vcpus(&mut table)?;
-    let pes = read_pes(&mut table, &vcpus)?;
-    let memory_bytes = read_memory(&mut table)?;
-    let spare_pages = reserve::spare_pages(&mut table)?;
-    let image = table.string("image")?;
-    let image = image.ok_or_else(|| table.missing("image", "image = \"guests/control.bin\""))?;
-    let initramfs = table.string("initramfs")?;
+    let name = read_name(table)?;
+    let vcpus = read_vcpus(table)?;
+    let pes = read_pes(table, &vcpus)?;
+    let memory_bytes = read_memory(table)?;
+    let spare_pages = reserve::spare_pages(table)?;
+    let (image, initramfs, loaded) = read_modules(table)?;
     let cmdline = table.string("cmdline")?;
     if let Some(cmdline) = &cmdline {
-        check_cmdline(&table, cmdline)?;
+        check_cmdline(table, cmdline)?;
     }
-    let console = read_console(&mut table)?;
+    let console = read_console(table)?;
     let shown = table.boolean("ras_visible")?;
     let ras_visible = shown.as_ref().is_none_or(|flag| flag.value);
-    let direct_aborts = read_external_aborts(&mut table)?;
+    let direct_aborts = read_external_aborts(table)?;
     let watchdog = table.boolean("watchdog")?;
-    let autostart = read_autostart(&mut table, control, problems)?;
-    let restart = read_restart(&mut table, watchdog.as_ref(), problems)?;
+    let autostart = read_autostart(table, control, problems)?;
+    let restart = policy::read_restart(table, watchdog.as_ref(), problems)?;
     let mut chosen_syndromes = Vec::new();
-    let policy = read_policy(&mut table, ras_visible, &mut chosen_syndromes, problems)?;
+    let policy = policy::read_policy(table, ras_visible, &mut chosen_syndromes, problems)?;
     Ok(Partition {
         span: table.span.clone(),
         name,
@@ -213,6 +212,7 @@ fn read_partition(
         spare_pages,
         image,
         initramfs,
+        loaded,
         cmdline,
         console,
         ras_visible,
@@ -227,9 +227,7 @@ fn read_partition(
 }
 
 fn read_name(table: &mut Table<'_, '_>) -> Result<At<String>, Problem> {
-    let name = table
-        .string("name")?
-        .ok_or_else(|| table.missing("name", "name = \"control\""))?;
+    let name = table.string("name")?.ok_or_else(|| table.lacks("name"))?;
     if is_valid_name(&name.value) {
         return Ok(name);
     }
@@ -247,7 +245,7 @@ fn read_name(table: &mut Table<'_, '_>) -> Result<At<String>, Problem> {
 fn read_vcpus(table: &mut Table<'_, '_>) -> Result<At<u8>, Problem> {
     let vcpus = table
         .integer("vcpus")?
-        .ok_or_else(|| table.missing("vcpus", "vcpus = 1"))?;
+        .ok_or_else(|| table.lacks("vcpus"))?;
     match u8::try_from(vcpus.value) {
         Ok(count @ 1..) if usize::from(count) <= MAX_VCPUS_PER_PARTITION => Ok(At {
             value: count,
@@ -268,9 +266,16 @@ fn read_vcpus(table: &mut Table<'_, '_>) -> Result<At<u8>, Problem> {
 }
 
 fn read_pes(table: &mut Table<'_, '_>, vcpus: &At<u8>) -> Result<At<Vec<At<u64>>>, Problem> {
-    let pes = table
-        .integers("pes")?
-        .ok_or_else(|| table.missing("pes", "pes = [0]"))?;
+    let Some(pes) = table.integers("pes")? else {
+        return match table.source.dialect() {
+            Dialect::Toml => Err(table.lacks("pes")),
+            // Whoever names no PE in a devicetree leaves the choice to Firebreak.
+            Dialect::Dts => Ok(At {
+                value: Vec::new(),
+                span: vcpus.span.clone(),
+            }),
+        };
+    };
     if pes.value.len() != usize::from(vcpus.value) {
         let message = format!("{} vCPU(s), but {} PE(s)", vcpus.value, pes.value.len());
         let remedy = "name one PE for each vCPU: each vCPU owns its PE";
@@ -305,7 +310,7 @@ fn read_memory(table: &mut Table<'_, '_>) -> Result<At<u64>, Problem> {
     const BLOCK_BYTES: u64 = 2 << 20;
     let text = table
         .string("memory")?
-        .ok_or_else(|| table.missing("memory", "memory = \"16 MiB\""))?;
+        .ok_or_else(|| table.lacks("memory"))?;
     let wrong = |message: String, label: &str, remedy: String| {
         Err(Problem::error(
             table.source,
@@ -323,7 +328,11 @@ fn read_memory(table: &mut Table<'_, '_>) -> Result<At<u64>, Problem> {
     if bytes == 0 || bytes % BLOCK_BYTES != 0 {
         let message = format!("memory of \"{}\" is not a multiple of 2 MiB", text.value);
         let up = bytes.max(1).next_multiple_of(BLOCK_BYTES) >> 20;
-        return wrong(message, "misaligned", format!("round it to \"{up} MiB\""));
+        let remedy = match table.source.dialect() {
+            Dialect::Toml => format!("round it to \"{up} MiB\""),
+            Dialect::Dts => format!("round it to <0x0 {:#x}>, in KiB", up << 10),
+        };
+        return wrong(message, "misaligned", remedy);
     }
     Ok(At {
         value: bytes,
@@ -331,7 +340,7 @@ fn read_memory(table: &mut Table<'_, '_>) -> Result<At<u64>, Problem> {
     })
 }
 
-fn check_cmdline(table: &Table<'_, '_>, cmdline: &At<String>) -> Result<(), Problem> {
+fn check_cmdline(table: &mut Table<'_, '_>, cmdline: &At<String>) -> Result<(), Problem> {
     // A caret as long as the line would hide what it points at.
     const MOST_SHOWN: usize = 60;
     let span = cmdline.span.start..cmdline.span.end.min(cmdline.span.start + MOST_SHOWN);
@@ -413,185 +422,64 @@ fn read_autostart(
             flag.span,
             "a partition that is not started at boot can never be started",
             "never starts",
-            "add control = true under [system], so that `start` is taken",
+            table.source.say(
+                "add control = true under [system], so that `start` is taken",
+                "add firebreak,control; to /chosen, so that `start` is taken",
+            ),
         ));
     }
     Ok(flag.value)
 }
 
-fn read_restart(
-    table: &mut Table<'_, '_>,
-    watchdog: Option<&At<bool>>,
-    problems: &mut Vec<Problem>,
-) -> Result<RestartPolicy, Problem> {
-    let mut policy = RestartPolicy::default();
-    let Some(mut restart) = table.table("restart", "`restart`")? else {
-        return Ok(policy);
-    };
-    if let Some(flag) = restart.boolean("on_reset")? {
-        policy.on_reset = flag.value;
-    }
-    if let Some(flag) = restart.boolean("on_silence")? {
-        policy.on_silence = flag.value;
-        if flag.value && watchdog.is_some_and(|watchdog| !watchdog.value) {
-            let message = "silence cannot be noticed without a watchdog";
-            let remedy = "set watchdog = true, or on_silence = false";
-            problems.push(Problem::error(
-                table.source,
-                flag.span,
-                message,
-                "never happens",
-                remedy,
-            ));
+/// Path or address of the kernel, path of the RAM disk, and where a bootloader puts both.
+type Modules = (At<String>, Option<At<String>>, Option<Loaded>);
+
+/// Reads where kernel and RAM disk come from: both from files, or both from a bootloader.
+fn read_modules(table: &mut Table<'_, '_>) -> Result<Modules, Problem> {
+    let Some(kernel) = table.loaded("image") else {
+        let image = table.string("image")?;
+        let image = image.ok_or_else(|| match table.source.dialect() {
+            Dialect::Toml => table.lacks("image"),
+            Dialect::Dts => no_kernel(table),
+        })?;
+        if let Some(ramdisk) = table.loaded("initramfs") {
+            return Err(mixed(table, ramdisk.span));
         }
-    }
-    if let Some(flag) = restart.boolean("on_kill")? {
-        policy.on_kill = flag.value;
-    }
-    let mut number = |key, what: &str, most: u32, into: &mut u32| {
-        let Some(wanted) = restart.integer(key)? else {
-            return Ok(());
-        };
-        match u32::try_from(wanted.value) {
-            Ok(value) if value <= most => *into = value,
-            _ => {
-                let message = format!("a restart {what} of {} is too high", wanted.value);
-                let remedy = format!("use 0 to {most}");
-                let label = "too high";
-                let problem = Problem::error(table.source, wanted.span, message, label, remedy);
-                problems.push(problem);
-            }
-        }
-        Ok(())
+        return Ok((image, table.string("initramfs")?, None));
     };
-    number("limit", "limit", MAX_RESTART_LIMIT, &mut policy.limit)?;
-    let most_ms = RestartPolicy::MAX_BACKOFF_MS;
-    number("backoff_ms", "back-off", most_ms, &mut policy.backoff_ms)?;
-    problems.extend(restart.unknown_keys());
-    Ok(policy)
+    let ramdisk = table.loaded("initramfs");
+    if ramdisk.is_none()
+        && let Some(file) = table.string("initramfs")?
+    {
+        return Err(mixed(table, file.span));
+    }
+    let image = At {
+        value: format!("{:#x}", kernel.value.start.get()),
+        span: kernel.span,
+    };
+    let loaded = Loaded {
+        kernel: kernel.value,
+        ramdisk: ramdisk.map(|at| at.value),
+    };
+    Ok((image, None, Some(loaded)))
 }
 
-fn read_policy(
-    table: &mut Table<'_, '_>,
-    ras_visible: bool,
-    chosen_syndromes: &mut Vec<At<String>>,
-    problems: &mut Vec<Problem>,
-) -> Result<Policy, Problem> {
-    let mut policy = default_policy(ras_visible);
-    let Some(mut on_error) = table.table("on_error", "`on_error`")? else {
-        return Ok(policy);
-    };
-    for class in Class::ALL {
-        let Some(word) = on_error.string(class.name())? else {
-            continue;
-        };
-        let reaction = Reaction::parse(&word.value)
-            .and_then(|reaction| reaction.check(class).map(|()| reaction));
-        match reaction {
-            Ok(reaction) => {
-                if word.value.contains(':') {
-                    chosen_syndromes.push(word.clone());
-                }
-                problems.extend(check_visible(
-                    table.source,
-                    class,
-                    &word,
-                    reaction,
-                    ras_visible,
-                ));
-                policy.set(class, reaction);
-            }
-            Err(error) => {
-                let message = format!("\"{}\" cannot be done about {class}", word.value);
-                problems.push(Problem::error(
-                    table.source,
-                    word.span,
-                    message,
-                    "this reaction",
-                    error.to_string(),
-                ));
-            }
-        }
-    }
-    read_corrected(&mut on_error, &mut policy, problems)?;
-    problems.extend(on_error.unknown_keys());
-    Ok(policy)
+fn no_kernel(table: &mut Table<'_, '_>) -> Problem {
+    Problem::error(
+        table.source,
+        table.span.clone(),
+        "a partition has no kernel",
+        "in this node",
+        "add a node with compatible = \"multiboot,kernel\" and `firebreak,file` or `reg`",
+    )
 }
 
-/// When corrected errors on one page are too many.
-fn read_corrected(
-    on_error: &mut Table<'_, '_>,
-    policy: &mut Policy,
-    problems: &mut Vec<Problem>,
-) -> Result<(), Problem> {
-    let source = on_error.source;
-    if let Some(limit) = on_error.integer("corrected_limit")? {
-        match u16::try_from(limit.value) {
-            Ok(value) => policy.corrected_limit = value,
-            Err(_) => {
-                let message = format!("a limit of {} corrected errors is too high", limit.value);
-                let remedy = "use 1 to 65535, or 0 for never";
-                problems.push(Problem::error(
-                    source, limit.span, message, "too high", remedy,
-                ));
-            }
-        }
-    }
-    if let Some(window) = on_error.integer("corrected_window_s")? {
-        const MOST: u32 = Policy::MAX_CORRECTED_WINDOW_S;
-        match u32::try_from(window.value) {
-            Ok(value @ 1..=MOST) => policy.corrected_window_s = value,
-            _ => {
-                let message = format!("corrected errors cannot be counted for {} s", window.value);
-                let remedy = format!("use 1 to {MOST} (a year)");
-                problems.push(Problem::error(
-                    source,
-                    window.span,
-                    message,
-                    "this window of time",
-                    remedy,
-                ));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// A guest that does not see FEAT_RAS takes every SError for an implementation-defined one: a
-/// syndrome that says otherwise would be a lie.
-fn check_visible(
-    source: &Source,
-    class: Class,
-    word: &At<String>,
-    reaction: Reaction,
-    ras_visible: bool,
-) -> Option<Problem> {
-    let syndrome = match reaction {
-        Reaction::Inject(chosen) | Reaction::Retire(chosen) => {
-            chosen.unwrap_or(class.default_syndrome())
-        }
-        _ => return None,
-    };
-    const IDS: u32 = 1 << 24;
-    if ras_visible || syndrome.get() & IDS != 0 {
-        return None;
-    }
-    let message = format!(
-        "syndrome {:#x} means nothing to a guest that does not see the RAS extension",
-        syndrome.get()
-    );
-    let name = if matches!(reaction, Reaction::Inject(_)) {
-        "inject"
-    } else {
-        "retire"
-    };
-    let remedy =
-        format!("set ras_visible = true, or write \"{name}:0x1000000\" (implementation defined)");
-    Some(Problem::error(
-        source,
-        word.span.clone(),
-        message,
-        "contradicts ras_visible = false",
-        remedy,
-    ))
+fn mixed(table: &mut Table<'_, '_>, span: Range<usize>) -> Problem {
+    Problem::error(
+        table.source,
+        span,
+        "kernel and RAM disk do not come the same way",
+        "not as the kernel",
+        "give both a `firebreak,file`, or both a `reg` at which a bootloader puts them",
+    )
 }

@@ -24,15 +24,57 @@ pub struct Payload {
     pub bytes: Arc<Vec<u8>>,
 }
 
+/// The file that a kernel was in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FileKind {
+    /// Bytes that are entered at the first one.
+    Raw,
+    /// An arm64 `Image`.
+    Arm64,
+    /// An ELF file, whose segments were laid out as they are in memory.
+    Elf,
+    /// None: a bootloader puts it into memory, and it is looked at when the machine boots.
+    Loaded,
+}
+
+impl FileKind {
+    /// Returns its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Raw => "raw",
+            Self::Arm64 => "arm64 Image",
+            Self::Elf => "ELF",
+            Self::Loaded => "by the bootloader",
+        }
+    }
+}
+
 /// A kernel and what it is.
 #[derive(Clone, Debug)]
 pub struct Kernel {
-    /// The file.
+    /// The file; without bytes if a bootloader loads it.
     pub payload: Payload,
-    /// Raw or arm64 `Image`.
+    /// How the hypervisor starts it.
     pub kind: KernelImage,
+    /// What it was.
+    pub file_kind: FileKind,
     /// Whether it was packed with gzip.
     pub was_packed: bool,
+}
+
+impl Kernel {
+    /// Stands for a kernel that a bootloader puts somewhere.
+    pub(crate) fn loaded(named: &At<String>) -> Self {
+        Self {
+            payload: Payload {
+                path: PathBuf::from(&named.value),
+                bytes: Arc::default(),
+            },
+            kind: KernelImage::Raw,
+            file_kind: FileKind::Loaded,
+            was_packed: false,
+        }
+    }
 }
 
 fn problem(
@@ -108,9 +150,14 @@ pub(crate) fn kernel(source: &Source, named: &At<String>, dir: &Path) -> Result<
         problem(source, named, message, label, &error.to_string())
     })?;
     check_whole(source, named, &payload, kind)?;
+    let file_kind = match kind {
+        KernelImage::Raw => FileKind::Raw,
+        KernelImage::Arm64 { .. } => FileKind::Arm64,
+    };
     Ok(Kernel {
         payload,
         kind,
+        file_kind,
         was_packed,
     })
 }

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use firebreak_abi::guest_map;
-use firebreak_manifest::{KernelImage, Placement};
+use firebreak_manifest::Placement;
 use firebreak_triage::Class;
 use serde::Serialize;
 
@@ -63,8 +63,8 @@ pub struct PartitionReport {
     pub spares_pa: Option<String>,
     /// Entry point, `0x..` (IPA).
     pub entry: String,
-    /// `raw` or `arm64 Image`.
-    pub kernel: &'static str,
+    /// `raw`, `arm64 Image`, `ELF` (each with `, gzip` if it was packed), or `by the bootloader`.
+    pub kernel: String,
     /// Where its RAM disk goes, `0x..` (IPA).
     pub ramdisk: Option<String>,
     /// Reaction to each class of error.
@@ -98,6 +98,9 @@ impl Report {
         );
         for guest in &system.guests {
             let name = &guest.partition.name.value;
+            if guest.partition.loaded.is_some() {
+                continue;
+            }
             add(
                 guest.modules.kernel,
                 format!("{name}: image"),
@@ -195,9 +198,9 @@ fn partition(guest: &Guest, placement: &Placement) -> PartitionReport {
         spares_pa: (placement.spares.len_bytes != 0)
             .then(|| format!("{:#x}", placement.spares.start)),
         entry: format!("{:#x}", guest.layout.kernel.get()),
-        kernel: match guest.kernel.kind {
-            KernelImage::Raw => "raw",
-            KernelImage::Arm64 { .. } => "arm64 Image",
+        kernel: match (guest.kernel.file_kind, guest.kernel.was_packed) {
+            (kind, false) => kind.name().to_owned(),
+            (kind, true) => format!("{}, gzip", kind.name()),
         },
         ramdisk: guest.layout.ramdisk.map(|ipa| format!("{:#x}", ipa.get())),
         on_error: Class::ALL

@@ -17,7 +17,9 @@ use firebreak_manifest::{
 
 use crate::board::{self, BoardFile};
 use crate::config::{self, Modules};
-use crate::diagnostic::{Diagnostics, Level, Problem, Source};
+use crate::diagnostic::{Diagnostics, Dialect, Level, Problem, Source};
+use crate::document::At;
+use crate::dts;
 use crate::layout::{Hypervisor, Layout};
 use crate::partition::{self, Partition, PartitionFile};
 use crate::payload::{self, Kernel, Payload};
@@ -71,10 +73,13 @@ pub struct System {
 /// Everything that is wrong, each with its place and the remedy.
 pub fn check(file: &Path, options: &Options) -> Result<System, Diagnostics> {
     let source = read_source(file)?;
-    let parsed = partition::read(&source)?;
+    let mut parsed = partition::read(&source)?;
     let dir = file.parent().unwrap_or(Path::new(""));
-    let board = board::load(&parsed.board, &source, dir)?;
+    let board = find_board(&parsed, &source, dir)?;
     let mut problems = Vec::new();
+    if source.dialect() == Dialect::Dts {
+        number_pes(&source, &mut parsed, &board)?;
+    }
     check_pes(&source, &parsed, &board, &mut problems);
     check_ras(&source, &parsed, &board, &mut problems);
     let payloads = options.payloads.as_deref().unwrap_or(dir);
@@ -111,6 +116,77 @@ pub fn check(file: &Path, options: &Options) -> Result<System, Diagnostics> {
     })
 }
 
+/// Finds the board: the one that is named, the one that a devicetree describes itself, or QEMU's.
+fn find_board(
+    parsed: &PartitionFile,
+    source: &Source,
+    dir: &Path,
+) -> Result<BoardFile, Diagnostics> {
+    if let Some(named) = &parsed.board {
+        return board::load(named, source, dir);
+    }
+    if source.dialect() == Dialect::Dts
+        && let Some(board) = dts::board_of(source)?
+    {
+        return Ok(board);
+    }
+    let usual = At {
+        value: partition::DEFAULT_BOARD.to_owned(),
+        span: 0..0,
+    };
+    board::load(&usual, source, dir)
+}
+
+/// A devicetree names PEs by their affinity, or leaves the choice to Firebreak: turns both into
+/// the board's numbers, as the hypervisor would.
+fn number_pes(
+    source: &Source,
+    parsed: &mut PartitionFile,
+    board: &BoardFile,
+) -> Result<(), Problem> {
+    let known: Vec<u64> = board.board.cpus.iter().map(|pe| pe.get()).collect();
+    for pe in parsed
+        .partitions
+        .iter_mut()
+        .flat_map(|one| &mut one.pes.value)
+    {
+        let Some(number) = known.iter().position(|one| *one == pe.value) else {
+            let message = format!(
+                "the board {} has no PE of affinity {:#x}",
+                board.name, pe.value
+            );
+            let all: Vec<_> = known.iter().map(|pe| format!("{pe:#x}")).collect();
+            let remedy = format!("use one of {}", all.join(", "));
+            let span = pe.span.clone();
+            return Err(Problem::error(source, span, message, "no such PE", remedy));
+        };
+        pe.value = number as u64;
+    }
+    let mut free: Vec<u64> = (0..known.len() as u64).collect();
+    let named = parsed.partitions.iter().flat_map(|one| &one.pes.value);
+    named.for_each(|pe| free.retain(|one| *one != pe.value));
+    let mut free = free.into_iter();
+    for partition in &mut parsed.partitions {
+        if !partition.pes.value.is_empty() {
+            continue;
+        }
+        let span = partition.vcpus.span.clone();
+        let wanted = usize::from(partition.vcpus.value);
+        let chosen = free.by_ref().take(wanted);
+        let chosen = chosen.map(|value| At {
+            value,
+            span: span.clone(),
+        });
+        partition.pes.value = chosen.collect();
+        if partition.pes.value.len() < wanted {
+            let message = format!("no PE is left for each of {wanted} vCPU(s)");
+            let remedy = format!("the board has {}: use fewer vCPUs", known.len());
+            return Err(Problem::error(source, span, message, "too many", remedy));
+        }
+    }
+    Ok(())
+}
+
 fn read_source(file: &Path) -> Result<Source, Problem> {
     let refuse = |message: String, remedy: &str| Problem {
         level: Level::Error,
@@ -127,11 +203,21 @@ fn read_source(file: &Path) -> Result<Source, Problem> {
         );
         refuse(message, "correct the path")
     })?;
+    const FDT_MAGIC: [u8; 4] = [0xd0, 0x0d, 0xfe, 0xed];
+    let is = |extension| file.extension().is_some_and(|one| one == extension);
+    if bytes.starts_with(&FDT_MAGIC) || is("dtb") {
+        let text = dts::print_blob(&bytes).map_err(|error| {
+            let message = format!("{} is no devicetree blob: {error}", file.display());
+            refuse(message, "compile it anew: dtc -I dts -O dtb")
+        })?;
+        return Ok(Source::new(file, text).as_dts());
+    }
     let text = String::from_utf8(bytes).map_err(|_| {
         let message = format!("the partition file {} is not UTF-8 text", file.display());
-        refuse(message, "name a TOML file; save it as UTF-8")
+        refuse(message, "name a TOML or DTS file; save it as UTF-8")
     })?;
-    Ok(Source::new(file, text))
+    let source = Source::new(file, text);
+    Ok(if is("dts") { source.as_dts() } else { source })
 }
 
 fn check_pes(
@@ -202,21 +288,34 @@ fn check_ras(
         }
         if let Some(span) = &partition.ras_demanded {
             let message = format!("the PEs of {} have no FEAT_RAS to show", board.name);
-            let remedy = "leave ras_visible out".to_owned();
+            let remedy = source
+                .say("leave ras_visible out", "leave firebreak,ras-visible out")
+                .to_owned();
             wrong(span, message, "needs FEAT_RAS", remedy);
         }
     }
 }
 
 fn load_guest(source: &Source, partition: &Partition, dir: &Path) -> Result<Guest, Problem> {
-    let kernel = payload::kernel(source, &partition.image, dir)?;
+    let kernel = match partition.loaded {
+        Some(_) => Kernel::loaded(&partition.image),
+        None => payload::kernel(source, &partition.image, dir)?,
+    };
     let ramdisk = match &partition.initramfs {
         Some(named) => Some(payload::ramdisk(source, named, dir)?),
         None => None,
     };
     let memory = &partition.memory_bytes;
-    let ramdisk_bytes = ramdisk.as_ref().map(|ramdisk| ramdisk.bytes.len() as u64);
-    let kernel_bytes = kernel.payload.bytes.len() as u64;
+    let (kernel_bytes, ramdisk_bytes) = match partition.loaded {
+        Some(loaded) => (
+            loaded.kernel.len_bytes,
+            loaded.ramdisk.map(|range| range.len_bytes),
+        ),
+        None => (
+            kernel.payload.bytes.len() as u64,
+            ramdisk.as_ref().map(|ramdisk| ramdisk.bytes.len() as u64),
+        ),
+    };
     let layout = guest_layout(memory.value, kernel.kind, kernel_bytes, ramdisk_bytes);
     let layout = layout.map_err(|small| {
         let message = format!(
@@ -244,13 +343,31 @@ fn load_guest(source: &Source, partition: &Partition, dir: &Path) -> Result<Gues
 }
 
 /// Warns of what works and will surprise.
-fn surprises(source: &Source, partition: &Partition) -> Option<Problem> {
+fn surprises(source: &Source, partition: &Partition) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    problems.extend(unseen_console(source, partition));
+    if partition.loaded.is_some() {
+        let message = format!(
+            "the files of partition \"{}\" are loaded by the bootloader: nothing is known of them",
+            partition.name.value
+        );
+        let remedy = "to have them checked and put into the image, name them by `firebreak,file`";
+        let span = partition.image.span.clone();
+        problems.push(Problem::error(source, span, message, "not checked", remedy).warning());
+    }
+    problems
+}
+
+fn unseen_console(source: &Source, partition: &Partition) -> Option<Problem> {
     let cmdline = partition.cmdline.as_ref()?;
     if partition.console || !cmdline.value.contains("console=ttyAMA") {
         return None;
     }
     let message = "the command line asks for a PL011, but the partition has no console";
-    let remedy = "set console = \"pl011\", or take console= out of the command line";
+    let remedy = source.say(
+        "set console = \"pl011\", or take console= out of the command line",
+        "add vpl011; or take console= out of the command line",
+    );
     Some(Problem::error(source, cmdline.span.clone(), message, "never seen", remedy).warning())
 }
 
@@ -266,12 +383,18 @@ fn arrange(
     let modules = |guests: &[Guest]| -> Vec<Modules> {
         guests
             .iter()
-            .map(|guest| Modules {
-                ramdisk: guest
-                    .ramdisk
-                    .as_ref()
-                    .map(|_| guest.modules.ramdisk.unwrap_or_default()),
-                ..guest.modules
+            .map(|guest| match guest.partition.loaded {
+                Some(loaded) => Modules {
+                    kernel: loaded.kernel.into(),
+                    ramdisk: loaded.ramdisk.map(Into::into),
+                },
+                None => Modules {
+                    ramdisk: guest
+                        .ramdisk
+                        .as_ref()
+                        .map(|_| guest.modules.ramdisk.unwrap_or_default()),
+                    ..guest.modules
+                },
             })
             .collect()
     };
@@ -289,7 +412,10 @@ fn arrange(
     };
     // The length does not depend on where the payloads stand, so a first draft measures it.
     let mut image = Layout::new(hypervisor, write(guests)?.len());
-    for guest in guests.iter_mut() {
+    for guest in guests
+        .iter_mut()
+        .filter(|one| one.partition.loaded.is_none())
+    {
         guest.modules.kernel = image.kernel(&guest.kernel.payload.bytes);
         guest.modules.ramdisk = guest
             .ramdisk

@@ -1,74 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The image that is built, taken apart again.
 
-use std::fs;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+mod common;
 
+use std::io::Write;
+
+use common::{Bench, HYPERVISOR_BYTES, demo, hypervisor, linux};
 use firebreak_abi::image::{IMAGE_INFO_LEN, IMAGE_INFO_OFFSET, ImageInfo};
 use firebreak_image::{Level, Options, build, check};
-use tempfile::TempDir;
-
-/// File, partition file and hypervisor of a system that can be built.
-struct Bench {
-    dir: TempDir,
-    options: Options,
-}
-
-const HYPERVISOR_BYTES: u64 = 0x2_0000;
-
-/// A hypervisor as far as the builder looks at it; its last page is BSS.
-fn hypervisor() -> Vec<u8> {
-    let mut bytes: Vec<u8> = (0..HYPERVISOR_BYTES - 0x1000).map(|at| at as u8).collect();
-    bytes[16..24].copy_from_slice(&HYPERVISOR_BYTES.to_le_bytes());
-    bytes[56..60].copy_from_slice(b"ARM\x64");
-    let info = ImageInfo {
-        hypervisor_len: HYPERVISOR_BYTES,
-        image_len: HYPERVISOR_BYTES,
-        ..ImageInfo::default()
-    };
-    bytes[IMAGE_INFO_OFFSET..IMAGE_INFO_OFFSET + IMAGE_INFO_LEN].copy_from_slice(&info.to_bytes());
-    bytes
-}
-
-/// An arm64 `Image` of this many bytes.
-fn linux(len: usize) -> Vec<u8> {
-    let mut bytes: Vec<u8> = (0..len).map(|at| (at / 7) as u8).collect();
-    bytes[..32].fill(0);
-    bytes[16..24].copy_from_slice(&(len as u64 + 0x1_0000).to_le_bytes());
-    bytes[56..60].copy_from_slice(b"ARM\x64");
-    bytes
-}
-
-impl Bench {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let bench = Self {
-            options: Options {
-                payloads: Some(dir.path().to_owned()),
-                hypervisor: Some(dir.path().join("hypervisor.bin")),
-            },
-            dir,
-        };
-        bench.put("hypervisor.bin", &hypervisor());
-        bench.put("kernel/Image", &linux(300_000));
-        bench.put("initramfs.cpio", &[0x30; 10_000]);
-        bench.put("guests/control.bin", &[1; 5000]);
-        bench.put("guests/victim.bin", &[2; 5000]);
-        bench
-    }
-
-    fn put(&self, name: &str, bytes: &[u8]) -> PathBuf {
-        let path = self.dir.path().join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(&path, bytes).unwrap();
-        path
-    }
-}
-
-fn demo() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../guest-images/demo/firebreak.toml")
-}
 
 fn word(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())

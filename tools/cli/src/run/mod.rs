@@ -39,8 +39,8 @@ use crate::Failure;
 Lines of standard input are commands with --plain: help, ps, stop NAME, raise ..., type NAME TEXT, quit.
 Exit status: 0 it was ended or ended by itself, 1 it could not run or failed, 2 wrong command line.")]
 pub(crate) struct RunArgs {
-    /// A partition file (*.toml), which is built first, or a built image
-    #[arg(value_name = "FILE.toml|IMAGE", required_unless_present = "serial")]
+    /// A partition file (*.toml, *.dts, *.dtb), which is built first, or a built image
+    #[arg(value_name = "FILE|IMAGE", required_unless_present = "serial")]
     system: Option<PathBuf>,
     /// Directory that images and RAM disks are relative to [default: the partition file's]
     #[arg(long, value_name = "DIR")]
@@ -159,7 +159,8 @@ fn open(args: &RunArgs, dir: &Path) -> Result<Box<dyn Link>, Failure> {
             "name a partition file or an image".to_owned(),
         ));
     };
-    let image = if system.extension() == Some(OsStr::new("toml")) {
+    let extension = system.extension().and_then(OsStr::to_str);
+    let image = if matches!(extension, Some("toml" | "dts" | "dtb")) {
         build(args, system, dir)?
     } else {
         there(system)?
