@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! As much of QEMU's gdb server as is needed to read and write the machine's memory.
+//! As much of QEMU's gdb server as is needed to read and write the machine's memory, and to stop
+//! it at a chosen instruction.
 //!
 //! While a debugger is connected the machine stands still, so what is written here is there between
 //! two instructions of every PE.
@@ -7,10 +8,15 @@
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Bytes of one transfer: QEMU's packets hold twice as many characters.
 const CHUNK_BYTES: usize = 1024;
+/// Numbers of registers in QEMU's description of the CPU.
+const REGISTER_PC: u64 = 32;
+const REGISTER_CPSR: u64 = 33;
+/// What a debugger sends to stop the machine.
+const INTERRUPT: u8 = 3;
 /// How long QEMU may take to answer.
 const ANSWER: Duration = Duration::from_secs(60);
 
@@ -63,6 +69,92 @@ impl Debugger {
         Ok(())
     }
 
+    /// Lets the machine run until a PE is about to execute the instruction at a virtual address at
+    /// EL0 or EL1, and stops it there.
+    ///
+    /// # Errors
+    ///
+    /// When it does not get there within `deadline`, or QEMU is gone.
+    pub fn run_to(&mut self, address: u64, deadline: Duration) -> io::Result<()> {
+        let end = Instant::now() + deadline;
+        loop {
+            self.expect_ok(&format!("Z0,{address:x},4"))?;
+            let stopped = self.resume("c", end);
+            if stopped.is_err() {
+                // Whatever it does, it must stand still to be talked to.
+                self.stream.write_all(&[INTERRUPT])?;
+                self.stop_reply()?;
+            }
+            self.expect_ok(&format!("z0,{address:x},4"))?;
+            stopped?;
+            // EL2 may have code at the same address, in its own address space.
+            if self.exception_level()? <= 1 {
+                return Ok(());
+            }
+            self.step()?;
+        }
+    }
+
+    /// Lets the PE that stopped last execute one instruction; no interrupt is taken meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// When QEMU is gone.
+    pub fn step(&mut self) -> io::Result<()> {
+        self.resume("s", Instant::now() + ANSWER)
+    }
+
+    /// Returns the program counter of the PE that stopped last.
+    ///
+    /// # Errors
+    ///
+    /// When QEMU is gone.
+    pub fn program_counter(&mut self) -> io::Result<u64> {
+        self.register(REGISTER_PC)
+    }
+
+    /// Returns the exception level of the PE that stopped last.
+    ///
+    /// # Errors
+    ///
+    /// When QEMU is gone.
+    pub fn exception_level(&mut self) -> io::Result<u8> {
+        let spsr = self.register(REGISTER_CPSR)?;
+        Ok(u8::try_from(spsr >> 2 & 3).unwrap_or(3))
+    }
+
+    fn register(&mut self, number: u64) -> io::Result<u64> {
+        let answer = self.ask(&format!("p{number:x}"))?;
+        let bytes = decode_hex(&answer).filter(|bytes| (1..=8).contains(&bytes.len()));
+        let bytes = bytes.ok_or_else(|| refused("reading a register", &answer))?;
+        Ok(bytes
+            .iter()
+            .rev()
+            .fold(0, |value, byte| value << 8 | u64::from(*byte)))
+    }
+
+    /// Sends a command that lets the machine go on, and waits until it stands again.
+    fn resume(&mut self, command: &str, end: Instant) -> io::Result<()> {
+        self.send(command)?;
+        let left = end.saturating_duration_since(Instant::now());
+        self.stream
+            .set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
+        let stopped = self.stop_reply();
+        self.stream.set_read_timeout(Some(ANSWER))?;
+        stopped
+    }
+
+    fn stop_reply(&mut self) -> io::Result<()> {
+        while !self.packet()?.starts_with(['T', 'S']) {}
+        Ok(())
+    }
+
+    fn send(&mut self, command: &str) -> io::Result<()> {
+        let sum = command.bytes().fold(0_u8, u8::wrapping_add);
+        self.stream
+            .write_all(format!("${command}#{sum:02x}").as_bytes())
+    }
+
     fn expect_ok(&mut self, command: &str) -> io::Result<()> {
         match self.ask(command)?.as_str() {
             "OK" => Ok(()),
@@ -72,9 +164,7 @@ impl Debugger {
 
     /// Sends a packet and returns the answer. What QEMU says by itself meanwhile is passed over.
     fn ask(&mut self, command: &str) -> io::Result<String> {
-        let sum = command.bytes().fold(0_u8, u8::wrapping_add);
-        self.stream
-            .write_all(format!("${command}#{sum:02x}").as_bytes())?;
+        self.send(command)?;
         loop {
             let answer = self.packet()?;
             // A stop reply: the machine stopped because we came.

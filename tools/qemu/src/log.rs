@@ -250,6 +250,26 @@ impl Log {
         }
     }
 
+    /// Waits for records behind `mark`, moves it behind them, and says whether the machine ended.
+    pub(crate) fn fresh(&self, mark: &mut Mark, deadline: Duration) -> (Vec<Record>, bool) {
+        let end = Instant::now() + deadline;
+        let mut state = self.lock();
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let ended = state.open_lines == 0;
+            if state.records.len() > mark.0 || ended || left.is_zero() {
+                let fresh = state.records.get(mark.0..).unwrap_or(&[]).to_vec();
+                *mark = Mark(state.records.len());
+                return (fresh, ended);
+            }
+            let (next, _) = self
+                .grown
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner);
+            state = next;
+        }
+    }
+
     /// Waits until every line of the machine ended.
     pub(crate) fn wait_end(&self, deadline: Duration) -> Result<(), Failure> {
         let end = Instant::now() + deadline;

@@ -109,6 +109,21 @@ impl Running {
         self.log.wait(what, mark, deadline, look)
     }
 
+    /// Returns what was said behind `mark`, which moves on; waits for it if there is nothing yet.
+    /// Returns nothing when there is nothing within `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// When the machine ended, and all that it said was returned before.
+    pub fn fresh(&self, mark: &mut Mark, deadline: Duration) -> Result<Vec<Record>, Failure> {
+        match self.log.fresh(mark, deadline) {
+            (records, true) if records.is_empty() => {
+                Err(self.log.explain("more of the machine", "it ended"))
+            }
+            (records, _) => Ok(records),
+        }
+    }
+
     /// Returns a failure that shows what the machine said last.
     pub fn explain(&self, what: &str, why: &str) -> Failure {
         self.log.explain(what, why)

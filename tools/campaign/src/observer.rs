@@ -1,0 +1,453 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Takes what a machine says, record by record, and sorts it into an [`Observation`].
+
+use firebreak_qemu::{Event, Record};
+use firebreak_report as report;
+use firebreak_report::Source;
+
+use crate::glob;
+use crate::observation::{Observation, Promise, Raised, Sign, Stage, Step};
+use crate::plan::{Like, Meaning, Pattern};
+
+/// A guest that prints more lines than this floods its console.
+const FLOOD_LINES: usize = 20_000;
+/// So many of the last lines of the console are kept.
+const CONSOLE_LINES: usize = 60;
+/// So many entries of the timeline, and of each sort of sign.
+const MOST_ENTRIES: usize = 200;
+
+/// What the observer knows of the machine beforehand.
+#[derive(Clone, Debug)]
+pub(crate) struct Setting {
+    /// The partition.
+    pub(crate) partition: String,
+    /// Its number.
+    pub(crate) vm: u64,
+    /// What its lines mean, the plan's patterns first.
+    pub(crate) patterns: Vec<Pattern>,
+    /// The partition that counts ticks, and how many it had missed at the start.
+    pub(crate) bystander: Option<(String, u64)>,
+    /// How long it may be silent, in nanoseconds of the machine's time.
+    pub(crate) silence_ns: u64,
+}
+
+/// What becomes of one case.
+pub(crate) struct Observer {
+    setting: Setting,
+    /// What was seen so far.
+    pub(crate) seen: Observation,
+    /// Numbers of our injections, and of our errors.
+    pub(crate) injections: Vec<u64>,
+    pub(crate) errors: Vec<u64>,
+    /// Machine's time at the start, and now.
+    start_ns: Option<u64>,
+    now_ns: u64,
+    alive_ns: u64,
+    lines: usize,
+    pub(crate) console: Vec<String>,
+    pub(crate) timeline: Vec<report::Event>,
+    /// The `error` event of the hypervisor.
+    pub(crate) record: Option<serde_json::Value>,
+}
+
+impl Observer {
+    pub(crate) fn new(setting: Setting, promise: Promise, beats_wanted: u32) -> Self {
+        Self {
+            setting,
+            seen: Observation::new(promise, beats_wanted),
+            injections: Vec::new(),
+            errors: Vec::new(),
+            start_ns: None,
+            now_ns: 0,
+            alive_ns: 0,
+            lines: 0,
+            console: Vec::new(),
+            timeline: Vec::new(),
+            record: None,
+        }
+    }
+
+    /// Machine's time since the case began.
+    pub(crate) fn elapsed_ns(&self) -> u64 {
+        self.now_ns.saturating_sub(self.start_ns.unwrap_or(self.now_ns))
+    }
+
+    /// Something was done to the guest: signs of life count anew.
+    pub(crate) fn touched(&mut self, what: &str) {
+        self.seen.beats = 0;
+        self.alive_ns = self.now_ns;
+        self.tell(Source::Host, what.to_owned());
+    }
+
+    /// Says whether nothing that is still to come can change the class.
+    pub(crate) fn is_over(&self) -> bool {
+        let seen = &self.seen;
+        let ended = !seen.ends.is_empty() || seen.machine_reset.is_some();
+        ended
+            || seen.alive()
+            || seen.silent
+            || seen.flooded
+            || seen.host.is_some()
+            || !seen.faults.is_empty()
+    }
+
+    /// Takes one record.
+    pub(crate) fn push(&mut self, record: &Record) {
+        match record {
+            Record::Event(event) => self.event(event),
+            Record::Line { name, text } if *name == self.setting.partition => self.line(text),
+            Record::Line { name, text } => self.neighbor(name, text),
+            Record::Firmware(line) => self.firmware(line),
+            Record::Plain(text) if text.starts_with("firebreak: ") => {
+                self.tell(Source::Hypervisor, text.clone());
+            }
+            Record::Plain(_) | Record::SecurePlain(_) | Record::Qemu(_) => {}
+        }
+    }
+
+    fn tell(&mut self, source: Source, text: String) {
+        if self.timeline.len() < MOST_ENTRIES {
+            let t_ns = self.elapsed_ns();
+            self.timeline.push(report::Event { t_ns, source, text });
+        }
+    }
+
+    fn line(&mut self, text: &str) {
+        self.lines += 1;
+        if self.console.len() >= CONSOLE_LINES {
+            self.console.remove(0);
+        }
+        self.console.push(text.chars().take(400).collect());
+        if self.lines > FLOOD_LINES {
+            self.seen.flooded = true;
+        }
+        let known = self.setting.patterns.iter();
+        let mut known = known.filter(|pattern| glob::matches(&pattern.line, text));
+        let pattern = known.next().cloned();
+        let means = pattern.as_ref().map(|pattern| pattern.means);
+        if !matches!(means, Some(Meaning::Alive | Meaning::Usual)) {
+            self.tell(Source::Guest, text.to_owned());
+        }
+        let sign = Sign {
+            text: text.to_owned(),
+            esr: pattern.as_ref().and_then(|pattern| reported_esr(pattern, text)),
+        };
+        let seen = &mut self.seen;
+        let list = match means {
+            Some(Meaning::Usual) => return,
+            Some(Meaning::Alive) => {
+                self.alive_ns = self.now_ns;
+                seen.beats += 1;
+                return;
+            }
+            Some(Meaning::Corrupted) => {
+                self.alive_ns = self.now_ns;
+                &mut seen.corruptions
+            }
+            Some(Meaning::Reported) => &mut seen.reports,
+            Some(Meaning::Panicked) => &mut seen.panics,
+            Some(Meaning::TaskKilled) => &mut seen.task_kills,
+            None if text.trim().is_empty() => return,
+            None => &mut seen.unusual,
+        };
+        if list.len() < MOST_ENTRIES {
+            list.push(sign);
+        }
+    }
+
+    /// A partition that has nothing to do with the error.
+    fn neighbor(&mut self, name: &str, text: &str) {
+        let Some((bystander, before)) = &self.setting.bystander else {
+            return;
+        };
+        if name != bystander {
+            return;
+        }
+        if let Some(missed) = missed_ticks(text).filter(|missed| missed > before) {
+            let more = missed - before;
+            self.fault(format!("{bystander} missed {more} ticks"));
+        }
+    }
+
+    fn fault(&mut self, what: String) {
+        self.tell(Source::Hypervisor, what.clone());
+        if self.seen.faults.len() < MOST_ENTRIES {
+            self.seen.faults.push(what);
+        }
+    }
+
+    fn event(&mut self, event: &Event) {
+        self.now_ns = event.num("t").unwrap_or(self.now_ns);
+        if self.start_ns.is_none() {
+            self.start_ns = Some(self.now_ns);
+            self.alive_ns = self.now_ns;
+        }
+        let text = sentence(event);
+        if event.name() != "answer" && event.name() != "log" {
+            self.tell(Source::Hypervisor, text.clone());
+        }
+        let ours = event.num("vm") == Some(self.setting.vm);
+        match event.name() {
+            "vserror" | "vsea" | "abort" if ours => self.step(event, text),
+            "error" if event.num("id").is_some_and(|id| self.errors.contains(&id)) => {
+                self.seen.verdicts.push(text);
+                self.record = Some(event.value().clone());
+            }
+            "killed" | "restart" | "stopped" | "watchdog" => self.end(event, ours, text),
+            "panic" | "halt" => self.fault(text),
+            "crash" if event.text("kind") != Some("error") => self.fault(text),
+            "boot" => {
+                let reset = self.seen.machine_reset.get_or_insert(text);
+                reset.truncate(400);
+            }
+            _ => {}
+        }
+        self.look_at_silence();
+    }
+
+    fn end(&mut self, event: &Event, ours: bool, text: String) {
+        if ours {
+            self.seen.ends.push(text);
+        } else if event.name() != "watchdog" {
+            let name = event.text("name").unwrap_or("another partition");
+            self.fault(format!("{name} ended, which has nothing to do with the error: {text}"));
+        }
+    }
+
+    fn step(&mut self, event: &Event, text: String) {
+        let stage = match (event.name(), event.text("state")) {
+            ("vserror", Some("pending")) => Stage::Pending,
+            ("vserror", Some("deferred")) => Stage::Deferred,
+            ("vserror", Some("gone")) => Stage::Gone,
+            ("vserror", Some("merged")) => Stage::Merged,
+            ("vserror", Some("cancelled")) => Stage::Cancelled,
+            _ => Stage::Taken,
+        };
+        let esr = match event.name() {
+            "vserror" => event.hex("syndrome").map(|iss| 0xbe00_0000 | iss),
+            "vsea" => event.hex("esr"),
+            _ => None,
+        };
+        let el = match event.text("el") {
+            Some("el0") => Some(0),
+            Some("el1") => Some(1),
+            _ => None,
+        };
+        if stage != Stage::Pending {
+            self.seen.beats = 0;
+        }
+        self.alive_ns = self.now_ns;
+        let step = Step {
+            t_ns: self.elapsed_ns(),
+            stage,
+            esr,
+            exact: event.flag("exact") == Some(true) || event.name() == "vsea",
+            el,
+            text,
+        };
+        if self.seen.life.len() < MOST_ENTRIES {
+            self.seen.life.push(step);
+        }
+    }
+
+    fn firmware(&mut self, line: &firebreak_qemu::FirmwareLine) {
+        let id = line.num("id");
+        let ours = id.is_some_and(|id| self.errors.contains(&id));
+        if line.verb != "pong" {
+            self.tell(Source::Firmware, line.raw.clone());
+        }
+        match line.verb.as_str() {
+            "raised" | "storm" if ours => self.seen.raised = Raised::Yes,
+            "handled" | "dropped" if ours => self.seen.verdicts.push(line.raw.clone()),
+            "reset" => self.seen.machine_reset = Some(line.raw.clone()),
+            "error" => self.seen.raised = Raised::Refused(line.raw.clone()),
+            "panic" => self.fault(line.raw.clone()),
+            _ => {}
+        }
+    }
+
+    /// The machine's time went on, and the guest said nothing.
+    fn look_at_silence(&mut self) {
+        let silent_ns = self.now_ns.saturating_sub(self.alive_ns);
+        if silent_ns > self.setting.silence_ns {
+            self.seen.silent = true;
+        }
+    }
+}
+
+/// An event in few words: its name and members.
+pub(crate) fn sentence(event: &Event) -> String {
+    let members = event.value().as_object().into_iter().flatten();
+    let members = members.filter(|(key, value)| {
+        !matches!(key.as_str(), "v" | "t" | "ev" | "vm") && !value.is_null()
+    });
+    let mut text = event.name().to_owned();
+    for (key, value) in members {
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        text += &format!(" {key}={value}");
+    }
+    text
+}
+
+/// Returns how many ticks a line of `guest-images/control` says were missed.
+pub(crate) fn missed_ticks(line: &str) -> Option<u64> {
+    let (_, behind) = line.strip_prefix("control: ticks=")?.split_once("missed=")?;
+    behind.split(' ').next()?.parse().ok()
+}
+
+/// Returns the ESR that a line tells: as it is, or put together from DISR_EL1.
+fn reported_esr(pattern: &Pattern, line: &str) -> Option<u64> {
+    if let Some(before) = &pattern.esr_after {
+        return hex_after(line, before);
+    }
+    let disr = hex_after(line, pattern.disr_after.as_ref()?)?;
+    Some(0xbe00_0000 | disr & 0x1ff_ffff)
+}
+
+/// Returns the hexadecimal number behind a text.
+pub(crate) fn hex_after(line: &str, before: &str) -> Option<u64> {
+    let (_, behind) = line.split_once(before)?;
+    let digits = behind.trim_start().strip_prefix("0x").unwrap_or(behind);
+    let end = digits
+        .find(|c: char| !c.is_ascii_hexdigit())
+        .unwrap_or(digits.len());
+    u64::from_str_radix(digits.get(..end)?, 16).ok()
+}
+
+/// Returns what is known of the lines of a kind of guest.
+pub(crate) fn shipped(like: Like) -> Vec<Pattern> {
+    let pattern = |line: &str, means: Meaning, esr_after: Option<&str>| Pattern {
+        guests: Vec::new(),
+        line: line.to_owned(),
+        means,
+        esr_after: esr_after.map(str::to_owned),
+        disr_after: None,
+    };
+    match like {
+        Like::Victim => vec![
+            pattern("victim: alive *", Meaning::Alive, None),
+            pattern("victim: serror *", Meaning::Reported, Some("esr=")),
+            pattern("victim: abort *", Meaning::Reported, Some("esr=")),
+            pattern("victim: page content lost *", Meaning::Corrupted, None),
+            pattern("victim: esb disr=0x0", Meaning::Usual, None),
+            Pattern {
+                disr_after: Some("disr=".to_owned()),
+                ..pattern("victim: esb disr=*", Meaning::Reported, None)
+            },
+            pattern("victim: masked|victim: unmasked|victim: ready *", Meaning::Usual, None),
+        ],
+        Like::Linux => vec![
+            pattern("agent: beat * pattern=ok", Meaning::Alive, None),
+            pattern("agent: beat * pattern=bad", Meaning::Corrupted, None),
+            pattern("agent: child ended signal=*", Meaning::TaskKilled, None),
+            pattern("agent: *", Meaning::Usual, None),
+            pattern("*SError Interrupt on CPU*", Meaning::Reported, Some("code ")),
+            pattern("*Kernel panic - not syncing*", Meaning::Panicked, None),
+            pattern("*Internal error: *|*Hardware Error*", Meaning::Reported, None),
+            pattern("*Memory failure: *", Meaning::Reported, None),
+        ],
+        Like::UBoot => vec![
+            pattern("\"Error\" handler, esr *", Meaning::Reported, Some("esr ")),
+            pattern("\"Synchronous Abort\" handler, esr *", Meaning::Reported, Some("esr ")),
+            pattern("*### ERROR ### Please RESET*", Meaning::Panicked, None),
+        ],
+        Like::Other => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn observer() -> Observer {
+        let setting = Setting {
+            partition: "linux".to_owned(),
+            vm: 0,
+            patterns: shipped(Like::Linux),
+            bystander: Some(("control".to_owned(), 3)),
+            silence_ns: 1000,
+        };
+        Observer::new(setting, Promise::default(), 2)
+    }
+
+    fn fed(lines: &[&str]) -> Observer {
+        let mut observer = observer();
+        observer.injections.push(7);
+        observer.errors.push(9);
+        for line in lines {
+            observer.push(&Record::parse(line));
+        }
+        observer
+    }
+
+    #[test]
+    fn the_words_of_linux_are_sorted() {
+        let seen = fed(&[
+            r#"{"v":1,"t":10,"ev":"vserror","vm":0,"vcpu":0,"inj":7,"syndrome":"0x811","state":"taken","elr":"0x1","el":"el0","exact":true}"#,
+            "linux| [    1.0] SError Interrupt on CPU0, code 0x00000000be000811 -- SError",
+            "linux| [    1.1] Kernel panic - not syncing: Asynchronous SError Interrupt",
+            "linux| agent: beat n=1 pattern=ok",
+            "linux| agent: beat n=2 pattern=bad",
+            "linux| agent: rests",
+            "linux| hello",
+        ])
+        .seen;
+        assert_eq!(seen.reports[0].esr, Some(0xbe00_0811));
+        assert_eq!(seen.life[0].esr, Some(0xbe00_0811));
+        assert_eq!((seen.panics.len(), seen.beats), (1, 1));
+        assert_eq!((seen.corruptions.len(), seen.unusual.len()), (1, 1));
+    }
+
+    #[test]
+    fn what_concerns_others_is_a_fault() {
+        let tick = "control| control: ticks=2000 missed=3 jitter_max_ns=5";
+        assert!(fed(&[tick]).seen.faults.is_empty());
+        let late = "control| control: ticks=2000 missed=4 jitter_max_ns=5";
+        assert_eq!(fed(&[late]).seen.faults.len(), 1);
+        let killed = r#"{"v":1,"t":10,"ev":"killed","vm":1,"name":"control","reason":"x"}"#;
+        assert_eq!(fed(&[killed]).seen.faults.len(), 1);
+        let ours = r#"{"v":1,"t":10,"ev":"killed","vm":0,"name":"linux","reason":"x"}"#;
+        assert_eq!(fed(&[ours]).seen.ends.len(), 1);
+        for failed in [
+            r#"{"v":1,"t":10,"ev":"panic","pe":0,"text":"x"}"#,
+            r#"{"v":1,"t":10,"ev":"crash","kind":"panic"}"#,
+        ] {
+            assert_eq!(fed(&[failed]).seen.faults.len(), 1, "{failed}");
+        }
+        let decided = r#"{"v":1,"t":10,"ev":"crash","kind":"error"}"#;
+        assert!(fed(&[decided]).seen.faults.is_empty());
+    }
+
+    #[test]
+    fn silence_is_counted_in_the_machines_time_and_ends_with_a_sign_of_life() {
+        let at = |t: u64| format!(r#"{{"v":1,"t":{t},"ev":"answer","id":1,"ok":true}}"#);
+        assert!(!fed(&[&at(0), &at(1000)]).seen.silent);
+        assert!(fed(&[&at(0), &at(1001)]).seen.silent);
+        let beat = "linux| agent: beat n=1 pattern=ok";
+        assert!(!fed(&[&at(0), &at(900), beat, &at(1800)]).seen.silent);
+        // Words are no sign of life.
+        assert!(fed(&[&at(0), &at(900), "linux| hello", &at(1800)]).seen.silent);
+    }
+
+    #[test]
+    fn a_flood_is_noticed_and_takes_no_memory() {
+        let mut observer = observer();
+        let line = Record::parse("linux| spam");
+        for _ in 0..3 * FLOOD_LINES {
+            observer.push(&line);
+        }
+        assert!(observer.seen.flooded && observer.is_over());
+        assert!(observer.console.len() <= CONSOLE_LINES);
+        assert!(observer.timeline.len() <= MOST_ENTRIES);
+        assert!(observer.seen.unusual.len() <= MOST_ENTRIES);
+    }
+
+    #[test]
+    fn numbers_in_lines_are_found() {
+        assert_eq!(hex_after("code 0x00be, x", "code "), Some(0xbe));
+        assert_eq!(hex_after("esr=be", "esr="), Some(0xbe));
+        assert_eq!(hex_after("esr=", "esr="), None);
+        assert_eq!(missed_ticks("control: ticks=1000 missed=7 jitter_max_ns=1"), Some(7));
+        assert_eq!(missed_ticks("control: ready"), None);
+    }
+}
