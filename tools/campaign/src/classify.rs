@@ -30,7 +30,10 @@ fn verdict(class: Class, reason: impl Into<String>) -> Verdict {
 /// Judges what was seen.
 pub fn classify(seen: &Observation) -> Verdict {
     if let Some(fault) = seen.faults.first() {
-        return verdict(Class::HypervisorFault, format!("the hypervisor is at fault: {fault}"));
+        return verdict(
+            Class::HypervisorFault,
+            format!("the hypervisor is at fault: {fault}"),
+        );
     }
     if let Some(why) = &seen.host {
         return verdict(Class::Inconclusive, format!("the host failed: {why}"));
@@ -41,7 +44,10 @@ pub fn classify(seen: &Observation) -> Verdict {
             return verdict(Class::Inconclusive, "nobody said that the error was raised");
         }
         Raised::Refused(why) => {
-            return verdict(Class::Inconclusive, format!("the error was not raised: {why}"));
+            return verdict(
+                Class::Inconclusive,
+                format!("the error was not raised: {why}"),
+            );
         }
     }
     if let Some(why) = contradiction(seen) {
@@ -77,9 +83,10 @@ fn contradiction(seen: &Observation) -> Option<String> {
 
 /// Each syndrome that the guest reports must be one that it was given.
 fn wrong_syndrome(seen: &Observation) -> Option<String> {
-    let given = seen.life.iter().filter(|step| {
-        matches!(step.stage, Stage::Taken | Stage::Deferred | Stage::Gone)
-    });
+    let given = seen
+        .life
+        .iter()
+        .filter(|step| matches!(step.stage, Stage::Taken | Stage::Deferred | Stage::Gone));
     let given: Vec<Option<u64>> = given.map(|step| step.esr).collect();
     if given.contains(&None) {
         return None;
@@ -87,7 +94,11 @@ fn wrong_syndrome(seen: &Observation) -> Option<String> {
     let told = |sign: &Sign| sign.esr;
     let mut reported = seen.reports.iter().chain(&seen.panics).filter_map(told);
     let wrong = reported.find(|esr| !given.contains(&Some(*esr)))?;
-    let given: Vec<String> = given.iter().flatten().map(|esr| format!("{esr:#x}")).collect();
+    let given: Vec<String> = given
+        .iter()
+        .flatten()
+        .map(|esr| format!("{esr:#x}"))
+        .collect();
     Some(format!(
         "the guest reports the syndrome {wrong:#x}, and was given {}",
         given.join(", ")
@@ -180,7 +191,10 @@ fn went_on(seen: &Observation) -> Verdict {
 /// The guest never got it.
 fn undelivered(seen: &Observation) -> Verdict {
     if let Some(bad) = seen.corruptions.first() {
-        let reason = format!("it got no error, and its data are not what they were (\"{}\")", bad.text);
+        let reason = format!(
+            "it got no error, and its data are not what they were (\"{}\")",
+            bad.text
+        );
         return verdict(Class::CorruptedSilently, reason);
     }
     match seen.life.last().map(|step| step.stage) {

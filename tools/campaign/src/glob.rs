@@ -9,10 +9,7 @@ pub(crate) fn matches(pattern: &str, text: &str) -> bool {
 
 fn matches_one(pattern: &str, text: &str) -> bool {
     let mut pieces = pattern.split('*');
-    let Some(mut rest) = pieces
-        .next()
-        .and_then(|first| text.strip_prefix(first))
-    else {
+    let Some(mut rest) = pieces.next().and_then(|first| text.strip_prefix(first)) else {
         return false;
     };
     let mut pieces = pieces.peekable();

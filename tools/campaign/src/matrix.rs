@@ -91,7 +91,9 @@ pub(crate) fn policy<'p>(plan: &'p Plan, case: &Case) -> &'p str {
 
 /// Returns how the firmware behaves in a case.
 pub(crate) fn firmware<'p>(plan: &'p Plan, case: &Case) -> &'p str {
-    plan.firmware.get(case.firmware).map_or("conforming", |one| one)
+    plan.firmware
+        .get(case.firmware)
+        .map_or("conforming", |one| one)
 }
 
 /// Says whether an expectation is about a case.
@@ -117,7 +119,7 @@ pub fn expected(plan: &Plan, case: &Case) -> Option<Vec<Class>> {
 }
 
 /// Leaves one part of all cases: every `count`-th, so that parts take equally long.
-pub fn shard(cases: Vec<Case>, shard: Shard) -> Vec<Case> {
+pub(crate) fn shard(cases: Vec<Case>, shard: Shard) -> Vec<Case> {
     let count = shard.count.max(1) as usize;
     let first = shard.index.saturating_sub(1) as usize;
     cases.into_iter().skip(first).step_by(count).collect()
@@ -125,7 +127,7 @@ pub fn shard(cases: Vec<Case>, shard: Shard) -> Vec<Case> {
 
 /// Returns the number of instructions that a case steps over. The same plan, seed and name give
 /// the same number, whatever else runs.
-pub fn steps(plan: &Plan, case: &Case) -> u32 {
+pub(crate) fn steps(plan: &Plan, case: &Case) -> u32 {
     match plan.moments.get(case.moment).map(|moment| moment.steps) {
         Some(Steps::Exactly(steps)) => steps,
         Some(Steps::Random(from, to)) => {

@@ -36,8 +36,7 @@ pub(crate) struct Observer {
     setting: Setting,
     /// What was seen so far.
     pub(crate) seen: Observation,
-    /// Numbers of our injections, and of our errors.
-    pub(crate) injections: Vec<u64>,
+    /// Numbers of our errors, if they come by the firmware.
     pub(crate) errors: Vec<u64>,
     /// Machine's time at the start, and now.
     start_ns: Option<u64>,
@@ -55,7 +54,6 @@ impl Observer {
         Self {
             setting,
             seen: Observation::new(promise, beats_wanted),
-            injections: Vec::new(),
             errors: Vec::new(),
             start_ns: None,
             now_ns: 0,
@@ -69,7 +67,8 @@ impl Observer {
 
     /// Machine's time since the case began.
     pub(crate) fn elapsed_ns(&self) -> u64 {
-        self.now_ns.saturating_sub(self.start_ns.unwrap_or(self.now_ns))
+        self.now_ns
+            .saturating_sub(self.start_ns.unwrap_or(self.now_ns))
     }
 
     /// Something was done to the guest: signs of life count anew.
@@ -130,7 +129,9 @@ impl Observer {
         }
         let sign = Sign {
             text: text.to_owned(),
-            esr: pattern.as_ref().and_then(|pattern| reported_esr(pattern, text)),
+            esr: pattern
+                .as_ref()
+                .and_then(|pattern| reported_esr(pattern, text)),
         };
         let seen = &mut self.seen;
         let list = match means {
@@ -210,7 +211,9 @@ impl Observer {
             self.seen.ends.push(text);
         } else if event.name() != "watchdog" {
             let name = event.text("name").unwrap_or("another partition");
-            self.fault(format!("{name} ended, which has nothing to do with the error: {text}"));
+            self.fault(format!(
+                "{name} ended, which has nothing to do with the error: {text}"
+            ));
         }
     }
 
@@ -283,7 +286,9 @@ pub(crate) fn sentence(event: &Event) -> String {
     });
     let mut text = event.name().to_owned();
     for (key, value) in members {
-        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let value = value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned);
         text += &format!(" {key}={value}");
     }
     text
@@ -291,7 +296,9 @@ pub(crate) fn sentence(event: &Event) -> String {
 
 /// Returns how many ticks a line of `guest-images/control` says were missed.
 pub(crate) fn missed_ticks(line: &str) -> Option<u64> {
-    let (_, behind) = line.strip_prefix("control: ticks=")?.split_once("missed=")?;
+    let (_, behind) = line
+        .strip_prefix("control: ticks=")?
+        .split_once("missed=")?;
     behind.split(' ').next()?.parse().ok()
 }
 
@@ -334,21 +341,37 @@ pub(crate) fn shipped(like: Like) -> Vec<Pattern> {
                 disr_after: Some("disr=".to_owned()),
                 ..pattern("victim: esb disr=*", Meaning::Reported, None)
             },
-            pattern("victim: masked|victim: unmasked|victim: ready *", Meaning::Usual, None),
+            pattern(
+                "victim: masked|victim: unmasked|victim: ready *",
+                Meaning::Usual,
+                None,
+            ),
         ],
         Like::Linux => vec![
             pattern("agent: beat * pattern=ok", Meaning::Alive, None),
             pattern("agent: beat * pattern=bad", Meaning::Corrupted, None),
             pattern("agent: child ended signal=*", Meaning::TaskKilled, None),
             pattern("agent: *", Meaning::Usual, None),
-            pattern("*SError Interrupt on CPU*", Meaning::Reported, Some("code ")),
+            pattern(
+                "*SError Interrupt on CPU*",
+                Meaning::Reported,
+                Some("code "),
+            ),
             pattern("*Kernel panic - not syncing*", Meaning::Panicked, None),
-            pattern("*Internal error: *|*Hardware Error*", Meaning::Reported, None),
+            pattern(
+                "*Internal error: *|*Hardware Error*",
+                Meaning::Reported,
+                None,
+            ),
             pattern("*Memory failure: *", Meaning::Reported, None),
         ],
         Like::UBoot => vec![
             pattern("\"Error\" handler, esr *", Meaning::Reported, Some("esr ")),
-            pattern("\"Synchronous Abort\" handler, esr *", Meaning::Reported, Some("esr ")),
+            pattern(
+                "\"Synchronous Abort\" handler, esr *",
+                Meaning::Reported,
+                Some("esr "),
+            ),
             pattern("*### ERROR ### Please RESET*", Meaning::Panicked, None),
         ],
         Like::Other => Vec::new(),
@@ -372,7 +395,6 @@ mod tests {
 
     fn fed(lines: &[&str]) -> Observer {
         let mut observer = observer();
-        observer.injections.push(7);
         observer.errors.push(9);
         for line in lines {
             observer.push(&Record::parse(line));
@@ -426,7 +448,11 @@ mod tests {
         let beat = "linux| agent: beat n=1 pattern=ok";
         assert!(!fed(&[&at(0), &at(900), beat, &at(1800)]).seen.silent);
         // Words are no sign of life.
-        assert!(fed(&[&at(0), &at(900), "linux| hello", &at(1800)]).seen.silent);
+        assert!(
+            fed(&[&at(0), &at(900), "linux| hello", &at(1800)])
+                .seen
+                .silent
+        );
     }
 
     #[test]
@@ -447,7 +473,10 @@ mod tests {
         assert_eq!(hex_after("code 0x00be, x", "code "), Some(0xbe));
         assert_eq!(hex_after("esr=be", "esr="), Some(0xbe));
         assert_eq!(hex_after("esr=", "esr="), None);
-        assert_eq!(missed_ticks("control: ticks=1000 missed=7 jitter_max_ns=1"), Some(7));
+        assert_eq!(
+            missed_ticks("control: ticks=1000 missed=7 jitter_max_ns=1"),
+            Some(7)
+        );
         assert_eq!(missed_ticks("control: ready"), None);
     }
 }

@@ -144,15 +144,22 @@ impl Running {
     ///
     /// When there is no firmware, or QEMU is gone.
     pub fn send_firmware(&mut self, line: &str) -> Result<(), Error> {
+        self.send_firmware_raw(format!("{line}\n").as_bytes())
+    }
+
+    /// Sends the firmware bytes as they are.
+    ///
+    /// # Errors
+    ///
+    /// When there is no firmware, or QEMU is gone.
+    pub fn send_firmware_raw(&mut self, bytes: &[u8]) -> Result<(), Error> {
         let what = "writing to the firmware";
         let secure = self.secure.as_mut().ok_or_else(|| {
             let source =
                 io::Error::new(io::ErrorKind::NotConnected, "this machine has no firmware");
             Error::Io { what, source }
         })?;
-        secure
-            .write_all(format!("{line}\n").as_bytes())
-            .map_err(io_error(what))
+        secure.write_all(bytes).map_err(io_error(what))
     }
 
     /// Types `text` on the console of partition number `partition`.

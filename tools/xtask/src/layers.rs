@@ -173,6 +173,7 @@ const LAYERS: [Layer; 13] = [
             "firebreak-cli",
             "firebreak-qemu",
             "firebreak-report",
+            "firebreak-campaign",
             "xtask",
         ],
         may_use: &with_boards(),

@@ -12,7 +12,10 @@ use crate::matrix;
 pub(super) fn check(plan: &Plan) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut wrong = |message: String, remedy: &str| {
-        let span = plan.source.text().find(message.split('"').nth(1).unwrap_or("\0"));
+        let span = plan
+            .source
+            .text()
+            .find(message.split('"').nth(1).unwrap_or("\0"));
         let span = span.map_or(0..0, |at| at..at + 1);
         problems.push(Problem::error(&plan.source, span, message, "here", remedy));
     };
@@ -22,26 +25,40 @@ pub(super) fn check(plan: &Plan) -> Vec<Problem> {
         ("[[moment]]", plan.moments.is_empty()),
     ] {
         if empty {
-            wrong(format!("the plan has no {what}"), "add one; docs/campaigns.md has examples");
+            wrong(
+                format!("the plan has no {what}"),
+                "add one; docs/campaigns.md has examples",
+            );
         }
     }
     let guests: BTreeSet<&str> = plan.guests.iter().map(|one| one.name.as_str()).collect();
     for (what, names) in [
-        ("guest", plan.guests.iter().map(|one| &one.name).collect::<Vec<_>>()),
+        (
+            "guest",
+            plan.guests.iter().map(|one| &one.name).collect::<Vec<_>>(),
+        ),
         ("error", plan.errors.iter().map(|one| &one.name).collect()),
         ("moment", plan.moments.iter().map(|one| &one.name).collect()),
-        ("policy", plan.policies.iter().map(|one| &one.name).collect()),
+        (
+            "policy",
+            plan.policies.iter().map(|one| &one.name).collect(),
+        ),
     ] {
         let mut seen = BTreeSet::new();
         for name in names {
             if name.is_empty() || name.contains(['/', '*', '|', ' ']) {
                 wrong(
-                    format!("the {what} \"{name}\" has a name that cannot be part of a case's name"),
+                    format!(
+                        "the {what} \"{name}\" has a name that cannot be part of a case's name"
+                    ),
                     "use letters, digits and hyphens",
                 );
             }
             if !seen.insert(name) {
-                wrong(format!("there are two of the {what} \"{name}\""), "give each its own name");
+                wrong(
+                    format!("there are two of the {what} \"{name}\""),
+                    "give each its own name",
+                );
             }
         }
     }
@@ -49,7 +66,10 @@ pub(super) fn check(plan: &Plan) -> Vec<Problem> {
     let restricted = restricted.chain(plan.moments.iter().flat_map(|one| &one.guests));
     for name in restricted.chain(plan.patterns.iter().flat_map(|one| &one.guests)) {
         if !guests.contains(name.as_str()) {
-            wrong(format!("there is no guest \"{name}\""), "name one of the plan's guests");
+            wrong(
+                format!("there is no guest \"{name}\""),
+                "name one of the plan's guests",
+            );
         }
     }
     check_needs(plan, &mut wrong);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The errors of a plan: by name, by value, by range, by field.
 
-use firebreak_image::document::{At, Table, nearest};
 use firebreak_image::Problem;
+use firebreak_image::document::{At, Table, nearest};
 use firebreak_syndrome::Iss;
 
 use super::{ErrorKind, FirmwareError, Place, What};
@@ -21,8 +21,24 @@ pub(crate) const NAMED: [(&str, u32); 9] = [
 ];
 
 const KEYS: [&str; 18] = [
-    "name", "kind", "guests", "class", "iss", "iss_range", "fields", "far", "severity", "pa",
-    "ipa", "said", "symbol", "offset", "count", "sync", "in_guest", "vcpu",
+    "name",
+    "kind",
+    "guests",
+    "class",
+    "iss",
+    "iss_range",
+    "fields",
+    "far",
+    "severity",
+    "pa",
+    "ipa",
+    "said",
+    "symbol",
+    "offset",
+    "count",
+    "sync",
+    "in_guest",
+    "vcpu",
 ];
 const KINDS: [&str; 3] = ["serror", "sea", "firmware"];
 /// Fields of an ISS that `fields` may name: least significant bit and width.
@@ -75,16 +91,30 @@ pub(super) fn unknown(
 fn named(table: &Table<'_, '_>, word: &At<String>) -> Result<u32, Problem> {
     let found = NAMED.iter().find(|(name, _)| *name == word.value);
     found.map(|(_, iss)| *iss).ok_or_else(|| {
-        unknown(table, Some(word), "class of errors", &NAMED.map(|(name, _)| name))
+        unknown(
+            table,
+            Some(word),
+            "class of errors",
+            &NAMED.map(|(name, _)| name),
+        )
     })
 }
 
 fn syndrome(table: &Table<'_, '_>, number: &At<u64>) -> Result<u32, Problem> {
     let iss = u32::try_from(number.value).ok().and_then(Iss::new);
     iss.map(Iss::get).ok_or_else(|| {
-        let message = format!("{:#x} does not fit into the 25 bits of an ISS", number.value);
+        let message = format!(
+            "{:#x} does not fit into the 25 bits of an ISS",
+            number.value
+        );
         let remedy = "write ESR_EL1[24:0], 0x1ffffff at most";
-        Problem::error(table.source, number.span.clone(), message, "too big", remedy)
+        Problem::error(
+            table.source,
+            number.span.clone(),
+            message,
+            "too big",
+            remedy,
+        )
     })
 }
 
@@ -155,7 +185,11 @@ fn every(table: &Table<'_, '_>, fields: &[At<String>]) -> Result<Vec<u32>, Probl
     Ok(values)
 }
 
-fn word(table: &mut Table<'_, '_>, key: &'static str, known: &[&str]) -> Result<Option<String>, Problem> {
+fn word(
+    table: &mut Table<'_, '_>,
+    key: &'static str,
+    known: &[&str],
+) -> Result<Option<String>, Problem> {
     match table.string(key)? {
         Some(word) if known.contains(&word.value.as_str()) => Ok(Some(word.value)),
         Some(word) => Err(unknown(table, Some(&word), key, known)),

@@ -9,8 +9,22 @@ use firebreak_image::document::{At, Table, parse_size};
 use super::{Guest, Like};
 
 const KEYS: [&str; 16] = [
-    "name", "system", "partition", "what", "like", "firmware", "cpu", "smp", "memory", "icount",
-    "ready", "beats", "silence_s", "bystander", "symbols", "about",
+    "name",
+    "system",
+    "partition",
+    "what",
+    "like",
+    "firmware",
+    "cpu",
+    "smp",
+    "memory",
+    "icount",
+    "ready",
+    "beats",
+    "silence_s",
+    "bystander",
+    "symbols",
+    "about",
 ];
 const LIKES: [&str; 4] = ["victim", "linux", "u-boot", "other"];
 
@@ -57,9 +71,8 @@ pub(super) fn read(table: Table<'_, '_>, dir: &Path) -> Result<Guest, Problem> {
     let partition = partition.map_or_else(|| name.value.clone(), |named| named.value);
     let like = match table.string("like")? {
         None => Like::Other,
-        Some(word) => Like::of(&word.value).ok_or_else(|| {
-            super::errors::unknown(&table, Some(&word), "kind of guest", &LIKES)
-        })?,
+        Some(word) => Like::of(&word.value)
+            .ok_or_else(|| super::errors::unknown(&table, Some(&word), "kind of guest", &LIKES))?,
     };
     let text = |found: Option<At<String>>, or: &str| {
         found.map_or_else(|| or.to_owned(), |found| found.value)
@@ -108,7 +121,13 @@ fn number(
     small.filter(|value| bounds.contains(value)).ok_or_else(|| {
         let message = format!("`{key}` cannot be {}", number.value);
         let remedy = format!("write {} to {}", bounds.start(), bounds.end());
-        Problem::error(table.source, number.span.clone(), message, "out of bounds", remedy)
+        Problem::error(
+            table.source,
+            number.span.clone(),
+            message,
+            "out of bounds",
+            remedy,
+        )
     })
 }
 

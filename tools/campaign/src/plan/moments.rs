@@ -7,8 +7,19 @@ use firebreak_image::document::Table;
 use super::{Address, Moment, Steps, Typed};
 
 const KEYS: [&str; 13] = [
-    "name", "guests", "type", "until", "el", "masked", "at_start", "address", "symbol", "steps",
-    "random_steps", "then_type", "then_until",
+    "name",
+    "guests",
+    "type",
+    "until",
+    "el",
+    "masked",
+    "at_start",
+    "address",
+    "symbol",
+    "steps",
+    "random_steps",
+    "then_type",
+    "then_until",
 ];
 /// Instructions are stepped over one by one: more would take minutes.
 const MOST_STEPS: u64 = 100_000;
@@ -39,7 +50,9 @@ pub(super) fn read(table: Table<'_, '_>) -> Result<Moment, Problem> {
     };
     let masked = table.boolean("masked")?.map(|flag| flag.value);
     let at_start = table.boolean("at_start")?.is_some_and(|flag| flag.value);
-    let address = table.integer("address")?.map(|at| Address::Virtual(at.value));
+    let address = table
+        .integer("address")?
+        .map(|at| Address::Virtual(at.value));
     let symbol = table.string("symbol")?.map(|at| Address::Symbol(at.value));
     let steps = steps(&mut table)?;
     super::read::nothing_unknown(&table)?;
@@ -67,7 +80,13 @@ fn typed(
         let span = untils.last().map_or(0..0, |last| last.span.clone());
         let message = format!("`{until}` has more lines than `{text}` has texts");
         let remedy = format!("give each line of `{until}` the text in `{text}` that it answers");
-        return Err(Problem::error(table.source, span, message, "one too many", remedy));
+        return Err(Problem::error(
+            table.source,
+            span,
+            message,
+            "one too many",
+            remedy,
+        ));
     }
     let mut untils = untils.into_iter();
     let texts = texts.into_iter();

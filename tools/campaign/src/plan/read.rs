@@ -139,7 +139,9 @@ fn head(top: &mut Table<'_, '_>, path: &Path, source: &Source) -> Result<Plan, P
     if let Some(name) = table.string("name")? {
         plan.name = name.value;
     }
-    plan.about = table.string("about")?.map_or_else(String::new, |at| at.value);
+    plan.about = table
+        .string("about")?
+        .map_or_else(String::new, |at| at.value);
     plan.seed = table.integer("seed")?.map_or(1, |seed| seed.value);
     if let Some(count) = table.integer("repetitions")? {
         plan.repetitions = u32::try_from(count.value.max(1)).unwrap_or(u32::MAX);
@@ -150,7 +152,14 @@ fn head(top: &mut Table<'_, '_>, path: &Path, source: &Source) -> Result<Plan, P
             "snapshot" => ResetChoice::Snapshot,
             "restart" => ResetChoice::Restart,
             "cold" => ResetChoice::Cold,
-            _ => return Err(errors::unknown(&table, Some(&word), "way to reset", &RESETS)),
+            _ => {
+                return Err(errors::unknown(
+                    &table,
+                    Some(&word),
+                    "way to reset",
+                    &RESETS,
+                ));
+            }
         };
     }
     if let Some(modes) = table.strings("firmware")? {
@@ -160,7 +169,12 @@ fn head(top: &mut Table<'_, '_>, path: &Path, source: &Source) -> Result<Plan, P
                     value: wrong.to_owned(),
                     span: mode.span.clone(),
                 };
-                return Err(errors::unknown(&table, Some(&wrong), "behavior of the firmware", &MODES));
+                return Err(errors::unknown(
+                    &table,
+                    Some(&wrong),
+                    "behavior of the firmware",
+                    &MODES,
+                ));
             }
         }
         plan.firmware = modes.into_iter().map(|mode| mode.value).collect();
@@ -213,7 +227,12 @@ fn pattern(table: Table<'_, '_>) -> Result<Pattern, Problem> {
     let means = MEANINGS.iter().find(|(name, _)| *name == word.value);
     let Some((_, means)) = means else {
         let known = MEANINGS.map(|(name, _)| name);
-        return Err(errors::unknown(&table, Some(&word), "meaning of a line", &known));
+        return Err(errors::unknown(
+            &table,
+            Some(&word),
+            "meaning of a line",
+            &known,
+        ));
     };
     let esr_after = table.string("esr_after")?.map(|text| text.value);
     let disr_after = table.string("disr_after")?.map(|text| text.value);
@@ -244,7 +263,9 @@ fn expectation(table: Table<'_, '_>) -> Result<Expectation, Problem> {
         .ok_or_else(|| table.missing("class", "class = \"panicked\""))?;
     let mut classes = Vec::new();
     for word in &words {
-        let class = Class::ALL.into_iter().find(|class| class.name() == word.value);
+        let class = Class::ALL
+            .into_iter()
+            .find(|class| class.name() == word.value);
         let known = Class::ALL.map(Class::name);
         classes.push(class.ok_or_else(|| errors::unknown(&table, Some(word), "class", &known))?);
     }

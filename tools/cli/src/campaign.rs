@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `firebreak campaign`: what a guest makes of each error at each moment, as a table.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use clap::Args;
+use firebreak_campaign::plan::{self, Plan};
+use firebreak_campaign::{Files, Options, Summary, choose, estimate, expected};
+use firebreak_report::Shard;
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use crate::Failure;
+
+/// Hits guests by errors, as a plan says, and tells what became of them.
+///
+/// Each case starts from the same point, and has a name by which it can be run alone. Results are
+/// JSON Lines; Ctrl-C keeps what is done, and --resume goes on.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  firebreak campaign tests/campaigns/baremetal-all-syndromes.toml --dry-run
+  firebreak campaign tests/campaigns/linux-serror.toml -o linux.jsonl --jobs 2
+  firebreak campaign tests/campaigns/linux-serror.toml -o linux.jsonl --resume
+  firebreak campaign tests/campaigns/linux-serror.toml -o one.jsonl --case 'ueo/el1/visible/0'
+
+Exit status: 0 each case is as expected, 1 one is not, or has no result, or it could not run, 2 wrong
+command line.")]
+pub(crate) struct CampaignArgs {
+    /// The plan (TOML, see docs/campaigns.md)
+    plan: PathBuf,
+    /// Where results go [default: the plan's name, .jsonl, in this directory]
+    #[arg(short, long, value_name = "FILE.jsonl")]
+    output: Option<PathBuf>,
+    /// Only cases of this name; * stands for anything
+    #[arg(long, value_name = "NAME")]
+    case: Option<String>,
+    /// Only part I of N, such as 2/4
+    #[arg(long, value_name = "I/N", value_parser = shard)]
+    shard: Option<Shard>,
+    /// How many machines run at a time
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    jobs: usize,
+    /// Goes on with the results that are there
+    #[arg(long)]
+    resume: bool,
+    /// Begins no case after this long: 90s, 30m, 8h
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    budget_time: Option<Duration>,
+    /// Runs no more cases than these
+    #[arg(long, value_name = "N")]
+    budget_cases: Option<usize>,
+    /// Says how many cases there are and how long they take, and runs none
+    #[arg(long)]
+    dry_run: bool,
+    /// With --dry-run: also the name of each case, and what is expected of it
+    #[arg(long, requires = "dry_run")]
+    list: bool,
+    /// Directory of images, RAM disks, hypervisor.bin and firmware.bin
+    #[arg(long, value_name = "DIR", default_value = "target/firebreak")]
+    payloads: PathBuf,
+    /// The bare hypervisor [default: hypervisor.bin of --payloads]
+    #[arg(long, value_name = "BIN", env = "FIREBREAK_HYPERVISOR")]
+    hypervisor: Option<PathBuf>,
+    /// The reference firmware [default: firmware.bin of --payloads]
+    #[arg(long, value_name = "FW.bin")]
+    firmware: Option<PathBuf>,
+    /// Says nothing while it runs
+    #[arg(short, long)]
+    quiet: bool,
+    /// Writes one JSON object at the end
+    #[arg(long)]
+    json: bool,
+}
+
+fn shard(text: &str) -> Result<Shard, String> {
+    let wrong = || format!("\"{text}\" is no part; write 1/4 for the first of four");
+    let (index, count) = text.split_once('/').ok_or_else(wrong)?;
+    let number = |word: &str| word.parse::<u32>().map_err(|_| wrong());
+    let (index, count) = (number(index)?, number(count)?);
+    if index == 0 || index > count {
+        return Err(wrong());
+    }
+    Ok(Shard { index, count })
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = text.get(digits.len()..).unwrap_or("");
+    let seconds = match unit {
+        "" | "s" => Some(1),
+        "m" | "min" => Some(60),
+        "h" => Some(3600),
+        _ => None,
+    };
+    let number = digits.parse::<u64>().ok();
+    let both = number
+        .zip(seconds)
+        .and_then(|(number, unit)| number.checked_mul(unit));
+    let seconds = both.ok_or_else(|| format!("\"{text}\" is no time; write 90s, 30m or 8h"))?;
+    Ok(Duration::from_secs(seconds))
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &CampaignArgs) -> Result<String, Failure> {
+    let plan =
+        plan::read(&args.plan).map_err(|problems| Failure::diagnostics(&problems, args.json))?;
+    if args.dry_run {
+        return Ok(dry_run(&plan, args));
+    }
+    let chosen = choose(&plan, args.case.as_deref(), args.shard);
+    if chosen.is_empty() {
+        return Err(Failure::text(
+            "no case of the plan has such a name; --dry-run --list shows all".to_owned(),
+        ));
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // The second one ends it at once.
+        let again = signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop));
+        again
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
+            .map_err(|error| Failure::text(format!("signals: {error}")))?;
+    }
+    let options = options(&plan, args);
+    let summary = firebreak_campaign::run(&plan, &options, &stop)
+        .map_err(|error| Failure::text(error.to_string()))?;
+    let text = match args.json {
+        true => format!("{:#}\n", json(&summary)),
+        false => told(&summary, &options.output),
+    };
+    let well = summary.unexpected.is_empty()
+        && summary.inconclusive.is_empty()
+        && summary.unsaved.is_none();
+    match well {
+        true => Ok(text),
+        false => Err(Failure {
+            stdout: text,
+            stderr: String::new(),
+        }),
+    }
+}
+
+fn options(plan: &Plan, args: &CampaignArgs) -> Options {
+    let mut files = Files::in_dir(&args.payloads);
+    if let Some(hypervisor) = &args.hypervisor {
+        files.hypervisor.clone_from(hypervisor);
+    }
+    if let Some(firmware) = &args.firmware {
+        files.firmware.clone_from(firmware);
+    }
+    let output = args.output.clone();
+    Options {
+        files,
+        jobs: args.jobs.clamp(1, 64),
+        only: args.case.clone(),
+        shard: args.shard,
+        budget_time: args.budget_time,
+        budget_cases: args.budget_cases,
+        output: output.unwrap_or_else(|| PathBuf::from(format!("{}.jsonl", plan.name))),
+        resume: args.resume,
+        command: std::iter::once("firebreak".to_owned())
+            .chain(std::env::args().skip(1))
+            .collect::<Vec<_>>()
+            .join(" "),
+        base_command: format!("firebreak campaign {}", args.plan.display()),
+        commit: commit(Path::new(".")),
+        quiet: args.quiet,
+    }
+}
+
+/// Returns the commit that the working directory is at, if it is one of ours.
+fn commit(dir: &Path) -> Option<String> {
+    if !dir.join("hypervisor/kernel").is_dir() {
+        return None;
+    }
+    let git = |arguments: &[&str]| {
+        let output = std::process::Command::new("git")
+            .args(arguments)
+            .output()
+            .ok()?;
+        output.status.success().then_some(output.stdout)
+    };
+    let commit = git(&["rev-parse", "HEAD"])?;
+    let changed = !git(&["status", "--porcelain", "--untracked-files=no"])?.is_empty();
+    let commit = String::from_utf8(commit).ok()?.trim().to_owned();
+    Some(if changed {
+        format!("{commit}-changed")
+    } else {
+        commit
+    })
+}
+
+fn dry_run(plan: &Plan, args: &CampaignArgs) -> String {
+    let cases = choose(plan, args.case.as_deref(), args.shard);
+    let takes_s = estimate(plan, &cases, args.jobs).as_secs();
+    if args.json {
+        let cases: Vec<_> = cases
+            .iter()
+            .map(|case| serde_json::json!({"name": case.name, "expected": expected(plan, case)}))
+            .collect();
+        let object = serde_json::json!({"plan": plan.name, "takes_s": takes_s, "cases": cases});
+        return format!("{object:#}\n");
+    }
+    let mut text = String::new();
+    if args.list {
+        for case in &cases {
+            let classes = expected(plan, case).unwrap_or_default();
+            let classes: Vec<&str> = classes.iter().map(|class| class.name()).collect();
+            let _ = writeln!(text, "{}  {}", case.name, classes.join(" or "));
+        }
+    }
+    let without = cases
+        .iter()
+        .filter(|case| expected(plan, case).is_none())
+        .count();
+    let _ = writeln!(
+        text,
+        "{}: {} cases ({} guests, {} errors, {} moments), some {} with {} jobs; nothing is \
+         expected of {without}",
+        plan.name,
+        cases.len(),
+        plan.guests.len(),
+        plan.errors.len(),
+        plan.moments.len(),
+        time(takes_s),
+        args.jobs,
+    );
+    text
+}
+
+fn time(seconds: u64) -> String {
+    match seconds {
+        0..=119 => format!("{seconds} s"),
+        120..=7199 => format!("{} min", seconds / 60),
+        _ => format!("{:.1} h", seconds as f64 / 3600.0),
+    }
+}
+
+fn told(summary: &Summary, output: &Path) -> String {
+    let mut text = String::new();
+    for (name, seen) in &summary.unexpected {
+        let _ = writeln!(text, "not as expected: {name}: {seen}");
+    }
+    for (name, why) in &summary.inconclusive {
+        let _ = writeln!(text, "inconclusive: {name}: {why}");
+    }
+    for (class, count) in &summary.classes {
+        let _ = writeln!(text, "{count:8}  {}", class.title());
+    }
+    let rate = summary.ran as f64 / summary.wall.as_secs_f64().max(0.001);
+    let _ = writeln!(
+        text,
+        "{} of {} cases are done; {} just now in {:.1} s, {rate:.1} a second; {} not as expected, \
+         {} inconclusive",
+        summary.done,
+        summary.chosen,
+        summary.ran,
+        summary.wall.as_secs_f64(),
+        summary.unexpected.len(),
+        summary.inconclusive.len(),
+    );
+    if let Some(budget) = &summary.budget_hit {
+        let _ = writeln!(
+            text,
+            "the budget of {budget} is used up; go on with --resume"
+        );
+    } else if summary.interrupted {
+        let _ = writeln!(text, "it was interrupted; go on with --resume");
+    }
+    match &summary.unsaved {
+        Some((cases, why)) => {
+            let _ = writeln!(
+                text,
+                "{cases} results could not be written to {} and are lost: {why}; make room, and go \
+                 on with --resume",
+                output.display()
+            );
+        }
+        None => {
+            let _ = writeln!(text, "results: {}", output.display());
+        }
+    }
+    text
+}
+
+fn json(summary: &Summary) -> serde_json::Value {
+    let list = |list: &[(String, String)]| -> Vec<serde_json::Value> {
+        list.iter()
+            .map(|(name, why)| serde_json::json!({"name": name, "why": why}))
+            .collect()
+    };
+    serde_json::json!({
+        "chosen": summary.chosen,
+        "done": summary.done,
+        "ran": summary.ran,
+        "classes": summary.classes,
+        "unexpected": list(&summary.unexpected),
+        "inconclusive": list(&summary.inconclusive),
+        "interrupted": summary.interrupted,
+        "budget_hit": summary.budget_hit,
+        "wall_s": summary.wall.as_secs_f64(),
+        "unsaved": summary.unsaved.as_ref().map(|(cases, _)| cases),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_and_times_are_read_or_refused_by_name() {
+        assert_eq!(shard("2/4"), Ok(Shard { index: 2, count: 4 }));
+        for wrong in ["0/4", "5/4", "2", "a/b", "1/0"] {
+            assert!(shard(wrong).unwrap_err().contains(wrong), "{wrong}");
+        }
+        assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("8h"), Ok(Duration::from_secs(28_800)));
+        for wrong in ["h", "5d", "-1s", "99999999999999999999s"] {
+            assert!(duration(wrong).unwrap_err().contains(wrong), "{wrong}");
+        }
+    }
+}
