@@ -55,7 +55,6 @@ enum Command {
     Stats(client::StatsArgs),
     Campaign(campaign::CampaignArgs),
     Decode(decode::DecodeArgs),
-    Campaign(campaign::CampaignArgs),
     Completions(shell::CompletionsArgs),
     Man(shell::ManArgs),
 }
@@ -120,7 +119,6 @@ fn main() -> ExitCode {
         Command::Stats(args) => client::stats(&args),
         Command::Campaign(args) => campaign::run(&args),
         Command::Decode(args) => decode::run(&args),
-        Command::Campaign(args) => campaign::run(&args),
         Command::Completions(args) => Ok(shell::completions(&args, Cli::command())),
         Command::Man(args) => shell::man(&args, Cli::command()),
     };

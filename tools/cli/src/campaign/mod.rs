@@ -3,6 +3,7 @@
 
 mod compare;
 mod merge;
+mod plan;
 mod report;
 
 use std::path::Path;
@@ -12,12 +13,27 @@ use firebreak_report::Results;
 
 use crate::Failure;
 
-/// Shows, compares and merges the results of campaigns.
+/// Hits guests by errors, as a plan says, and tells what became of them.
+///
+/// Each case starts from the same point, and has a name by which it can be run alone. Results are
+/// JSON Lines; Ctrl-C keeps what is done, and --resume goes on. The commands show, compare and merge
+/// results.
 #[derive(Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(after_help = "Examples:
+  firebreak campaign tests/campaigns/baremetal-all-syndromes.toml --dry-run
+  firebreak campaign tests/campaigns/linux-serror.toml -o linux.jsonl --jobs 2
+  firebreak campaign tests/campaigns/linux-serror.toml -o linux.jsonl --resume
+  firebreak campaign tests/campaigns/linux-serror.toml -o one.jsonl --case ueo/kernel/visible/0
+  firebreak campaign report linux.jsonl
+
+Exit status: 0 each case is as expected, 1 one is not, or has no result, or it could not run, 2 wrong
+command line.")]
 pub(crate) struct CampaignArgs {
+    #[command(flatten)]
+    plan: plan::PlanArgs,
     #[command(subcommand)]
-    command: CampaignCommand,
+    command: Option<CampaignCommand>,
 }
 
 #[derive(Subcommand)]
@@ -29,9 +45,10 @@ enum CampaignCommand {
 
 pub(crate) fn run(args: &CampaignArgs) -> Result<String, Failure> {
     match &args.command {
-        CampaignCommand::Report(args) => report::run(args),
-        CampaignCommand::Compare(args) => compare::run(args),
-        CampaignCommand::Merge(args) => merge::run(args),
+        None => plan::run(&args.plan),
+        Some(CampaignCommand::Report(args)) => report::run(args),
+        Some(CampaignCommand::Compare(args)) => compare::run(args),
+        Some(CampaignCommand::Merge(args)) => merge::run(args),
     }
 }
 

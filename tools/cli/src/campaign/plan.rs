@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `firebreak campaign`: what a guest makes of each error at each moment, as a table.
+//! `firebreak campaign PLAN.toml`: runs the cases of a plan.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -15,22 +15,12 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::Failure;
 
-/// Hits guests by errors, as a plan says, and tells what became of them.
-///
-/// Each case starts from the same point, and has a name by which it can be run alone. Results are
-/// JSON Lines; Ctrl-C keeps what is done, and --resume goes on.
+/// How a plan is run.
 #[derive(Args)]
-#[command(after_help = "Examples:
-  firebreak campaign tests/campaigns/baremetal-all-syndromes.toml --dry-run
-  firebreak campaign tests/campaigns/linux-serror.toml -o linux.jsonl --jobs 2
-  firebreak campaign tests/campaigns/linux-serror.toml -o linux.jsonl --resume
-  firebreak campaign tests/campaigns/linux-serror.toml -o one.jsonl --case 'ueo/el1/visible/0'
-
-Exit status: 0 each case is as expected, 1 one is not, or has no result, or it could not run, 2 wrong
-command line.")]
-pub(crate) struct CampaignArgs {
+pub(crate) struct PlanArgs {
     /// The plan (TOML, see docs/campaigns.md)
-    plan: PathBuf,
+    #[arg(required = true)]
+    plan: Option<PathBuf>,
     /// Where results go [default: the plan's name, .jsonl, in this directory]
     #[arg(short, long, value_name = "FILE.jsonl")]
     output: Option<PathBuf>,
@@ -104,7 +94,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// Runs the command.
-pub(crate) fn run(args: &CampaignArgs) -> Result<String, Failure> {
+pub(crate) fn run(args: &PlanArgs) -> Result<String, Failure> {
     let plan =
         plan::read(&args.plan).map_err(|problems| Failure::diagnostics(&problems, args.json))?;
     if args.dry_run {
@@ -124,7 +114,7 @@ pub(crate) fn run(args: &CampaignArgs) -> Result<String, Failure> {
             .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
             .map_err(|error| Failure::text(format!("signals: {error}")))?;
     }
-    let options = options(&plan, args);
+    let options = options(&plan, path, args);
     let summary = firebreak_campaign::run(&plan, &options, &stop)
         .map_err(|error| Failure::text(error.to_string()))?;
     let text = match args.json {
@@ -143,7 +133,7 @@ pub(crate) fn run(args: &CampaignArgs) -> Result<String, Failure> {
     }
 }
 
-fn options(plan: &Plan, args: &CampaignArgs) -> Options {
+fn options(plan: &Plan, path: &Path, args: &PlanArgs) -> Options {
     let mut files = Files::in_dir(&args.payloads);
     if let Some(hypervisor) = &args.hypervisor {
         files.hypervisor.clone_from(hypervisor);
@@ -165,7 +155,7 @@ fn options(plan: &Plan, args: &CampaignArgs) -> Options {
             .chain(std::env::args().skip(1))
             .collect::<Vec<_>>()
             .join(" "),
-        base_command: format!("firebreak campaign {}", args.plan.display()),
+        base_command: format!("firebreak campaign {}", path.display()),
         commit: commit(Path::new(".")),
         quiet: args.quiet,
     }
@@ -193,7 +183,7 @@ fn commit(dir: &Path) -> Option<String> {
     })
 }
 
-fn dry_run(plan: &Plan, args: &CampaignArgs) -> String {
+fn dry_run(plan: &Plan, args: &PlanArgs) -> String {
     let cases = choose(plan, args.case.as_deref(), args.shard);
     let takes_s = estimate(plan, &cases, args.jobs).as_secs();
     if args.json {
