@@ -70,7 +70,7 @@ pub fn read(path: &Path) -> Result<Plan, Diagnostics> {
 /// Reads a plan's text.
 pub(crate) fn parse(path: &Path, source: &Source) -> Result<Plan, Diagnostics> {
     let parsed = document::parse(source)?;
-    let span = parsed.span();
+    let span = 0..source.text().len();
     let top = Table::new(source, parsed.get_ref(), span, "a plan");
     let mut top = top.knowing(&TOP);
     let mut problems = top.unknown_keys();

@@ -95,8 +95,8 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 /// Runs the command.
 pub(crate) fn run(args: &PlanArgs) -> Result<String, Failure> {
-    let plan =
-        plan::read(&args.plan).map_err(|problems| Failure::diagnostics(&problems, args.json))?;
+    let path = args.plan.as_deref().unwrap_or(Path::new(""));
+    let plan = plan::read(path).map_err(|problems| Failure::diagnostics(&problems, args.json))?;
     if args.dry_run {
         return Ok(dry_run(&plan, args));
     }
