@@ -6,8 +6,10 @@
 //! with the state of 16 MiB of known memory, and reaps orphans. Typed commands (`help`) make it
 //! reboot, power off, panic the kernel or fall silent: the ways in which a Linux guest can end.
 //! `touch` starts a process with a page to lose, and tells the signal that ends it.
-//! `spin` and `kspin` start a child that keeps the CPU in user space or in the kernel, for an error
-//! to hit.
+//! `spin`, `kspin` and `calls` start a child that keeps the CPU in user space, in the kernel or on
+//! the way between them, for an error to hit; `nap` starts one that leaves it to the kernel's idle
+//! loop, and `first` has the first process stay in the kernel. No beats are printed meanwhile, until `rest`.
+//! `oops` makes the kernel panic when it finds a bug in itself, and `symbol` tells where it has one.
 //!
 //! Command line options of the kernel that it reads: `agent.watchdog_s=<n>` (0: leave the
 //! watchdog closed).
@@ -30,7 +32,7 @@ const BEAT: Duration = Duration::from_secs(1);
 const TURN: Duration = Duration::from_millis(500);
 
 /// A typed command.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 enum Command {
     Help,
     Reboot,
@@ -40,6 +42,8 @@ enum Command {
     Touch,
     Load(load::Kind),
     Rest,
+    PanicOnOops,
+    Symbol(String),
     SecondCpu(bool),
 }
 
@@ -54,10 +58,16 @@ impl Command {
             "touch" => Some(Self::Touch),
             "spin" => Some(Self::Load(load::Kind::User)),
             "kspin" => Some(Self::Load(load::Kind::Kernel)),
+            "calls" => Some(Self::Load(load::Kind::Calls)),
+            "nap" => Some(Self::Load(load::Kind::Idle)),
+            "first" => Some(Self::Load(load::Kind::First)),
+            "oops" => Some(Self::PanicOnOops),
             "rest" => Some(Self::Rest),
             "cpu1 off" => Some(Self::SecondCpu(false)),
             "cpu1 on" => Some(Self::SecondCpu(true)),
-            _ => None,
+            other => other
+                .strip_prefix("symbol ")
+                .map(|name| Self::Symbol(name.to_owned())),
         }
     }
 }
@@ -114,11 +124,26 @@ fn open_watchdog() -> Option<Watchdog> {
     }
 }
 
+/// Tells where the kernel has symbols of that name, separated by commas.
+fn tell_symbol(name: &str) {
+    let all = fs::read_to_string("/proc/kallsyms").unwrap_or_default();
+    let found: Vec<String> = all
+        .lines()
+        .filter_map(|line| {
+            let mut words = line.split_ascii_whitespace();
+            let address = words.next()?;
+            (words.nth(1)? == name).then(|| format!("0x{address}"))
+        })
+        .collect();
+    say(&format!("symbol {name}={}", found.join(",")));
+}
+
 /// Runs a command. Returns whether the agent falls silent.
 fn obey(command: Option<Command>) -> bool {
     match command {
         Some(Command::Help) | None => say(
-            "commands: help reboot poweroff panic silence touch spin kspin rest, cpu1 off, cpu1 on",
+            "commands: help reboot poweroff panic silence touch spin kspin calls nap first rest oops, \
+             symbol NAME, cpu1 off, cpu1 on",
         ),
         Some(Command::Reboot) => sys::leave(sys::Exit::Reboot),
         Some(Command::PowerOff) => sys::leave(sys::Exit::PowerOff),
@@ -141,6 +166,11 @@ fn obey(command: Option<Command>) -> bool {
             load::stop();
             say("rests");
         }
+        Some(Command::PanicOnOops) => match fs::write("/proc/sys/kernel/panic_on_oops", "1") {
+            Ok(()) => say("panics on oops"),
+            Err(error) => say(&format!("no panic on oops: {error}")),
+        },
+        Some(Command::Symbol(name)) => tell_symbol(&name),
         Some(Command::SecondCpu(online)) => {
             let state = if online { "1" } else { "0" };
             match fs::write("/sys/devices/system/cpu/cpu1/online", state) {
@@ -214,10 +244,11 @@ fn main() {
         if let Some(watchdog) = &mut watchdog {
             watchdog.refresh();
         }
-        while let Some(signal) = sys::reap_child() {
+        while let Some((child, signal)) = sys::reap_child() {
+            load::ended(child);
             say(&format!("child ended signal={signal}"));
         }
-        if turns.is_multiple_of(2) {
+        if turns.is_multiple_of(2) && !load::is_quiet() {
             let state = if memory.check_next_slice() {
                 "ok"
             } else {

@@ -86,17 +86,17 @@ pub(crate) fn set_watchdog_timeout(watchdog: &impl AsRawFd, seconds: i32) -> io:
     Ok(chosen)
 }
 
-/// Collects a child that has ended, as the first process must. Returns the signal that ended it,
-/// 0 for none; `None` when there is no such child.
-pub(crate) fn reap_child() -> Option<i32> {
+/// Collects a child that has ended, as the first process must. Returns its number and the signal
+/// that ended it, 0 for none; `None` when there is no such child.
+pub(crate) fn reap_child() -> Option<(libc::pid_t, i32)> {
     let mut status = 0;
     // SAFETY: the call writes one int, and `status` is one.
     let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
     (pid > 0).then(|| {
         if libc::WIFSIGNALED(status) {
-            libc::WTERMSIG(status)
+            (pid, libc::WTERMSIG(status))
         } else {
-            0
+            (pid, 0)
         }
     })
 }

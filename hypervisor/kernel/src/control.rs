@@ -6,7 +6,7 @@
 
 use crate::partition::{Partition, state};
 use crate::pe::{Task, attention};
-use crate::{console, deadlines, inject, lifecycle, memory, system, vserror};
+use crate::{console, deadlines, lifecycle, memory, system, vserror};
 use core::fmt::Write as _;
 use core::sync::atomic::Ordering;
 use firebreak_abi::{MAX_PARTITIONS, MAX_PES};
@@ -14,7 +14,7 @@ use firebreak_arch::sysreg;
 use firebreak_syndrome::Iss;
 use firebreak_vm::{FrameUse, StopCause, VcpuPower};
 use firebreak_wire::{
-    Command, Detail, Event, Fault, Name, PartitionRow, PeRow, Request, Stats, UsageRow,
+    Command, Detail, Event, Fault, Name, PartitionRow, PeRow, Place, Request, Stats, UsageRow,
     write_decimal,
 };
 use heapless::Vec;
@@ -28,13 +28,13 @@ pub(crate) struct Order {
     fault: Fault,
     /// When it is turned on next; otherwise now.
     at_start: bool,
-    /// Only where the guest is at EL1 (`true`) or at EL0.
-    at_el1: Option<bool>,
-    /// How often more its level is looked at.
+    /// Only where the guest is found there.
+    place: Option<Place>,
+    /// How often more it is looked for.
     looks: u32,
 }
 
-/// How often the level of a guest is looked at, and how long after each other, in us.
+/// How often a guest's place is looked at, and how long after each other, in us.
 const LOOKS: u32 = 20_000;
 const LOOK_EVERY_US: u64 = 50;
 
@@ -48,7 +48,7 @@ const NOT_STOPPED: &str = "the partition is not stopped";
 const UNUSABLE: &str = "this machine cannot run the partition: a PE of it does not start";
 const VCPU_OFF: &str = "the vCPU is off: its guest has not turned it on";
 const ORDER_WAITS: &str = "another injection waits for that vCPU; ask again";
-const NOT_AT_LEVEL: &str = "the guest was not found at that exception level; nothing was injected";
+const NOT_AT_LEVEL: &str = "the guest was not found there; nothing was injected";
 const NOT_CHOSEN: &str = "this CPU has no FEAT_RAS: the syndrome is its own, not the one asked for";
 
 /// VTTBR_EL2.VMID.
@@ -95,13 +95,13 @@ pub(crate) fn take(task: &mut Task, command: &Command) {
             vcpu,
             fault,
             at_start,
-            at_el1,
+            place,
         }) => {
             let what = Order {
                 id,
                 fault,
                 at_start,
-                at_el1,
+                place,
                 looks: LOOKS,
             };
             match order(task, &name, vcpu, what) {
@@ -189,8 +189,8 @@ pub(crate) fn obey(task: &mut Task, started: bool) {
     if !task.local.running {
         return answer(task, id, Err(VCPU_OFF), Detail::None);
     }
-    let el1 = inject::from_el1(task.frame.spsr);
-    if order.at_el1.is_some_and(|wanted| wanted != el1) {
+    let elsewhere = |place: Place| !place.holds(task.frame.spsr);
+    if order.place.is_some_and(elsewhere) {
         return look_again(task, order);
     }
     let (inj, text) = match fault {
@@ -206,7 +206,7 @@ pub(crate) fn obey(task: &mut Task, started: bool) {
     answer(task, id, Ok(text), detail);
 }
 
-/// Comes back soon for an order that wants the guest at the other level, but not for ever.
+/// Comes back soon for an order that wants the guest elsewhere, but not for ever.
 fn look_again(task: &mut Task, mut order: Order) {
     order.looks = order.looks.saturating_sub(1);
     if order.looks == 0 {

@@ -62,6 +62,34 @@ pub enum Fault {
     },
 }
 
+/// Where a guest is to be found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Place {
+    /// At EL0.
+    El0,
+    /// At EL1.
+    El1,
+    /// At EL1, with SError masked (PSTATE.A).
+    Masked,
+    /// At EL1, with SError unmasked.
+    Unmasked,
+}
+
+impl Place {
+    /// Says whether a guest that was interrupted with this PSTATE (SPSR_EL2) is there.
+    pub const fn holds(self, pstate: u64) -> bool {
+        const AARCH32: u64 = 1 << 4;
+        const A: u64 = 1 << 8;
+        let el1 = pstate & AARCH32 == 0 && pstate >> 2 & 3 == 1;
+        match self {
+            Self::El0 => !el1,
+            Self::El1 => el1,
+            Self::Masked => el1 && pstate & A != 0,
+            Self::Unmasked => el1 && pstate & A == 0,
+        }
+    }
+}
+
 /// What a command asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Request {
@@ -83,8 +111,8 @@ pub enum Request {
         fault: Fault,
         /// Before its first instruction when it is turned on next; otherwise now.
         at_start: bool,
-        /// Only where the guest is at EL1 (`true`) or at EL0.
-        at_el1: Option<bool>,
+        /// Only where the guest is found there.
+        place: Option<Place>,
     },
     /// Tell what has been counted.
     Stats,
@@ -206,7 +234,7 @@ struct Inject {
     far: Option<u64>,
     iss: Option<u64>,
     at_start: Option<()>,
-    at_el1: Option<bool>,
+    place: Option<Place>,
 }
 
 fn inject<'a>(name: Name, words: impl Iterator<Item = &'a [u8]>) -> Result<Request, Refused> {
@@ -223,8 +251,10 @@ fn inject<'a>(name: Name, words: impl Iterator<Item = &'a [u8]>) -> Result<Reque
         } else {
             match word {
                 b"at=start" => once(&mut said.at_start, ())?,
-                b"el=0" => once(&mut said.at_el1, false)?,
-                b"el=1" => once(&mut said.at_el1, true)?,
+                b"el=0" => once(&mut said.place, Place::El0)?,
+                b"el=1" => once(&mut said.place, Place::El1)?,
+                b"at=masked" => once(&mut said.place, Place::Masked)?,
+                b"at=unmasked" => once(&mut said.place, Place::Unmasked)?,
                 b"sea=data" => once(&mut said.fetch, false)?,
                 b"sea=fetch" => once(&mut said.fetch, true)?,
                 _ => return Err(Refused::Word),
@@ -239,7 +269,7 @@ fn inject<'a>(name: Name, words: impl Iterator<Item = &'a [u8]>) -> Result<Reque
         vcpu,
         fault,
         at_start: said.at_start.is_some(),
-        at_el1: said.at_el1,
+        place: said.place,
     })
 }
 
@@ -321,7 +351,7 @@ mod tests {
             vcpu: 1,
             fault,
             at_start: false,
-            at_el1: None,
+            place: None,
         })
     }
 
@@ -371,10 +401,15 @@ mod tests {
                 vcpu: 1,
                 fault: Fault::Serror { iss: 0x811 },
                 at_start: true,
-                at_el1: None,
+                place: None,
             })
         );
-        for (word, at_el1) in [("el=0", false), ("el=1", true)] {
+        for (word, place) in [
+            ("el=0", Place::El0),
+            ("el=1", Place::El1),
+            ("at=masked", Place::Masked),
+            ("at=unmasked", Place::Unmasked),
+        ] {
             assert_eq!(
                 parsed(&format!("inject victim vcpu=1 {word} serror iss=0x811")),
                 Ok(Request::Inject {
@@ -382,7 +417,7 @@ mod tests {
                     vcpu: 1,
                     fault: Fault::Serror { iss: 0x811 },
                     at_start: false,
-                    at_el1: Some(at_el1),
+                    place: Some(place),
                 })
             );
         }
@@ -390,8 +425,29 @@ mod tests {
             parsed("inject victim vcpu=1 el=2 serror"),
             Err(Refused::Word)
         );
-        let twice = parsed("inject victim vcpu=1 at=start at=start serror");
-        assert_eq!(twice, Err(Refused::Word));
+        for twice in ["at=start at=start", "at=masked el=1", "at=masked at=masked"] {
+            let twice = parsed(&format!("inject victim vcpu=1 {twice} serror"));
+            assert_eq!(twice, Err(Refused::Word));
+        }
+    }
+
+    #[test]
+    fn a_place_is_a_level_and_the_mask_of_serror() {
+        // EL0t, EL1t, EL1h, AArch32 User; with D, A, I, F clear and set.
+        for (mode, el1) in [
+            (0b0000, false),
+            (0b0100, true),
+            (0b0101, true),
+            (0b1_0000, false),
+        ] {
+            for (daif, masked) in [(0, false), (0b0100, true), (0b1011, false), (0b1111, true)] {
+                let pstate = mode | daif << 6;
+                assert_eq!(Place::El0.holds(pstate), !el1);
+                assert_eq!(Place::El1.holds(pstate), el1);
+                assert_eq!(Place::Masked.holds(pstate), el1 && masked);
+                assert_eq!(Place::Unmasked.holds(pstate), el1 && !masked);
+            }
+        }
     }
 
     #[test]

@@ -40,7 +40,7 @@ mod json;
 pub use aftermath::{BootErrorRecord, Crash, CrashRecord, LogEntry};
 pub use answer::{Detail, PartitionRow, PeRow, Stats, UsageRow};
 pub use budget::OutputBudget;
-pub use command::{COMMAND_BYTES, Command, Fault, Name, Refused, Request};
+pub use command::{COMMAND_BYTES, Command, Fault, Name, Place, Refused, Request};
 pub use console::{ConsoleEncoder, LINE_BYTES, is_console_name};
 pub use event::{
     ErrorEvent, Event, Level, Ram, RecordSource, SCHEMA_VERSION, VserrorState, write_event,

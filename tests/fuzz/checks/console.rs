@@ -141,7 +141,7 @@ fn spoken(id: Option<u64>, request: &Request) -> String {
             vcpu,
             fault,
             at_start,
-            at_el1,
+            place,
         } => {
             let fault = match fault {
                 Fault::Serror { iss } => {
@@ -156,8 +156,14 @@ fn spoken(id: Option<u64>, request: &Request) -> String {
                 }
             };
             let start = if *at_start { " at=start" } else { "" };
-            let el = at_el1.map_or_else(String::new, |el1| format!(" el={}", u8::from(el1)));
-            format!("inject {} vcpu={vcpu} {fault}{start}{el}", name.as_str())
+            let place = match place {
+                Some(Place::El0) => " el=0",
+                Some(Place::El1) => " el=1",
+                Some(Place::Masked) => " at=masked",
+                Some(Place::Unmasked) => " at=unmasked",
+                None => "",
+            };
+            format!("inject {} vcpu={vcpu} {fault}{start}{place}", name.as_str())
         }
     };
     match id {

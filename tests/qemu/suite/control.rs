@@ -105,7 +105,7 @@ fn refusals() -> Outcome {
         ("inject victim vcpu=0 sea=data iss=0x21", "external abort"),
         ("inject nobody vcpu=0 serror", "no partition has that name"),
         // The victim has no user space.
-        ("inject victim vcpu=0 el=0 serror", "not found at that"),
+        ("inject victim vcpu=0 el=0 serror", "not found there"),
     ] {
         case.refused(command, part)?;
     }
