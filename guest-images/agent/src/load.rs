@@ -19,7 +19,7 @@ const FIRST_STAYS: Duration = Duration::from_secs(10);
 const BETWEEN_READS: u32 = 50_000;
 const BETWEEN_NAPS: u32 = 2_000;
 /// How long the kernel is left idle, each time.
-const NAP: Duration = Duration::from_millis(2);
+const NAP: Duration = Duration::from_millis(20);
 
 /// The child, or 0.
 static CHILD: AtomicI32 = AtomicI32::new(0);

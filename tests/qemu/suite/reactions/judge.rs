@@ -47,7 +47,7 @@ impl Judge {
     ) -> Result<bool, Failed> {
         match row.reaction {
             Reaction::Nothing => self.silent(case, row, hit),
-            Reaction::Panic => self.panicked(case, row, hit),
+            Reaction::Panic | Reaction::Halt => self.panicked(case, row, hit),
             Reaction::Signal(signal) => signalled(case, signal).map(|()| true),
             Reaction::Oops(name) => self.oopsed(case, row, hit, name, None),
             Reaction::Fatal(name, words) => self.oopsed(case, row, hit, name, Some(words)),
@@ -79,6 +79,18 @@ impl Judge {
         contains(case, &format!("{PANIC}{SERROR}"))?;
         let pc = program_counter(case)?;
         let wanted = row.place != Place::Idle || pc.starts_with(IDLE_LOOP);
+        if row.reaction == Reaction::Halt {
+            // `panic=-1` has not been read yet: the kernel stays where it is.
+            contains(case, "---[ end Kernel panic")?;
+            let since = case.records();
+            let by_itself = since.iter().any(|record| {
+                let event = record.event("restart");
+                event.is_some_and(|event| event.text("reason") != Some("asked"))
+            });
+            case.hold(!by_itself, "the kernel to stay where it is")?;
+            case.forget();
+            case.order("restart linux")?;
+        }
         restarted(case)?;
         self.hold_place(case, hit, &pc)?;
         Ok(wanted)

@@ -120,6 +120,8 @@ pub(super) enum Reaction {
     Nothing,
     /// It panics over an SError, and reboots.
     Panic,
+    /// The same, and it stays there.
+    Halt,
     /// The process ends by this signal, without a word of the kernel.
     Signal(u8),
     /// It says that this is an internal error, and ends the process.
@@ -190,9 +192,11 @@ impl Row {
 
 /// The kernel's rule for an SError (`arm64_is_ras_serror`, `arm64_is_fatal_ras_serror`): it never
 /// looks at where it came from. Before the kernel has looked at its CPU's features it does not
-/// know of FEAT_RAS (`this_cpu_has_cap`).
+/// know of FEAT_RAS (`this_cpu_has_cap`), nor that it is to reboot after a panic.
 fn serror(place: Place, visible: bool, iss: u64) -> Reaction {
-    if visible && place != Place::Start && [UEO, CE].contains(&iss) {
+    if place == Place::Start {
+        Reaction::Halt
+    } else if visible && [UEO, CE].contains(&iss) {
         Reaction::Nothing
     } else {
         Reaction::Panic
@@ -331,7 +335,10 @@ pub(super) fn rows(visible: bool) -> Vec<Row> {
         }
     }
     rows.sort_by_key(|row| {
-        let ends = matches!(row.reaction, Reaction::Panic | Reaction::Fatal(..));
+        let ends = matches!(
+            row.reaction,
+            Reaction::Panic | Reaction::Halt | Reaction::Fatal(..)
+        );
         let place = Place::ALL.iter().position(|place| *place == row.place);
         (place, ends)
     });
@@ -342,6 +349,7 @@ fn told(reaction: Reaction) -> String {
     match reaction {
         Reaction::Nothing => "nothing, silently".to_owned(),
         Reaction::Panic => "panic".to_owned(),
+        Reaction::Halt => "panic, and no reboot".to_owned(),
         Reaction::Signal(7) => "SIGBUS to the process".to_owned(),
         Reaction::Signal(_) => "SIGKILL to the process".to_owned(),
         Reaction::Oops(name) => format!("oops \"{name}\"; the process ends (SIGSEGV)"),
