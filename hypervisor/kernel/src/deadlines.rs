@@ -15,22 +15,29 @@ pub(crate) fn rearm(task: &Task) {
     let injection = local
         .injection
         .and_then(|injection| injection.poll_deadline);
-    let all = [
-        local.console_deadline,
-        local.watchdog_deadline,
-        local.alarm_deadline,
-        local.restart_deadline,
-        local.input_deadline,
-        local.reports.deadline,
-        local.record_deadline,
-        local.order_deadline,
-        injection,
-        local.unreported.as_ref().map(|waiting| waiting.deadline),
-    ];
-    match all.into_iter().flatten().min() {
-        Some(deadline) => timer::arm(deadline),
-        None => timer::disarm(),
+    let waiting = local.unreported.as_ref().map(|waiting| waiting.deadline);
+    // An array of them would be copied; this is compared in registers.
+    let earliest = or_never(local.console_deadline)
+        .min(or_never(local.watchdog_deadline))
+        .min(or_never(local.alarm_deadline))
+        .min(or_never(local.restart_deadline))
+        .min(or_never(local.input_deadline))
+        .min(or_never(local.reports.deadline))
+        .min(or_never(local.record_deadline))
+        .min(or_never(local.order_deadline))
+        .min(or_never(injection))
+        .min(or_never(waiting));
+    match earliest {
+        NEVER => timer::disarm(),
+        deadline => timer::arm(deadline),
     }
+}
+
+/// A time of CNTPCT that does not come.
+const NEVER: u64 = u64::MAX;
+
+fn or_never(deadline: Option<u64>) -> u64 {
+    deadline.unwrap_or(NEVER)
 }
 
 /// Does what is due.

@@ -17,7 +17,9 @@ use firebreak_arch::{Frame, NmiCtx, SeiLevel, sysreg, windows};
 use firebreak_manifest::Source;
 use firebreak_ring::Sei;
 use firebreak_syndrome::{CperSeverity, Iss, Severity};
-use firebreak_triage::{ContextVerdict, Evidence, GuestEl, Interrupted, RecordSummary, triage};
+use firebreak_triage::{
+    ContextVerdict, Decision, Evidence, GuestEl, Interrupted, RecordSummary, triage,
+};
 
 mod barge_in;
 
@@ -287,7 +289,7 @@ fn take(ctx: &NmiCtx, pe: &'static PeBlock, notification: &Notification) {
         // instructions of that: it saw the acknowledgement, and its new record stands in the
         // block. The drain takes it, before any guest goes on; what the syndrome alone decides
         // cannot wait for that.
-        let error = decide(system, pe, notification, None);
+        let error = decide_alone(system, pe, notification);
         match error.evidence.syndrome_severity() {
             None | Some(Severity::Corrected | Severity::Restartable) => {}
             Some(_) => reset_if_due(ctx, system, pe, &error),
@@ -314,13 +316,14 @@ fn reset_if_due(ctx: &NmiCtx, system: &System, pe: &'static PeBlock, error: &Pen
 fn take_record(ctx: &NmiCtx, pe: &'static PeBlock, system: &System, notification: &Notification) {
     let source = source_of(pe);
     let reading = source.map_or(Reading::None, |source| record::read(system, source));
-    let (outstanding, summary) = match reading {
+    let (outstanding, summary) = match &reading {
         // What stands there after all is taken in its turn.
         Reading::None | Reading::Torn => (false, None),
-        Reading::Record(summary) => (true, summary),
+        Reading::Record(summary) => (true, summary.as_ref()),
     };
-    let error = decide(system, pe, notification, summary.as_ref());
-    reset_if_due(ctx, system, pe, &error);
+    // By reference from here on: each copy of it costs an SEI fifty instructions.
+    let error = &decide(system, pe, notification, summary);
+    reset_if_due(ctx, system, pe, error);
     if cfg!(feature = "seed-ack-before-publish")
         && let Some(source) = source
     {
@@ -340,7 +343,15 @@ fn take_record(ctx: &NmiCtx, pe: &'static PeBlock, system: &System, notification
     }
 }
 
-/// Decides on one error. Pure but for the counters that it reads.
+/// Decides without a record.
+#[cold]
+#[inline(never)]
+fn decide_alone(system: &System, pe: &PeBlock, notification: &Notification) -> PendingError {
+    decide(system, pe, notification, None)
+}
+
+/// Decides on one error. Inline, so that the answer is built where it stays.
+#[inline(always)]
 fn decide(
     system: &System,
     pe: &PeBlock,
@@ -362,27 +373,35 @@ fn decide(
         (Some(_), Some(recorded)) if notification.pulled => Some(recorded),
         (iss, _) => iss,
     };
-    let evidence = Evidence {
-        iss,
-        sync: notification.sync,
-        record,
-        interrupted: notification.interrupted,
-        owner,
-        // Counted in task context, where corrected errors are decided on once more.
-        corrected_on_page: 0,
-    };
-    let decision = triage(&evidence, &system.policies);
-    PendingError {
-        evidence,
-        decision: match (notification.lost, notification.interrupted) {
-            (Lost::Guest, Interrupted::Guest { vm, .. }) => {
-                decision.with_lost_guest(vm, &system.policies)
-            }
-            (Lost::Nothing, _) => decision,
-            _ => decision.with_lost_hypervisor(),
+    let mut error = PendingError {
+        evidence: Evidence {
+            iss,
+            sync: notification.sync,
+            record,
+            interrupted: notification.interrupted,
+            owner,
+            // Counted in task context, where corrected errors are decided on once more.
+            corrected_on_page: 0,
         },
+        decision: Decision::RESET,
         pc: notification.pc,
         id: summary.and_then(|summary| summary.id),
         vcpu: pe.resident(),
+    };
+    error.decision = triage(&error.evidence, &system.policies);
+    if notification.lost != Lost::Nothing {
+        count_loss(&mut error.decision, notification, system);
     }
+    error
+}
+
+/// Decides anew on an error that also destroyed a context.
+#[cold]
+fn count_loss(decision: &mut Decision, notification: &Notification, system: &System) {
+    *decision = match (notification.lost, notification.interrupted) {
+        (Lost::Guest, Interrupted::Guest { vm, .. }) => {
+            decision.with_lost_guest(vm, &system.policies)
+        }
+        _ => decision.with_lost_hypervisor(),
+    };
 }

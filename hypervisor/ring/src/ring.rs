@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The queue itself: reserve, publish, claim, finish, recover. The crate's documentation explains it.
 
+use core::borrow::Borrow;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use firebreak_abi::PeId;
@@ -241,9 +242,14 @@ impl<T: Copy, const N: usize> Ring<T, N> {
     /// [`Refused`], which is counted and remembered (see [`Ring::take_overflow`]): the caller
     /// does not acknowledge the source, and acts on its verdict at once.
     #[inline]
-    pub fn publish(&self, stamp_ticks: u64, nesting: u8, value: T) -> Result<Position, Refused> {
+    pub fn publish(
+        &self,
+        stamp_ticks: u64,
+        nesting: u8,
+        value: impl Borrow<T>,
+    ) -> Result<Position, Refused> {
         let reserved = self.reserve(nesting);
-        self.complete(reserved, stamp_ticks, nesting, value)
+        self.complete(reserved, stamp_ticks, nesting, value.borrow())
     }
 
     /// Publishes a fatal record: as [`Ring::publish`], and into the emergency slot when the queue
@@ -256,12 +262,12 @@ impl<T: Copy, const N: usize> Ring<T, N> {
         &self,
         stamp_ticks: u64,
         nesting: u8,
-        value: T,
+        value: impl Borrow<T>,
     ) -> Result<Position, Refused> {
         let reserved = self
             .reserve(nesting)
             .or_else(|refused| self.reserve_emergency(nesting).ok_or(refused));
-        self.complete(reserved, stamp_ticks, nesting, value)
+        self.complete(reserved, stamp_ticks, nesting, value.borrow())
     }
 
     #[inline]
@@ -270,7 +276,7 @@ impl<T: Copy, const N: usize> Ring<T, N> {
         reserved: Result<Position, Refused>,
         stamp_ticks: u64,
         nesting: u8,
-        value: T,
+        value: &T,
     ) -> Result<Position, Refused> {
         match reserved {
             Ok(position) => {

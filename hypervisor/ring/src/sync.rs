@@ -124,12 +124,12 @@ impl<T: Copy> Cell<T> {
     /// Nobody else reads or writes the cell until this returns, and this happens after every
     /// earlier access: the caller holds the slot as RESERVED, acquired from FREE.
     #[inline]
-    pub(crate) unsafe fn write(&self, value: T) {
+    pub(crate) unsafe fn write(&self, value: &T) {
         step();
         self.with_mut(|place| {
             // SAFETY: `place` is this cell's own memory, aligned and large enough for T; the
             // caller is alone with it.
-            unsafe { place.cast::<T>().write(value) }
+            unsafe { core::ptr::copy_nonoverlapping(value, place.cast::<T>(), 1) }
         });
     }
 

@@ -22,6 +22,14 @@ pub struct Decision {
 }
 
 impl Decision {
+    /// What is decided as long as nothing is known: the machine cannot be trusted.
+    pub const RESET: Self = Self {
+        severity: Severity::Uncontainable,
+        context: ContextVerdict::ResetMachine,
+        page: PageVerdict::None,
+        rule: Rule::Uncontainable,
+    };
+
     /// Returns the verdict as one word for events: the graver of the two answers.
     pub const fn verdict_name(&self) -> &'static str {
         if self.page.rank() > self.context.rank() {
