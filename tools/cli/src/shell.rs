@@ -57,6 +57,14 @@ mod tests {
     use super::*;
     use clap::CommandFactory as _;
 
+    /// The pages of a command, and of its own commands.
+    fn pages(name: &str, command: &Command, names: &mut Vec<String>) {
+        names.push(format!("{name}.1"));
+        for one in command.get_subcommands() {
+            pages(&format!("{name}-{}", one.get_name()), one, names);
+        }
+    }
+
     #[test]
     fn every_command_has_a_page_with_its_examples() {
         let dir = tempfile::tempdir().unwrap();
@@ -64,13 +72,8 @@ mod tests {
             dir: dir.path().join("deep/man1"),
         };
         man(&args, crate::Cli::command()).unwrap();
-        let mut names = vec!["firebreak.1".to_owned()];
-        let command = crate::Cli::command();
-        names.extend(
-            command
-                .get_subcommands()
-                .map(|one| format!("firebreak-{}.1", one.get_name())),
-        );
+        let mut names = Vec::new();
+        pages("firebreak", &crate::Cli::command(), &mut names);
         for name in &names {
             let page = fs::read_to_string(args.dir.join(name)).unwrap();
             assert!(page.contains("Examples"), "{name} has no examples");

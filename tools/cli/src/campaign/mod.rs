@@ -19,6 +19,10 @@ use crate::Failure;
 /// JSON Lines; Ctrl-C keeps what is done, and --resume goes on. The commands show, compare and merge
 /// results.
 #[derive(Args)]
+#[command(after_help = "Examples:
+  firebreak campaign report linux-serror.jsonl -o linux-serror.html
+  firebreak campaign compare before.jsonl after.jsonl
+  firebreak campaign merge shard-1.jsonl shard-2.jsonl -o all.jsonl")]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 #[command(after_help = "Examples:
   firebreak campaign tests/campaigns/baremetal-all-syndromes.toml --dry-run

@@ -8,16 +8,21 @@ use clap::Args;
 use super::{read, write};
 use crate::Failure;
 
-/// Shows the results of a campaign, whole or not: as text, and as JUnit XML.
+/// Shows the results of a campaign, whole or not: as text, as one page that needs
+/// nothing else, and as JUnit XML.
 ///
 /// Exit status 0 whatever the results are.
 #[derive(Args)]
 #[command(after_help = "Examples:
   firebreak campaign report linux-serror.jsonl
+  firebreak campaign report linux-serror.jsonl -o linux-serror.html
   firebreak campaign report linux-serror.jsonl --junit linux-serror.xml")]
 pub(super) struct ReportArgs {
     /// The results (JSON Lines, as `firebreak campaign` writes them)
     results: PathBuf,
+    /// Writes the page (HTML)
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
     /// Writes JUnit XML
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
@@ -25,6 +30,11 @@ pub(super) struct ReportArgs {
 
 pub(super) fn run(args: &ReportArgs) -> Result<String, Failure> {
     let results = read(&args.results)?;
+    if let Some(path) = &args.output {
+        let page = firebreak_report::html(&results);
+        let page = page.map_err(|error| Failure::text(format!("no page: {error}")))?;
+        write(path, page.as_bytes())?;
+    }
     if let Some(path) = &args.junit {
         let xml = firebreak_report::junit(&results);
         let xml = xml.map_err(|error| Failure::text(format!("no JUnit XML: {error}")))?;

@@ -98,6 +98,7 @@ fn what_to_install(system: &str) -> String {
   * a Linux kernel for arm64, best Debian's package linux-image-<release>-cloud-arm64-unsigned:
     from its files put boot/vmlinuz-<release> to {kernel}/Image, and watchdog.ko and
     sbsa_gwdt.ko (from lib/modules/<release>/kernel/drivers/watchdog) beside it
+  * for the tests, Chromium as `chromium` in PATH
 then try again",
         kernel = paths::kernel().display()
     )

@@ -23,6 +23,9 @@ use crate::process::{self, Unusable, step};
 /// The oldest QEMU that the demo and the tests are made for.
 const QEMU_MAJOR: u32 = 10;
 
+/// The browser that the tests of the campaigns' reports drive: a program, and Debian's package.
+const CHROMIUM: &str = "chromium";
+
 /// The toolchain that runs miri, which stable ones do not have.
 pub(crate) const MIRI_TOOLCHAIN: &str = "nightly";
 const MIRI_INSTALL: [&str; 9] = [
@@ -66,7 +69,7 @@ pub(crate) struct Args {
     /// Says what it would do, and does nothing.
     #[arg(long)]
     dry_run: bool,
-    /// Also gets what only the tests use: a nightly toolchain with miri, and U-Boot.
+    /// Also gets what only the tests use: a nightly toolchain with miri, U-Boot, and Chromium.
     #[arg(long)]
     tests: bool,
     /// Acts as if nothing were there yet (to see the plan of a fresh machine).
@@ -204,10 +207,14 @@ fn plan(args: &Args) -> Result<Vec<Action>> {
     let need_qemu = args.pretend_missing || !has_qemu();
     let need_kernel = args.pretend_missing || !kernel::is_present();
     let need_uboot = args.tests && (args.pretend_missing || !uboot::is_present());
-    if need_qemu || need_kernel || need_uboot {
+    let need_chromium = args.tests && (args.pretend_missing || !process::is_installed(CHROMIUM));
+    if need_qemu || need_kernel || need_uboot || need_chromium {
         let system = apt::System::read(&args.os_release, &args.apt_dir)?;
         if need_qemu {
             plan_qemu(&system, &mut actions)?;
+        }
+        if need_chromium {
+            plan_chromium(&mut actions);
         }
         if need_kernel {
             actions.push(Action::Kernel(system.private_apt()?));
@@ -297,6 +304,17 @@ fn plan_qemu(system: &apt::System, actions: &mut Vec<Action>) -> Result<()> {
     install.push("qemu-system-arm".to_owned());
     actions.push(Action::AptGet(install));
     Ok(())
+}
+
+/// The browser comes from the release itself, whatever QEMU comes from.
+fn plan_chromium(actions: &mut Vec<Action>) {
+    let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
+    let is_apt = |action: &Action| matches!(action, Action::AptGet(_));
+    if !actions.iter().any(is_apt) {
+        actions.push(Action::AptGet(words(&["update", "-q"])));
+    }
+    let install = ["install", "-y", "-q", "--no-install-recommends", CHROMIUM];
+    actions.push(Action::AptGet(words(&install)));
 }
 
 fn verify() -> Result<()> {
