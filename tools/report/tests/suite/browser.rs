@@ -253,7 +253,11 @@ fn pages_fit_every_width() {
                        && node.getBoundingClientRect().right > innerWidth).slice(0, 5)
                        .map((node) => node.outerHTML.slice(0, 90)).join('\\n')",
                 );
-                assert_eq!(size[0], json!(width), "{name} is wider than the page: {out}");
+                assert_eq!(
+                    size[0],
+                    json!(width),
+                    "{name} is wider than the page: {out}"
+                );
                 assert_eq!(size[1], json!(width));
                 let height = size[2].as_u64().unwrap().clamp(u64::from(height), 3000);
                 let height = u32::try_from(height).unwrap();
