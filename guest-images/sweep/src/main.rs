@@ -2,7 +2,8 @@
 //! Sweep guest: does one thing at each multiple of a period of CNTPCT, to the instruction, and
 //! checks after each round that nothing of it has changed that should not.
 //!
-//! Its devicetree's boot arguments say what: `sweep=<path> period=<ticks>`. The firmware strikes
+//! Its devicetree's boot arguments say what: `sweep=<path> period=<ticks>`, and `phase=<ticks>` for
+//! a guest that does it so much later, out of the way of another one. The firmware strikes
 //! at an offset from the same multiples (`sweep` on its line), so that an offset is one
 //! instruction of this guest, or of the hypervisor while it handles what the guest did.
 //!
@@ -10,6 +11,7 @@
 #![no_std]
 #![no_main]
 
+mod lives;
 mod ops;
 mod registers;
 
@@ -67,10 +69,21 @@ fn physical_now() -> u64 {
     read_sysreg!("cntpct_el0")
 }
 
+/// When rounds begin.
+#[derive(Clone, Copy)]
+struct Schedule {
+    period_ticks: u64,
+    phase_ticks: u64,
+}
+
 /// Sleeps until shortly before the next period for which there is time. Returns its start.
-fn next_period(period_ticks: u64) -> u64 {
-    let earliest = physical_now() + READY_TICKS;
-    let start = earliest.div_ceil(period_ticks) * period_ticks;
+fn next_period(schedule: Schedule) -> u64 {
+    let Schedule {
+        period_ticks,
+        phase_ticks,
+    } = schedule;
+    let earliest = (physical_now() + READY_TICKS).saturating_sub(phase_ticks);
+    let start = earliest.div_ceil(period_ticks) * period_ticks + phase_ticks;
     sleep_until(start - SPIN_TICKS);
     start
 }
@@ -92,8 +105,8 @@ fn drain_interrupts() {
     }
 }
 
-fn one_round(op: &Op, round: u64, period_ticks: u64) -> u64 {
-    let start = next_period(period_ticks);
+fn one_round(op: &Op, round: u64, schedule: Schedule) -> u64 {
+    let start = next_period(schedule);
     let mut given = Registers::of(round);
     op.prepare(&mut given, start);
     let system = System::scramble(round);
@@ -126,14 +139,27 @@ fn main(boot: Boot) -> ! {
     let period_ticks = argument(dtb, b"period=")
         .and_then(number)
         .unwrap_or(1 << 20);
+    let schedule = Schedule {
+        period_ticks,
+        phase_ticks: argument(dtb, b"phase=").and_then(number).unwrap_or(0),
+    };
+    // A life is told apart by the period in which it begins.
+    let born = physical_now() / period_ticks;
+    if op.ends_life() {
+        lives::check(born);
+        lives::soil();
+    }
     gic::init_distributor();
     gic::init_cpu();
     gic::enable_private(firebreak_abi::guest_map::VTIMER_INTID);
     gic::enable_private(ops::SGI as u32);
-    println!("sweep: ready path={} period={period_ticks}", op.name);
+    println!(
+        "sweep: ready path={} period={period_ticks} born={born}",
+        op.name
+    );
     let mut bad = 0;
     for round in 1.. {
-        bad += one_round(op, round, period_ticks);
+        bad += one_round(op, round, schedule);
         if round % REPORT_ROUNDS == 0 {
             println!("sweep: rounds={round} bad={bad} serrors={}", SERRORS.get());
         }

@@ -15,6 +15,7 @@ const TIMER_TICKS: u64 = 200;
 const UARTFR: u64 = 0x18;
 const FEATURES: u64 = 0x8400_000a;
 const CPU_SUSPEND: u64 = 0xc400_0001;
+const SYSTEM_OFF: u64 = 0x8400_0008;
 const SYSTEM_RESET: u64 = 0x8400_0009;
 
 type Round = extern "C" fn(start_ticks: u64, registers: &mut Registers) -> u64;
@@ -49,6 +50,10 @@ enum Kind {
     TimerCall(u64),
     /// A line on the console.
     Console,
+    /// A call that ends this life.
+    End(u64),
+    /// Nothing: an error ends this life, if one comes.
+    Killed,
     /// Nothing.
     Nothing,
 }
@@ -73,7 +78,7 @@ const fn op(name: &'static str, run: Round, outputs: u64, kind: Kind) -> Op {
     }
 }
 
-static OPS: [Op; 14] = [
+static OPS: [Op; 15] = [
     op("guest", sweep_round_guest, 0, Kind::Nothing),
     op("hvc", sweep_round_hvc, 1, Kind::Call(psci::VERSION, 0)),
     op(
@@ -101,8 +106,9 @@ static OPS: [Op; 14] = [
     op("wfi", sweep_round_wfi, 0, Kind::Timer),
     op("suspend", sweep_round_hvc, 1, Kind::TimerCall(CPU_SUSPEND)),
     op("console", sweep_round_console, 0, Kind::Console),
-    op("restart", sweep_round_hvc, 0, Kind::Call(SYSTEM_RESET, 0)),
-    op("off", sweep_round_hvc, 0, Kind::Call(0x8400_0008, 0)),
+    op("restart", sweep_round_hvc, 0, Kind::End(SYSTEM_RESET)),
+    op("off", sweep_round_hvc, 0, Kind::End(SYSTEM_OFF)),
+    op("killed", sweep_round_guest, 0, Kind::Killed),
 ];
 
 impl Op {
@@ -111,11 +117,17 @@ impl Op {
         OPS.iter().find(|op| op.name.as_bytes() == name)
     }
 
+    /// Says whether the round may end this life of the partition.
+    pub(crate) fn ends_life(&self) -> bool {
+        matches!(self.kind, Kind::End(_) | Kind::Killed)
+    }
+
     /// Puts into the registers what the round needs there; arms the timer.
     pub(crate) fn prepare(&self, registers: &mut Registers, start_ticks: u64) {
         let x = &mut registers.x;
         match self.kind {
-            Kind::Nothing => {}
+            Kind::Nothing | Kind::Killed => {}
+            Kind::End(function) => x[0] = function,
             Kind::Call(function, argument) => (x[0], x[1]) = (function, argument),
             Kind::Device(address, value) => (x[0], x[1]) = (value, address),
             Kind::Enable => (x[0], x[1]) = (1 << SGI, gic::isenabler0()),
@@ -148,7 +160,8 @@ impl Op {
                 let again = u64::from(firebreak_guest_rt::mmio::read32(address));
                 check("register", found.x[0], again);
             }
-            Kind::Nothing | Kind::Enable | Kind::Console | Kind::Sgi | Kind::Timer => {}
+            Kind::End(_) => check("returned from the end", 1, 0),
+            Kind::Nothing | Kind::Killed | Kind::Enable | Kind::Console | Kind::Sgi | Kind::Timer => {}
         }
         let wanted = match self.kind {
             Kind::Sgi => Some(SGI),

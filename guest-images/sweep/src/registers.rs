@@ -78,6 +78,8 @@ impl Registers {
 macro_rules! system_registers {
     (free: $($free:literal)*, fixed: $($fixed:literal)*) => {
         const NAMES: &[&str] = &[$($free,)* $($fixed,)*];
+        /// How many of them stand first that take any value.
+        const FREE: usize = [$($free,)*].len();
 
         /// Reads them all.
         fn read_all(values: &mut [u64; NAMES.len()]) {
@@ -123,6 +125,19 @@ impl System {
         let mut values = [0; NAMES.len()];
         read_all(&mut values);
         Self(values)
+    }
+
+    /// Says which registers of those that take any value do not hold what a new life of a vCPU
+    /// begins with, 0. Returns how many there are.
+    pub(crate) fn compare_with_reset(&self, round: u64) -> u64 {
+        let mut bad = 0;
+        for (name, found) in NAMES.iter().zip(&self.0).take(FREE) {
+            if *found != 0 {
+                println!("sweep: bad round={round} at-reset {name}={found:#x} wanted=0x0");
+                bad += 1;
+            }
+        }
+        bad
     }
 
     /// Compares, says each difference, and returns how many there are.

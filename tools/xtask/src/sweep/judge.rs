@@ -49,6 +49,8 @@ struct BootRecord {
 /// A point of the sweep.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Point {
+    /// The firmware's number of the error.
+    pub(super) id: u64,
     /// Offset in the period.
     pub(super) at: u64,
     /// Interrupted instruction.
@@ -59,7 +61,7 @@ pub(super) struct Point {
     pub(super) fate: Fate,
     /// Stops of the guest's partition that followed, and how many of them because it was killed.
     pub(super) stops: u32,
-    killed: u32,
+    pub(super) killed: u32,
     /// Whether the machine was reset.
     pub(super) reset: bool,
     /// What was wrong.
@@ -222,7 +224,10 @@ pub(super) fn points(records: &[Record]) -> Vec<Point> {
     }
     // An error that was asked for but never struck is no point.
     all.retain(|_, point| point.fate.raised > 0 || point.elr != 0);
-    let mut points: Vec<Point> = all.into_values().collect();
+    let mut points: Vec<Point> = all
+        .into_iter()
+        .map(|(id, point)| Point { id, ..point })
+        .collect();
     points.iter_mut().for_each(account);
     points
 }

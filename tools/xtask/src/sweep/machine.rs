@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use firebreak_qemu::{Machine, Mark, Record, Running, deadline};
 
+use super::lives::Life;
 use super::paths::{Kind, Mode, Path};
 use super::symbols::Symbols;
 use super::trace::{self, Step};
@@ -43,6 +44,8 @@ pub(super) enum System {
     Alone,
     /// The sweep guest, and another one on a PE of its own that must not notice anything.
     Beside,
+    /// The same with as little memory as there can be, for a partition that ends in each round.
+    Lives,
 }
 
 impl System {
@@ -50,13 +53,14 @@ impl System {
         match self {
             Self::Alone => "sweep",
             Self::Beside => "sweep-beside",
+            Self::Lives => "sweep-lives",
         }
     }
 
     const fn pes(self) -> u32 {
         match self {
             Self::Alone => 1,
-            Self::Beside => 2,
+            Self::Beside | Self::Lives => 2,
         }
     }
 }
@@ -86,6 +90,8 @@ pub(super) struct Swept {
     system: System,
     mode: Mode,
     next_id: u64,
+    /// How often the partition was restarted, as far as that was looked at.
+    restarts: u64,
 }
 
 impl Swept {
@@ -100,15 +106,44 @@ impl Swept {
             .smp(system.pes())
             .icount(true)
             .start()?;
-        let swept = Self {
+        let mut swept = Self {
             running,
             path: *path,
             system,
             mode: Mode::Conforming,
             next_id: FIRST_ID,
+            restarts: 0,
         };
         swept.await_ready(Mark::START)?;
+        swept.warm_up()?;
         Ok(swept)
+    }
+
+    /// Lets as many lives go by as make all numbers in the events as long as they stay: how long
+    /// a number is says how many instructions it takes to write it.
+    fn warm_up(&mut self) -> Result<()> {
+        let lives = self.path.stage.warm_up_lives;
+        if lives > 0 && self.path.opening.is_some() {
+            let far = self.path.period_ticks / 2;
+            self.sweep(Kind::Ce, &(far..far + lives).collect())?;
+        } else if lives > 0 {
+            let what = "the first lives of the partition";
+            self.running
+                .wait_for(what, Mark::START, deadline(PATIENCE_S), |record| {
+                    restart_count(record).is_some_and(|count| count >= lives)
+                })?;
+        }
+        Ok(())
+    }
+
+    /// Returns how many more points this machine bears.
+    pub(super) fn room(&self) -> u64 {
+        let stage = &self.path.stage;
+        if stage.life == Life::GoesOn {
+            u64::MAX
+        } else {
+            stage.most_lives.saturating_sub(self.restarts)
+        }
     }
 
     /// Waits until the guest lives again after a reset, which also made the firmware forget how it
@@ -146,7 +181,7 @@ impl Swept {
 
     /// Traces some periods, with the opening errors of the path but without its points.
     /// Returns what is to be swept.
-    pub(super) fn trace(&mut self, guest: &Symbols) -> Result<Targets> {
+    pub(super) fn trace(&mut self, guest: &Symbols, hypervisor: &Symbols) -> Result<Targets> {
         let anchor = self.anchor_offset(guest)?;
         let file = dir().join(format!("{}.trace", self.path.name));
         // What is there belongs to another run; QEMU appends.
@@ -177,7 +212,8 @@ impl Swept {
             )?;
             self.running.monitor("log none")?;
             if file.exists() {
-                found = targets(&self.path, &trace::read(&file, 0)?, guest, anchor)?;
+                let steps = trace::read(&file, 0)?;
+                found = targets(&self.path, &steps, (guest, hypervisor), anchor)?;
             }
             if found.is_some() {
                 break;
@@ -192,10 +228,11 @@ impl Swept {
     fn anchor_offset(&mut self, guest: &Symbols) -> Result<u64> {
         let anchor = guest.address(&format!("sweep_anchor_{}", self.path.label))?;
         let opening = self.path.opening.take();
+        let mark = self.running.mark();
         let struck = self.strike(Kind::Ce, 0, None);
         self.path.opening = opening;
         struck?;
-        let records = self.records();
+        let records = self.running.since(mark);
         let elr = records
             .iter()
             .find_map(|record| record.firmware("point")?.num("elr"));
@@ -230,12 +267,7 @@ impl Swept {
     }
 
     /// Raises an error at each of these offsets. Returns all that was said, from boot on.
-    pub(super) fn sweep(
-        &mut self,
-        kind: Kind,
-        offsets: &BTreeSet<u64>,
-        mut progress: impl FnMut(u64),
-    ) -> Result<()> {
+    pub(super) fn sweep(&mut self, kind: Kind, offsets: &BTreeSet<u64>) -> Result<()> {
         for (from, to) in chunks(offsets) {
             let mut next = from;
             while next <= to {
@@ -246,7 +278,7 @@ impl Swept {
                     self.expect_life(mark, to + 1 - next)?;
                 }
                 let done = end.unwrap_or(to + 1);
-                progress(done - next);
+                self.count_restarts(mark);
                 next = done;
                 if end.is_some() {
                     self.await_next_boot(mark)?;
@@ -267,7 +299,14 @@ impl Swept {
         if self.await_chunk(mark)?.is_some() {
             self.await_next_boot(mark)?;
         }
+        self.count_restarts(mark);
         Ok(())
+    }
+
+    fn count_restarts(&mut self, mark: Mark) {
+        let counts = self.running.since(mark);
+        let last = counts.iter().filter_map(restart_count).next_back();
+        self.restarts = last.unwrap_or(self.restarts);
     }
 
     /// Holds that the guest went on in a chunk of so many points.
@@ -354,8 +393,12 @@ fn is_period(record: &Record) -> bool {
         .is_some_and(|line| line.starts_with("sweep: rounds=") || line.starts_with("sweep: ready"))
 }
 
+fn restart_count(record: &Record) -> Option<u64> {
+    record.event("restart")?.num("count")
+}
+
 /// Runs of consecutive offsets, none longer than a chunk.
-fn chunks(offsets: &BTreeSet<u64>) -> Vec<(u64, u64)> {
+pub(super) fn chunks(offsets: &BTreeSet<u64>) -> Vec<(u64, u64)> {
     let mut chunks: Vec<(u64, u64)> = Vec::new();
     for &offset in offsets {
         match chunks.last_mut() {
@@ -380,23 +423,31 @@ pub(super) struct Targets {
 /// Finds what is to be swept in a trace; `None` while it is too short.
 ///
 /// The round reaches its anchor `start` ticks behind the start of the period.
-fn targets(path: &Path, steps: &[Step], guest: &Symbols, start: u64) -> Result<Option<Targets>> {
+fn targets(
+    path: &Path,
+    steps: &[Step],
+    (guest, hypervisor): (&Symbols, &Symbols),
+    start: u64,
+) -> Result<Option<Targets>> {
     let anchor = guest.address(&format!("sweep_anchor_{}", path.label))?;
-    let done = guest.address(&format!("sweep_done_{}", path.label))?;
+    let done = match path.stage.is_over_at {
+        Some(symbol) => guest.address(symbol)?,
+        None => guest.address(&format!("sweep_done_{}", path.label))?,
+    };
     let rounds = trace::rounds(steps, anchor, done);
     // The first may have begun before the trace did.
     let Some(round) = rounds.get(1) else {
         return Ok(None);
     };
-    let offsets = if round.len() <= WHOLE_TICKS {
+    let part = path.stage.part(round, hypervisor)?;
+    let is_whole = part == (0..round.len());
+    let offsets = if is_whole && round.len() <= WHOLE_TICKS {
         (0..start + round.len() as u64 + TIMER_TICKS).collect()
     } else {
-        trace::wanted(round)
-            .into_iter()
-            .map(|index| start + index as u64)
-            .collect()
+        let wanted = trace::wanted(round, part.clone());
+        wanted.into_iter().map(|at| start + at).collect()
     };
-    let executed = trace::executed(round).into_iter();
+    let executed = trace::executed(round, part).into_iter();
     let in_guest = trace::edges_of_the_guest(round).into_iter();
     Ok(Some(Targets {
         executed: executed

@@ -9,11 +9,13 @@
 
 mod expect;
 mod judge;
+mod lives;
 mod machine;
 mod paths;
 mod report;
 mod seeded;
 mod select;
+mod strike;
 mod symbols;
 mod trace;
 
@@ -28,10 +30,12 @@ use serde_json::json;
 
 use crate::process::{self, step};
 use crate::{build, paths as places};
+use lives::Life;
 use machine::{Swept, System, Targets};
 use paths::{Kind, Mode, PATHS, Path};
 use report::Row;
 use select::Extent;
+use strike::Striker;
 use symbols::Symbols;
 
 /// Where the image is loaded, and linked to 0.
@@ -168,15 +172,16 @@ fn sweep(args: &Args) -> Result<Vec<Row>> {
         bar.set_message(format!("{} {} {}", path.name, mode.name(), kind.name()));
         let job = (path, mode, kind);
         let what = || format!("path {} {} {}", path.name, mode.name(), kind.name());
-        let system = system_of(kind);
+        let system = system_of(path, kind);
         let targets = match traced.entry((path.name, system)) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
                 let mut machine = Swept::boot(path, system, None).with_context(what)?;
-                entry.insert(machine.trace(&guest).with_context(what)?)
+                entry.insert(machine.trace(&guest, &symbols).with_context(what)?)
             }
         };
-        let row = if kind.is_severe() {
+        let is_chosen = kind.is_severe() || args.short && path.stage.life != Life::GoesOn;
+        let row = if is_chosen {
             strike_chosen(job, extent, None, targets, &symbols)
         } else {
             strike_all(job, None, targets, &symbols)
@@ -209,8 +214,10 @@ fn progress_bar(len: u64) -> ProgressBar {
 }
 
 /// What is at stake beside the interrupted partition has to be there.
-const fn system_of(kind: Kind) -> System {
-    if kind.is_severe() {
+fn system_of(path: &Path, kind: Kind) -> System {
+    if path.stage.life != Life::GoesOn {
+        System::Lives
+    } else if kind.is_severe() {
         System::Beside
     } else {
         System::Alone
@@ -225,21 +232,18 @@ fn strike_chosen(
     targets: &Targets,
     symbols: &Symbols,
 ) -> Result<Row> {
-    let (path, mode, kind) = job;
-    let chosen = select::choose(targets, symbols, kind, extent);
-    let mut swept = Swept::boot(path, system_of(kind), hypervisor)?;
-    swept.behave(mode)?;
+    let chosen = select::choose(targets, symbols, job.2, extent);
+    let mut striker = Striker::new(job, hypervisor);
     for at in targets.in_guest.iter().chain(chosen.values()) {
-        swept.strike(kind, *at, None)?;
+        striker.strike(*at, None)?;
     }
-    for (_, at) in missing(&chosen, &swept) {
-        swept.strike(kind, at, None)?;
+    for (_, at) in missing(&chosen, &striker.points()) {
+        striker.strike(at, None)?;
     }
-    for (address, _) in missing(&chosen, &swept) {
-        swept.strike(kind, 0, Some(address))?;
+    for (address, _) in missing(&chosen, &striker.points()) {
+        striker.strike(0, Some(address))?;
     }
-    let points = judge::points(&swept.finish(kind));
-    report::row(job, (targets, &chosen), &points, symbols)
+    report::row(job, (targets, &chosen), &striker.finish(), symbols)
 }
 
 /// Sweeps the boundaries of a path, with the hypervisor that `build` made or another one.
@@ -249,27 +253,28 @@ fn strike_all(
     targets: &Targets,
     symbols: &Symbols,
 ) -> Result<Row> {
-    let (path, mode, kind) = job;
-    let mut swept = Swept::boot(path, system_of(kind), hypervisor)?;
-    swept.behave(mode)?;
-    swept.sweep(kind, &targets.offsets, |_| {})?;
+    let mut striker = Striker::new(job, hypervisor);
+    striker.sweep(&targets.offsets)?;
     // A point behind one that cost the guest its life found no round to strike.
     for _ in 0..2 {
-        for (_, at) in missing(&targets.executed, &swept) {
-            swept.strike(kind, at, None)?;
+        for (_, at) in missing(&targets.executed, &striker.points()) {
+            striker.strike(at, None)?;
         }
     }
     // No tick falls on the first instruction of a vector behind an abort or an interrupt.
-    for (address, _) in missing(&targets.executed, &swept) {
-        swept.strike(kind, 0, Some(address))?;
+    for (address, _) in missing(&targets.executed, &striker.points()) {
+        striker.strike(0, Some(address))?;
     }
-    let points = judge::points(&swept.finish(kind));
-    report::row(job, (targets, &targets.executed), &points, symbols)
+    report::row(
+        job,
+        (targets, &targets.executed),
+        &striker.finish(),
+        symbols,
+    )
 }
 
 /// Addresses of these that were not hit yet, with their offsets.
-fn missing(wanted: &BTreeMap<u64, u64>, swept: &Swept) -> Vec<(u64, u64)> {
-    let points = judge::points(&swept.records());
+fn missing(wanted: &BTreeMap<u64, u64>, points: &[judge::Point]) -> Vec<(u64, u64)> {
     let hit: BTreeSet<u64> = points
         .iter()
         .filter(|point| point.in_el2())

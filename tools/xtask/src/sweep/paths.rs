@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The paths that are swept, and the errors that sweep them.
 
+use super::lives::{self, Stage};
+
 /// An error that comes first in each period, so that the point lies in what it sets off.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Opening {
@@ -71,6 +73,8 @@ pub(super) struct Path {
     pub(super) period_ticks: u64,
     /// What comes first.
     pub(super) opening: Option<Opening>,
+    /// What becomes of the partition, and which part of the round is swept.
+    pub(super) stage: Stage,
     /// Whether it is part of the short sweep.
     pub(super) short: bool,
     /// Whether it is swept with errors that cost something, too.
@@ -98,6 +102,7 @@ const fn path(name: &'static str, label: &'static str, short: bool) -> Path {
         label,
         period_ticks: PERIOD_TICKS,
         opening: None,
+        stage: Stage::WHOLE,
         short,
         severe: false,
     }
@@ -117,6 +122,9 @@ pub(super) const PATHS: &[Path] = &[
     path("wfi", "wfi", false).and_severe(),
     path("suspend", "hvc", false).and_severe(),
     path("console", "console", false),
+    lives::RESTART,
+    lives::FIRST_ENTRY,
+    lives::KILL,
 ];
 
 /// What the firmware does about the mask.

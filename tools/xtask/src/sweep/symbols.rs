@@ -6,7 +6,7 @@ use std::fs;
 use std::ops::Range;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use object::{Object, ObjectSymbol};
 
 /// What the labels of the windows begin with.
@@ -64,6 +64,19 @@ impl Symbols {
             .get(name)
             .copied()
             .with_context(|| format!("the program has no symbol {name}; build it anew"))
+    }
+
+    /// Returns the address of the one function that has this in its mangled name.
+    pub(super) fn containing(&self, part: &str) -> Result<u64> {
+        let mut found = self.by_name.iter().filter(|(name, _)| name.contains(part));
+        match (found.next(), found.next()) {
+            (Some((_, address)), None) => Ok(*address),
+            (None, _) => bail!(
+                "no function of the hypervisor is called {part:?} any more, or it became part of \
+                 its caller: name another one in tools/xtask/src/sweep/lives.rs"
+            ),
+            (Some(_), Some(_)) => bail!("several functions are called {part:?}"),
+        }
     }
 
     /// Returns the declared windows, by name.

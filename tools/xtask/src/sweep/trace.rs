@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
+use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -94,13 +95,20 @@ pub(super) fn rounds(steps: &[Step], anchor: u64, done: u64) -> Vec<&[Step]> {
     rounds
 }
 
-/// Returns the addresses at EL2 that a round executes, and when each is reached first.
-pub(super) fn executed(round: &[Step]) -> BTreeMap<u64, u64> {
+/// Returns the steps at EL2 in a part of a round, with their offsets.
+fn at_el2(round: &[Step], part: Range<usize>) -> impl Iterator<Item = (u64, u64)> {
+    let first = part.start;
+    let steps = round.get(part).unwrap_or(&[]).iter().enumerate();
+    steps
+        .filter(|(_, step)| step.level == Level::El2)
+        .map(move |(index, step)| ((first + index) as u64, step.pc))
+}
+
+/// Returns the addresses at EL2 that a part of a round executes, and when each is reached first.
+pub(super) fn executed(round: &[Step], part: Range<usize>) -> BTreeMap<u64, u64> {
     let mut first = BTreeMap::new();
-    for (index, step) in round.iter().enumerate() {
-        if step.level == Level::El2 {
-            first.entry(step.pc).or_insert(index as u64);
-        }
+    for (at, pc) in at_el2(round, part) {
+        first.entry(pc).or_insert(at);
     }
     first
 }
@@ -124,24 +132,28 @@ pub(super) fn edges_of_the_guest(round: &[Step]) -> BTreeSet<u64> {
     edges
 }
 
-/// Returns the steps that are to be hit: of each address at EL2 the first, the second and the
+/// Returns the offsets that are to be hit: of each address at EL2 the first, the second and the
 /// last time that it is reached.
-pub(super) fn wanted(round: &[Step]) -> BTreeSet<usize> {
-    let mut seen: BTreeMap<u64, (usize, Option<usize>, usize)> = BTreeMap::new();
-    for (index, step) in round.iter().enumerate() {
-        if step.level != Level::El2 {
-            continue;
+pub(super) fn wanted(round: &[Step], part: Range<usize>) -> BTreeSet<u64> {
+    let mut seen: BTreeMap<u64, (u64, Option<u64>, u64)> = BTreeMap::new();
+    for (at, pc) in at_el2(round, part) {
+        let times = seen.entry(pc).or_insert((at, None, at));
+        if at != times.0 {
+            times.1.get_or_insert(at);
         }
-        let times = seen.entry(step.pc).or_insert((index, None, index));
-        if index != times.0 {
-            times.1.get_or_insert(index);
-        }
-        times.2 = index;
+        times.2 = at;
     }
     seen.into_values()
         .flat_map(|(first, second, last)| [Some(first), second, Some(last)])
         .flatten()
         .collect()
+}
+
+/// Returns when EL2 reaches an address first, from `from` on.
+pub(super) fn reaches(round: &[Step], from: usize, pc: u64) -> Option<usize> {
+    let is_there = |step: &Step| step.level == Level::El2 && step.pc == pc;
+    let found = round.get(from..)?.iter().position(is_there)?;
+    Some(from + found)
 }
 
 #[cfg(test)]
@@ -230,7 +242,18 @@ mod tests {
             (5, El2),
             (7, El2),
         ]);
-        assert_eq!(wanted(&trace), BTreeSet::from([1, 2, 3, 4, 6, 7, 8]));
-        assert_eq!(executed(&trace), BTreeMap::from([(5, 1), (6, 2), (7, 8)]));
+        let part = 0..trace.len();
+        assert_eq!(
+            wanted(&trace, part.clone()),
+            BTreeSet::from([1, 2, 3, 4, 6, 7, 8])
+        );
+        assert_eq!(
+            executed(&trace, part),
+            BTreeMap::from([(5, 1), (6, 2), (7, 8)])
+        );
+        assert_eq!(wanted(&trace, 3..6), BTreeSet::from([3, 4, 5]));
+        assert_eq!(executed(&trace, 3..6), BTreeMap::from([(5, 3), (6, 4)]));
+        assert_eq!(reaches(&trace, 2, 5), Some(3));
+        assert_eq!(reaches(&trace, 6, 5), None);
     }
 }

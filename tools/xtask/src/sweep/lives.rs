@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Paths on which the partition ends or begins: what is swept of them, and what must hold.
+//!
+//! The guest's registers are lost there by design. What must hold is that the partition ends and
+//! begins exactly as often as it was made to, and that the new life is like the first: the guest
+//! looks at that itself, and says what is not.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use anyhow::{Context, Result};
+use firebreak_qemu::Record;
+
+use super::judge::Point;
+use super::paths::{Kind, Opening, Path};
+use super::symbols::Symbols;
+use super::trace::{self, Step};
+
+/// What becomes of the partition in a round.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Life {
+    /// It goes on.
+    GoesOn,
+    /// It asks for a reset.
+    Resets,
+    /// An error kills it, and it is restarted.
+    IsKilled,
+}
+
+impl Life {
+    /// Returns how often a round brings it about: `killed`, `restart`, `started`, and a first
+    /// line of the guest.
+    const fn wanted(self) -> Account {
+        let (killed, lives) = match self {
+            Self::GoesOn => (0, 0),
+            Self::Resets => (0, 1),
+            Self::IsKilled => (1, 1),
+        };
+        Account {
+            killed,
+            stopped: 0,
+            restarted: lives,
+            started: lives,
+            born: lives,
+        }
+    }
+}
+
+/// What becomes of the partition in a round, and which part of the round is swept.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stage {
+    /// What becomes of it.
+    pub(super) life: Life,
+    /// Symbol of the guest that ends the round; `None`: where its registers are stored.
+    pub(super) is_over_at: Option<&'static str>,
+    /// From the first time that EL2 reaches this function; `None`: from the start of the round.
+    from: Option<&'static str>,
+    /// Up to the first time behind that it reaches this one; `None`: to the end of the round.
+    to: Option<&'static str>,
+    /// Lives that go by before anything is looked at.
+    pub(super) warm_up_lives: u64,
+    /// The most restarts, by the partition file.
+    pub(super) most_lives: u64,
+}
+
+impl Stage {
+    /// All of a round that the guest survives.
+    pub(super) const WHOLE: Self = Self {
+        life: Life::GoesOn,
+        is_over_at: None,
+        from: None,
+        to: None,
+        warm_up_lives: 0,
+        most_lives: 0,
+    };
+
+    /// A round that ends with the first instruction of the guest's next life. After 150 periods of
+    /// 2^26 ticks all counts have three digits, and all times eleven.
+    const ANOTHER_LIFE: Self = Self {
+        life: Life::Resets,
+        is_over_at: Some("guest_header"),
+        from: None,
+        to: None,
+        warm_up_lives: 150,
+        most_lives: 999,
+    };
+
+    /// Returns the part of a round that is swept.
+    pub(super) fn part(&self, round: &[Step], hypervisor: &Symbols) -> Result<Range<usize>> {
+        let find = |name: Option<&str>, from: usize| match name {
+            Some(name) => {
+                let pc = hypervisor.containing(name)?;
+                let found = trace::reaches(round, from, pc);
+                found
+                    .map(Some)
+                    .with_context(|| format!("the round does not reach {name}"))
+            }
+            None => Ok(None),
+        };
+        let start = find(self.from, 0)?.unwrap_or(0);
+        let end = find(self.to, start)?.unwrap_or(round.len());
+        Ok(start..end)
+    }
+}
+
+/// See [`Stage::ANOTHER_LIFE`].
+const PERIOD_TICKS: u64 = 1 << 26;
+/// Where EL2 begins to write the memory of the next life.
+const MEMORY: &str = "firebreak_guest_write_start";
+/// Behind the handler of an SEI that had interrupted the guest.
+const BEHIND_THE_SEI: &str = "guest_entry_slow";
+
+/// SYSTEM_RESET: from the guest's call until its memory is cleared.
+pub(super) const RESTART: Path = Path {
+    name: "restart",
+    round: "restart",
+    label: "hvc",
+    period_ticks: PERIOD_TICKS,
+    opening: None,
+    stage: Stage {
+        to: Some(MEMORY),
+        ..Stage::ANOTHER_LIFE
+    },
+    short: false,
+    severe: false,
+};
+
+/// From there to the first instruction of the guest.
+pub(super) const FIRST_ENTRY: Path = Path {
+    name: "first_entry",
+    stage: Stage {
+        from: Some(MEMORY),
+        ..Stage::ANOTHER_LIFE
+    },
+    ..RESTART
+};
+
+/// An error that kills: from the way out of its handler until the memory is cleared.
+pub(super) const KILL: Path = Path {
+    name: "kill",
+    round: "killed",
+    label: "guest",
+    opening: Some(Opening {
+        at_ticks: 60,
+        error: Kind::Ueu,
+    }),
+    stage: Stage {
+        life: Life::IsKilled,
+        from: Some(BEHIND_THE_SEI),
+        to: Some(MEMORY),
+        ..Stage::ANOTHER_LIFE
+    },
+    ..RESTART
+};
+
+/// What happened to the partition in one period.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+struct Account {
+    killed: u32,
+    stopped: u32,
+    restarted: u32,
+    started: u32,
+    born: u32,
+}
+
+/// Judges the points of a path on which the partition does not simply go on: by the period in
+/// which each was reported, and all that happened in it.
+pub(super) fn settle(points: &mut [Point], records: &[Record], path: &Path) {
+    if path.stage.life == Life::GoesOn {
+        return;
+    }
+    let (accounts, periods) = accounts(records, path.period_ticks);
+    let wanted = path.stage.life.wanted();
+    for point in points {
+        let Some(period) = periods.get(&point.id) else {
+            // Never reported, which is a problem already.
+            continue;
+        };
+        let mut found = accounts.get(period).copied().unwrap_or_default();
+        // The guest was too late for its round, and slept until the next one.
+        if !point.in_el2() && found == Account::default() {
+            (point.stops, point.killed) = (0, 0);
+            continue;
+        }
+        point.stops = found.killed.saturating_sub(wanted.killed);
+        point.killed = point.stops;
+        // Where the guest's context is lost as well, that is what stops it.
+        found.killed -= point.stops;
+        if found != wanted && !point.reset {
+            point.problems.push(format!(
+                "the partition's life: {found:?} instead of {wanted:?}"
+            ));
+        }
+    }
+}
+
+/// Counts by periods. Returns also in which period each error was reported.
+fn accounts(records: &[Record], period_ticks: u64) -> (BTreeMap<u64, Account>, BTreeMap<u64, u64>) {
+    let mut accounts: BTreeMap<u64, Account> = BTreeMap::new();
+    let mut periods = BTreeMap::new();
+    for record in records {
+        match record {
+            Record::Event(event) => {
+                let Some(period) = event.num("t").map(|ticks| ticks / period_ticks) else {
+                    continue;
+                };
+                let account = accounts.entry(period).or_default();
+                match event.name() {
+                    "killed" => account.killed += 1,
+                    "stopped" => account.stopped += 1,
+                    "restart" => account.restarted += 1,
+                    "started" => account.started += 1,
+                    "error" => {
+                        periods.extend(event.num("id").map(|id| (id, period)));
+                    }
+                    _ => {}
+                }
+            }
+            Record::Line { text, .. } => {
+                let born = text
+                    .split_once(" born=")
+                    .and_then(|(_, born)| born.parse().ok());
+                if let Some(period) = born {
+                    accounts.entry(period).or_default().born += 1;
+                }
+            }
+            _ => {}
+        }
+    }
+    (accounts, periods)
+}

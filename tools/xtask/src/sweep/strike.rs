@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The machines that one path is swept on, one after the other.
+//!
+//! Most paths need one. A partition that ends in each round is restarted only so often, and one
+//! that loses a page in each has only so many: then the next machine goes on.
+
+use std::collections::BTreeSet;
+
+use anyhow::Result;
+
+use super::judge::{self, Point};
+use super::machine::{Swept, chunks};
+use super::{Job, lives};
+
+/// Lives that may go by while nothing is swept: between two commands, say.
+const SPARE_LIVES: u64 = 16;
+
+/// Raises errors, and keeps what became of them.
+pub(super) struct Striker<'a> {
+    job: Job,
+    hypervisor: Option<&'a std::path::Path>,
+    machine: Option<Swept>,
+    /// Points of the machines before.
+    before: Vec<Point>,
+}
+
+impl<'a> Striker<'a> {
+    /// With the hypervisor that `build` made, or another one.
+    pub(super) fn new(job: Job, hypervisor: Option<&'a std::path::Path>) -> Self {
+        Self {
+            job,
+            hypervisor,
+            machine: None,
+            before: Vec::new(),
+        }
+    }
+
+    /// Returns a machine that bears so many points.
+    fn machine(&mut self, points: u64) -> Result<&mut Swept> {
+        let needed = points + SPARE_LIVES;
+        if let Some(full) = self.machine.take_if(|machine| machine.room() < needed) {
+            let points = self.judge(&full.finish(self.job.2));
+            self.before.extend(points);
+        }
+        if self.machine.is_none() {
+            let mut machine = Swept::boot(
+                self.job.0,
+                super::system_of(self.job.0, self.job.2),
+                self.hypervisor,
+            )?;
+            machine.behave(self.job.1)?;
+            return Ok(self.machine.insert(machine));
+        }
+        self.machine
+            .as_mut()
+            .ok_or_else(|| anyhow::anyhow!("there is no machine"))
+    }
+
+    /// Raises an error at each of these offsets.
+    pub(super) fn sweep(&mut self, offsets: &BTreeSet<u64>) -> Result<()> {
+        let kind = self.job.2;
+        for (from, to) in chunks(offsets) {
+            self.machine(to + 1 - from)?
+                .sweep(kind, &(from..=to).collect())?;
+        }
+        Ok(())
+    }
+
+    /// Raises one error at this offset, or when EL2 reaches the instruction `probe` after it.
+    pub(super) fn strike(&mut self, at: u64, probe: Option<u64>) -> Result<()> {
+        let kind = self.job.2;
+        self.machine(1)?.strike(kind, at, probe)
+    }
+
+    fn judge(&self, records: &[firebreak_qemu::Record]) -> Vec<Point> {
+        let mut points = judge::points(records);
+        lives::settle(&mut points, records, self.job.0);
+        points
+    }
+
+    /// Returns what became of all points so far.
+    pub(super) fn points(&self) -> Vec<Point> {
+        let mut points = self.before.clone();
+        if let Some(machine) = &self.machine {
+            points.extend(self.judge(&machine.records()));
+        }
+        points
+    }
+
+    /// The same, when all has been said; ends the machine.
+    pub(super) fn finish(mut self) -> Vec<Point> {
+        let mut points = std::mem::take(&mut self.before);
+        if let Some(machine) = self.machine.take() {
+            points.extend(self.judge(&machine.finish(self.job.2)));
+        }
+        points
+    }
+}
