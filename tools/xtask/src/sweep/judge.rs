@@ -62,6 +62,9 @@ pub(super) struct Point {
     /// Stops of the guest's partition that followed, and how many of them because it was killed.
     pub(super) stops: u32,
     pub(super) killed: u32,
+    /// Whether the firmware held it back because the record before was not acknowledged yet: nothing
+    /// was interrupted where it was raised.
+    pub(super) held: bool,
     /// Whether the machine was reset.
     pub(super) reset: bool,
     /// What was wrong.
@@ -82,7 +85,7 @@ pub(super) enum Loss {
 impl Point {
     /// Says whether EL2 was interrupted.
     pub(super) fn in_el2(&self) -> bool {
-        self.spsr >> 2 & 3 == EL2
+        !self.held && self.spsr >> 2 & 3 == EL2
     }
 
     /// Says whether EL2 was interrupted with SError masked.
@@ -92,11 +95,14 @@ impl Point {
 
     /// Says whether the guest's partition was blamed, as far as anybody was.
     pub(super) fn blames_the_guest(&self) -> bool {
-        self.fate.reported == 0 || self.fate.blamed.as_deref() == Some(PARTITION)
+        self.held || self.fate.reported == 0 || self.fate.blamed.as_deref() == Some(PARTITION)
     }
 
     /// Holds what happened against what must happen.
     pub(super) fn verify(&self, map: &Map, (kind, mode): (Kind, Mode)) -> Vec<String> {
+        if self.held {
+            return Vec::new();
+        }
         let place = |in_el2, elr| if in_el2 { map.place(elr) } else { Place::Guest };
         let later = self.fate.handed_at.map(|(in_el2, elr)| place(in_el2, elr));
         let here = place(self.in_el2(), self.elr);
@@ -297,6 +303,7 @@ fn firmware(point: &mut Point, id: u64, line: &FirmwareLine) {
             let in_el2 = line.text("from") == Some("el2");
             fate.handed_at = line.num("elr").map(|elr| (in_el2, elr));
         }
+        "deferred" => point.held |= line.text("reason") == Some("busy"),
         "taken" => fate.taken += 1,
         "acked" => fate.acked += 1,
         "dropped" => fate.dropped += 1,

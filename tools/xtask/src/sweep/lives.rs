@@ -121,7 +121,7 @@ pub(super) const RESTART: Path = Path {
         to: Some(MEMORY),
         ..Stage::ANOTHER_LIFE
     },
-    short: false,
+    short: true,
     severe: false,
 };
 

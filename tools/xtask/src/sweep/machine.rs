@@ -90,6 +90,8 @@ pub(super) struct Swept {
     system: System,
     mode: Mode,
     next_id: u64,
+    /// Number of the first error that is a point.
+    first_id: u64,
     /// How often the partition was restarted, as far as that was looked at.
     restarts: u64,
 }
@@ -112,10 +114,12 @@ impl Swept {
             system,
             mode: Mode::Conforming,
             next_id: FIRST_ID,
+            first_id: FIRST_ID,
             restarts: 0,
         };
         swept.await_ready(Mark::START)?;
         swept.warm_up()?;
+        swept.first_id = swept.next_id;
         Ok(swept)
     }
 
@@ -134,6 +138,11 @@ impl Swept {
                 })?;
         }
         Ok(())
+    }
+
+    /// Returns the number of the first error that is a point of the sweep.
+    pub(super) fn first_id(&self) -> u64 {
+        self.first_id
     }
 
     /// Returns how many more points this machine bears.
@@ -202,14 +211,17 @@ impl Swept {
         for _ in 0..TRACE_TURNS {
             self.running.monitor("log exec,nochain")?;
             let mark = self.running.mark();
-            self.running.wait_until(
-                "three signs of life",
-                mark,
-                deadline(PATIENCE_S),
-                |records| {
-                    (records.iter().filter(|record| is_period(record)).count() > 2).then_some(())
-                },
-            )?;
+            // Of a life one is enough, and each is long.
+            let signs = if self.path.stage.life == Life::GoesOn {
+                3
+            } else {
+                1
+            };
+            self.running
+                .wait_until("signs of life", mark, deadline(PATIENCE_S), |records| {
+                    let found = records.iter().filter(|record| is_period(record)).count();
+                    (found >= signs).then_some(())
+                })?;
             self.running.monitor("log none")?;
             if file.exists() {
                 let steps = trace::read(&file, 0)?;
@@ -420,6 +432,28 @@ pub(super) struct Targets {
     pub(super) in_guest: BTreeSet<u64>,
 }
 
+impl Targets {
+    /// Returns about so many of the boundaries, evenly over the round, the first and last among them.
+    pub(super) fn sample(&self, count: usize) -> Self {
+        let mut by_time: Vec<(u64, u64)> =
+            self.executed.iter().map(|(pc, at)| (*at, *pc)).collect();
+        by_time.sort_unstable();
+        let last = by_time.len().saturating_sub(1);
+        let step = by_time.len().div_ceil(count.max(1)).max(1);
+        let chosen: Vec<(u64, u64)> = by_time
+            .into_iter()
+            .enumerate()
+            .filter(|(index, _)| index % step == 0 || *index == last)
+            .map(|(_, each)| each)
+            .collect();
+        Self {
+            executed: chosen.iter().map(|(at, pc)| (*pc, *at)).collect(),
+            offsets: chosen.iter().map(|(at, _)| *at).collect(),
+            in_guest: BTreeSet::new(),
+        }
+    }
+}
+
 /// Finds what is to be swept in a trace; `None` while it is too short.
 ///
 /// The round reaches its anchor `start` ticks behind the start of the period.
@@ -435,8 +469,11 @@ fn targets(
         None => guest.address(&format!("sweep_done_{}", path.label))?,
     };
     let rounds = trace::rounds(steps, anchor, done);
-    // The first may have begun before the trace did.
-    let Some(round) = rounds.get(1) else {
+    // The first of many may be the one during which the log began.
+    let Some(round) = rounds.get(1).or_else(|| {
+        let first = rounds.first();
+        first.filter(|_| path.stage.life != Life::GoesOn)
+    }) else {
         return Ok(None);
     };
     let part = path.stage.part(round, hypervisor)?;
@@ -461,6 +498,18 @@ fn targets(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_sample_has_the_ends_of_the_round() {
+        let targets = Targets {
+            executed: (0..100).map(|at| (0x1000 - 4 * at, at)).collect(),
+            offsets: (0..200).collect(),
+            in_guest: BTreeSet::new(),
+        };
+        let sample = targets.sample(4);
+        assert_eq!(sample.offsets, BTreeSet::from([0, 25, 50, 75, 99]));
+        assert_eq!(sample.executed.get(&(0x1000 - 4 * 99)), Some(&99));
+    }
 
     #[test]
     fn offsets_are_asked_for_in_runs_that_are_not_too_long() {

@@ -39,7 +39,8 @@ impl<'a> Striker<'a> {
     fn machine(&mut self, points: u64) -> Result<&mut Swept> {
         let needed = points + SPARE_LIVES;
         if let Some(full) = self.machine.take_if(|machine| machine.room() < needed) {
-            let points = self.judge(&full.finish(self.job.2));
+            let first_id = full.first_id();
+            let points = self.judge(&full.finish(self.job.2), first_id);
             self.before.extend(points);
         }
         if self.machine.is_none() {
@@ -72,8 +73,9 @@ impl<'a> Striker<'a> {
         self.machine(1)?.strike(kind, at, probe)
     }
 
-    fn judge(&self, records: &[firebreak_qemu::Record]) -> Vec<Point> {
+    fn judge(&self, records: &[firebreak_qemu::Record], first_id: u64) -> Vec<Point> {
         let mut points = judge::points(records);
+        points.retain(|point| point.id >= first_id);
         lives::settle(&mut points, records, self.job.0);
         points
     }
@@ -82,7 +84,7 @@ impl<'a> Striker<'a> {
     pub(super) fn points(&self) -> Vec<Point> {
         let mut points = self.before.clone();
         if let Some(machine) = &self.machine {
-            points.extend(self.judge(&machine.records()));
+            points.extend(self.judge(&machine.records(), machine.first_id()));
         }
         points
     }
@@ -91,7 +93,8 @@ impl<'a> Striker<'a> {
     pub(super) fn finish(mut self) -> Vec<Point> {
         let mut points = std::mem::take(&mut self.before);
         if let Some(machine) = self.machine.take() {
-            points.extend(self.judge(&machine.finish(self.job.2)));
+            let first_id = machine.first_id();
+            points.extend(self.judge(&machine.finish(self.job.2), first_id));
         }
         points
     }

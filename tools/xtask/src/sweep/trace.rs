@@ -75,22 +75,25 @@ pub(super) fn read(path: &Path, pe: u8) -> Result<Vec<Step>> {
     Ok(steps)
 }
 
-/// Returns the rounds of a trace: each from the guest's instruction at `anchor` up to the one at
-/// `done`, or to the next round where there is none.
+/// Returns the whole rounds of a trace: each from the guest's instruction at `anchor` up to the one
+/// at `done`, or to the next round where there is none.
 pub(super) fn rounds(steps: &[Step], anchor: u64, done: u64) -> Vec<&[Step]> {
     let is = |step: &Step, pc| step.level == Level::Guest && step.pc == pc;
     let starts: Vec<usize> = (0..steps.len())
         .filter(|index| steps.get(*index).is_some_and(|step| is(step, anchor)))
         .collect();
     let mut rounds = Vec::new();
-    for pair in starts.windows(2) {
-        let round = steps.get(pair[0]..pair[1]).unwrap_or(&[]);
+    for (turn, start) in starts.iter().enumerate() {
+        let next = starts.get(turn + 1);
+        let round = steps
+            .get(*start..next.copied().unwrap_or(steps.len()))
+            .unwrap_or(&[]);
         let end = round.iter().position(|step| is(step, done));
-        rounds.push(
-            round
-                .get(..end.map_or(round.len(), |end| end + 1))
-                .unwrap_or(round),
-        );
+        match (end, next) {
+            (Some(end), _) => rounds.extend(round.get(..=end)),
+            (None, Some(_)) => rounds.push(round),
+            (None, None) => {}
+        }
     }
     rounds
 }
@@ -254,6 +257,6 @@ mod tests {
         assert_eq!(wanted(&trace, 3..6), BTreeSet::from([3, 4, 5]));
         assert_eq!(executed(&trace, 3..6), BTreeMap::from([(5, 3), (6, 4)]));
         assert_eq!(reaches(&trace, 2, 5), Some(3));
-        assert_eq!(reaches(&trace, 6, 5), None);
+        assert_eq!(reaches(&trace, 8, 5), None);
     }
 }
