@@ -161,7 +161,12 @@ impl Op {
                 check("register", found.x[0], again);
             }
             Kind::End(_) => check("returned from the end", 1, 0),
-            Kind::Nothing | Kind::Killed | Kind::Enable | Kind::Console | Kind::Sgi | Kind::Timer => {}
+            Kind::Nothing
+            | Kind::Killed
+            | Kind::Enable
+            | Kind::Console
+            | Kind::Sgi
+            | Kind::Timer => {}
         }
         let wanted = match self.kind {
             Kind::Sgi => Some(SGI),
