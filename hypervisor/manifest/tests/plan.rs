@@ -100,6 +100,7 @@ fn what_does_not_fit_the_board_is_refused_by_name() {
     // 2 MiB for a partition, and 256 KiB.
     let mut small = board.clone();
     small.memory[0].len_bytes = 6 * MIB + 0x4_0000;
+    small.reserve(PaRange::new(0x4030_0000, MIB)).unwrap();
     let with = |change: fn(&mut PartitionConfig<'static>)| {
         let mut bad = partition("bad", &[1], 16 * MIB);
         change(&mut bad);
