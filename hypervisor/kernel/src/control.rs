@@ -6,13 +6,13 @@
 
 use crate::partition::{Partition, state};
 use crate::pe::{Task, attention};
-use crate::{console, deadlines, lifecycle, memory, system, vserror};
+use crate::{console, deadlines, lifecycle, memory, reload, system, vserror};
 use core::fmt::Write as _;
 use core::sync::atomic::Ordering;
 use firebreak_abi::{MAX_PARTITIONS, MAX_PES};
 use firebreak_arch::sysreg;
 use firebreak_syndrome::Iss;
-use firebreak_vm::{FrameUse, StopCause, VcpuPower};
+use firebreak_vm::{FrameUse, KernelSource, StopCause, VcpuPower};
 use firebreak_wire::{
     Command, Detail, Event, Fault, Name, PartitionRow, PeRow, Place, Request, Stats, UsageRow,
     write_decimal,
@@ -43,9 +43,10 @@ const NOT_ALLOWED: &str =
 const NO_PARTITION: &str = "no partition has that name: `ps` lists them";
 const NO_VCPU: &str = "the partition has no such vCPU";
 const STOPPED: &str = "the partition is stopped; `start` it first";
-const BUSY: &str = "the partition is stopping or starting; ask again";
+pub(crate) const BUSY: &str = "the partition is stopping or starting; ask again";
 const NOT_STOPPED: &str = "the partition is not stopped";
-const UNUSABLE: &str = "this machine cannot run the partition: a PE of it does not start";
+pub(crate) const UNUSABLE: &str =
+    "this machine cannot run the partition: a PE of it does not start";
 const VCPU_OFF: &str = "the vCPU is off: its guest has not turned it on";
 const ORDER_WAITS: &str = "another injection waits for that vCPU; ask again";
 const NOT_AT_LEVEL: &str = "the guest was not found there; nothing was injected";
@@ -90,6 +91,10 @@ pub(crate) fn take(task: &mut Task, command: &Command) {
             };
             asked.then_some("").ok_or(why)
         }),
+        Ok(Request::Reload { name, kernel }) => reload::begin(task, &name, kernel),
+        Ok(Request::Data(piece)) => reload::data(task, &piece),
+        Ok(Request::Commit) => reload::commit(task),
+        Ok(Request::Abort) => reload::abort(task),
         Ok(Request::Inject {
             name,
             vcpu,
@@ -111,10 +116,16 @@ pub(crate) fn take(task: &mut Task, command: &Command) {
             }
         }
     };
-    answer(task, id, done, Detail::None);
+    let detail = match command.request {
+        Ok(Request::Reload { .. } | Request::Data(_) | Request::Commit) => {
+            reload::next(task).map_or(Detail::None, Detail::Next)
+        }
+        _ => Detail::None,
+    };
+    answer(task, id, done, detail);
 }
 
-fn find(name: &Name) -> Result<&'static Partition, &'static str> {
+pub(crate) fn find(name: &Name) -> Result<&'static Partition, &'static str> {
     system::get()
         .into_iter()
         .flat_map(|system| system.partitions.iter().copied())
@@ -259,6 +270,10 @@ fn ps(task: &Task, id: Option<u64>) {
             vcpus_on: vcpus_on as u64,
             retired,
             spares: spares as u64,
+            kernel: match partition.kernels.lock(&task.ctx).current() {
+                KernelSource::Boot => "boot",
+                KernelSource::Slot(_) => "reloaded",
+            },
         });
     }
     answer(task, id, Ok(""), Detail::Partitions(&rows));

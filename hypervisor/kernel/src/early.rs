@@ -252,7 +252,7 @@ fn map_all(tables: &Stage1, frames: &mut EarlyFrames, found: &Found) -> Result<(
         El2Attr::Data,
     )?;
     for placement in &found.plan.placements {
-        for range in [placement.ram, placement.spares] {
+        for range in [placement.ram, placement.spares, placement.slots] {
             map(range.start.get(), range.end().get(), El2Attr::Data)?;
         }
     }

@@ -67,6 +67,8 @@ pub(crate) struct Start {
 /// A page that turns out to be bad is retired; the second attempt finds a spare behind it, or it in
 /// the way.
 pub(crate) fn load(task: &mut Task, partition: &Partition) -> Result<Start, LoadError> {
+    // Here and nowhere else: what is proposed while this goes on is for the next start.
+    let _ = partition.kernels.lock(&task.ctx).take();
     let first = try_load(&task.ctx, partition);
     if first != Err(LoadError::BadPage) {
         return first;
@@ -81,20 +83,20 @@ fn try_load(ctx: &TaskCtx, partition: &Partition) -> Result<Start, LoadError> {
         return Err(LoadError::PayloadLost);
     }
     let config = &partition.config;
-    let kind = KernelImage::identify(header(config.kernel)).map_err(|_| LoadError::Payload)?;
-    let ramdisk_len = config.ramdisk.map(|range| range.len_bytes);
-    let layout = guest_layout(
-        partition.ram.len_bytes,
-        kind,
-        config.kernel.len_bytes,
-        ramdisk_len,
-    )
-    .map_err(|_| LoadError::Payload)?;
+    let (kernel, is_bad) = {
+        let kernels = partition.kernels.lock(ctx);
+        let source = kernels.current();
+        (partition.kernel(&kernels, source), kernels.is_bad(source))
+    };
+    if is_bad {
+        return Err(LoadError::PayloadLost);
+    }
+    let layout = layout(partition, kernel)?;
     // A copy: nobody who has to retire a page waits until everything is in its place.
     let backing = partition.backing.lock(ctx).clone();
     // First, because it may be written in another place than it goes to.
     write_devicetree(partition, &backing, &layout)?;
-    put(&backing, layout.kernel, config.kernel)?;
+    put(&backing, layout.kernel, kernel)?;
     if let (Some(ipa), Some(range)) = (layout.ramdisk, config.ramdisk) {
         put(&backing, ipa, range)?;
     }
@@ -104,10 +106,19 @@ fn try_load(ctx: &TaskCtx, partition: &Partition) -> Result<Start, LoadError> {
     })
 }
 
+/// Says where things go in a partition's memory with a kernel.
+pub(crate) fn layout(partition: &Partition, kernel: PaRange) -> Result<GuestLayout, LoadError> {
+    let kind = KernelImage::identify(header(kernel)).map_err(|_| LoadError::Payload)?;
+    let ramdisk_len = partition.config.ramdisk.map(|range| range.len_bytes);
+    let memory_len = partition.ram.len_bytes;
+    guest_layout(memory_len, kind, kernel.len_bytes, ramdisk_len).map_err(|_| LoadError::Payload)
+}
+
 fn header(kernel: PaRange) -> &'static [u8] {
     let len = kernel.len_bytes.min(IMAGE_HEADER_LEN as u64) as usize;
     let start = core::ptr::with_exposed_provenance::<u8>(kernel.start.get() as usize);
-    // SAFETY: a payload of the image, mapped read-only at boot and never written.
+    // SAFETY: a payload of the image, mapped read-only at boot, or a slot that no command writes to:
+    // it is in use, or its transfer is over.
     unsafe { core::slice::from_raw_parts(start, len) }
 }
 

@@ -29,6 +29,7 @@ mod partition;
 mod pe;
 mod record;
 mod recovery;
+mod reload;
 mod reports;
 mod retire;
 mod run;

@@ -29,6 +29,9 @@ fn partitions(owners: &mut Owners, found: &Found) -> Result<(), OwnerMapError> {
     for (index, placement) in found.plan.placements.iter().enumerate() {
         let owner = Owner::Partition(VmId(index as u8));
         owners.insert(placement.ram, owner, Some(guest_map::RAM))?;
+        if placement.slots.len_bytes != 0 {
+            owners.insert(placement.slots, Owner::Payload(VmId(index as u8)), None)?;
+        }
         if placement.spares.len_bytes != 0 {
             owners.insert(placement.spares, owner, None)?;
         }

@@ -16,7 +16,7 @@ use firebreak_manifest::{PartitionConfig, Placement};
 use firebreak_paging::Stage2;
 use firebreak_vdev::{Pl011, Pl031, Watchdog};
 use firebreak_vgic::Distributor;
-use firebreak_vm::{Backing, StopCause, VcpuPower};
+use firebreak_vm::{Backing, KernelSource, Kernels, StopCause, VcpuPower};
 use firebreak_wire::{Event, OutputBudget};
 use heapless::Vec;
 
@@ -132,7 +132,7 @@ pub(crate) struct Partition {
     pub(crate) vttbr: AtomicU64,
     /// Its tables have an uncorrected error: nobody walks them, and it must not run on them.
     pub(crate) tables_lost: AtomicBool,
-    /// An image that it is loaded from has an uncorrected error: it cannot be loaded again.
+    /// Its RAM disk has an uncorrected error: it cannot be loaded again.
     pub(crate) payload_lost: AtomicBool,
     /// It has more bad pages than [`MAX_RETIRED`]: nobody knows all of them, and it must not run again.
     pub(crate) worn_out: AtomicBool,
@@ -150,6 +150,10 @@ pub(crate) struct Partition {
     pub(crate) console: Lock<GuestConsole>,
     /// What stands behind each page of its RAM.
     pub(crate) backing: Lock<Backing<MAX_RETIRED>>,
+    /// Which kernel it is loaded from.
+    pub(crate) kernels: Lock<Kernels>,
+    /// Room for two that commands bring.
+    pub(crate) slots: PaRange,
     /// Its spare pages.
     pub(crate) spares: PaRange,
     /// Those in use, as [`Backing::lent_mask`] tells them: read from any context.
@@ -214,6 +218,24 @@ impl Partition {
     pub(crate) fn is_ram(&self, ipa: Ipa) -> bool {
         let offset = ipa.get().checked_sub(guest_map::RAM.get());
         offset.is_some_and(|offset| offset < self.ram.len_bytes)
+    }
+
+    /// Returns one of the two slots for kernels that commands bring.
+    pub(crate) fn slot(&self, number: u8) -> PaRange {
+        let len_bytes = self.slots.len_bytes / 2;
+        let start = self.slots.start.get() + u64::from(number & 1) * len_bytes;
+        PaRange::new(start, len_bytes)
+    }
+
+    /// Returns where a kernel stands.
+    pub(crate) fn kernel(&self, kernels: &Kernels, source: KernelSource) -> PaRange {
+        match source {
+            KernelSource::Boot => self.config.kernel,
+            KernelSource::Slot(number) => PaRange {
+                len_bytes: kernels.len_bytes(number),
+                ..self.slot(number)
+            },
+        }
     }
 
     /// Says where it sees, or saw, physical memory of its own.
@@ -359,11 +381,11 @@ impl Partition {
     pub(crate) fn new(
         id: VmId,
         config: PartitionConfig<'static>,
-        Placement { ram, spares, .. }: &Placement,
+        placement: &Placement,
         stage2: Stage2,
         pa_range: u64,
     ) -> Self {
-        let (ram, spares) = (*ram, *spares);
+        let (ram, spares, slots) = (placement.ram, placement.spares, placement.slots);
         let mut vcpus = Vec::new();
         for _ in 0..config.vcpus {
             let vcpu = VcpuShared {
@@ -401,6 +423,8 @@ impl Partition {
             backing: Lock::new(Backing::new(guest_map::RAM, ram, spares)),
             spares,
             spares_lent: AtomicU64::new(0),
+            kernels: Lock::new(Kernels::new()),
+            slots,
             state: AtomicU32::new(u32::from(state::STOPPED)),
             restart_at: AtomicU64::new(0),
             restarts: AtomicU32::new(0),

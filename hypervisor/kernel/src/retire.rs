@@ -13,7 +13,7 @@ use firebreak_abi::{Ipa, PAGE_SIZE_BYTES, Pa, PaRange, VmId};
 use firebreak_arch::mmu;
 use firebreak_paging::{Attributes, PagingError};
 use firebreak_triage::{Owner, Part};
-use firebreak_vm::{FrameUse, StopCause};
+use firebreak_vm::{FrameUse, KernelSource, StopCause};
 use firebreak_wire::Event;
 
 /// Takes a page away from its partition, now.
@@ -105,7 +105,7 @@ pub(crate) fn give_up(task: &Task, owner: Owner, pa: Pa, lost: bool) {
                 _ => {}
             }
         }
-        Owner::Payload(_) => lose_payload(pa),
+        Owner::Payload(_) => lose_payload(task, pa),
         Owner::Hypervisor(Part::Log) => blackbox::abandon(),
         _ => return,
     }
@@ -130,16 +130,23 @@ fn lose_tables(task: &Task, vm: VmId, owner: Owner) {
 }
 
 /// Several partitions may be loaded from the same bytes.
-fn lose_payload(pa: Pa) {
+fn lose_payload(task: &Task, pa: Pa) {
     let Some(system) = system::get() else { return };
     let page = pa.page();
     for partition in &system.partitions {
-        let config = &partition.config;
-        let hit = [Some(config.kernel), config.ramdisk]
-            .into_iter()
-            .flatten()
-            .any(|range| range.start.get() < page.get() + PAGE_SIZE_BYTES && page < range.end());
-        if hit {
+        let is_hit =
+            |range: PaRange| range.start.get() < page.get() + PAGE_SIZE_BYTES && page < range.end();
+        let mut kernels = partition.kernels.lock(&task.ctx);
+        for (source, range) in [
+            (KernelSource::Boot, partition.config.kernel),
+            (KernelSource::Slot(0), partition.slot(0)),
+            (KernelSource::Slot(1), partition.slot(1)),
+        ] {
+            if is_hit(range) {
+                kernels.spoil(source);
+            }
+        }
+        if partition.config.ramdisk.is_some_and(is_hit) {
             partition.payload_lost.store(true, Ordering::Release);
         }
     }

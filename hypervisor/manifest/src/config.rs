@@ -23,6 +23,8 @@ pub const MAX_RESTART_LIMIT: u32 = 1000;
 
 /// Spare pages of a partition that says nothing of them.
 pub const DEFAULT_SPARE_PAGES: u8 = 8;
+/// The most room for another kernel, in bytes.
+pub const MAX_RELOAD_ROOM_BYTES: u64 = 64 << 20;
 /// The most spare pages of one partition.
 pub const MAX_SPARE_PAGES: u8 = firebreak_vm::MAX_SPARES as u8;
 
@@ -49,6 +51,9 @@ pub struct PartitionConfig<'a> {
     pub memory_bytes: u64,
     /// Spare pages: what stands behind a page that was retired, from its next start on.
     pub spare_pages: u8,
+    /// Room for another kernel that a command brings, in bytes: a multiple of 4 KiB. It is set aside
+    /// twice, so that one can come while the other is in use.
+    pub reload_room_bytes: u64,
     /// Its kernel, as loaded.
     pub kernel: PaRange,
     /// Its initial RAM disk, as loaded.
@@ -123,6 +128,8 @@ pub mod property {
     pub const RESTART_BACKOFF: &str = "firebreak,restart-backoff";
     /// Whether it is started at boot, one cell, 0 or 1.
     pub const AUTOSTART: &str = "firebreak,autostart";
+    /// Room for another kernel in KiB, two cells, a multiple of 4.
+    pub const RELOAD_ROOM: &str = "firebreak,reload-room";
     /// Spare pages, one cell.
     pub const SPARE_PAGES: &str = "firebreak,spare-pages";
     /// Corrected errors on one page that retire it, one cell, 0 for never.

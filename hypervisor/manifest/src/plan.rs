@@ -31,6 +31,8 @@ pub struct Placement {
     pub ram: PaRange,
     /// Its spare pages, in one piece; empty if it has none.
     pub spares: PaRange,
+    /// Room for two other kernels, one behind the other; empty if it has none.
+    pub slots: PaRange,
     /// The PE of each of its vCPUs.
     pub pes: Vec<Mpidr, MAX_VCPUS_PER_PARTITION>,
 }
@@ -116,6 +118,11 @@ pub enum PartitionFault {
         /// How many.
         pages: u8,
     },
+    /// No room is left for other kernels.
+    ReloadRoom {
+        /// How much is needed, twice what was asked for, in bytes.
+        bytes: u64,
+    },
     /// A module stands where neither the image nor free RAM is.
     ModuleOutside {
         /// Which module.
@@ -194,6 +201,11 @@ impl fmt::Display for PartitionFault {
                 f,
                 "{pages} spare pages of 4 KiB in one piece are not left; ask for fewer"
             ),
+            Self::ReloadRoom { bytes } => write!(
+                f,
+                "{} KiB, twice the reload_room, are not left in one piece; ask for less",
+                bytes >> 10
+            ),
             Self::ModuleOutside { module, range } => write!(
                 f,
                 "the {module} at {:#x}, {:#x} bytes, is neither in the image nor in free RAM; load it elsewhere",
@@ -256,11 +268,21 @@ pub fn validate(
     let requests = config.partitions.iter().enumerate();
     for ((ram, pes), (index, partition)) in ram.into_iter().zip(pes).zip(requests) {
         let pages = partition.spare_pages;
-        let spares = place_spares(&free, pages)
+        let spares = place_high(&free, u64::from(pages) * PAGE_SIZE_BYTES)
             .ok_or_else(|| refuse(index, partition, PartitionFault::SparePages { pages }))?;
         take(&mut free, spares)?;
+        let bytes = partition.reload_room_bytes.saturating_mul(2);
+        let slots = place_high(&free, bytes)
+            .ok_or_else(|| refuse(index, partition, PartitionFault::ReloadRoom { bytes }))?;
+        take(&mut free, slots)?;
+        let placement = Placement {
+            ram,
+            spares,
+            slots,
+            pes,
+        };
         // As many as partitions, which fit.
-        let _ = placements.push(Placement { ram, spares, pes });
+        let _ = placements.push(placement);
     }
     Ok(MemoryPlan { placements, free })
 }
@@ -422,11 +444,10 @@ fn place(
     })
 }
 
-/// Finds a place for spare pages: as high as possible, far from where the image's length decides
+/// Finds a place for whole pages: as high as possible, far from where the image's length decides
 /// about places.
-fn place_spares(free: &[PaRange], pages: u8) -> Option<PaRange> {
-    let len_bytes = u64::from(pages) * PAGE_SIZE_BYTES;
-    if pages == 0 {
+fn place_high(free: &[PaRange], len_bytes: u64) -> Option<PaRange> {
+    if len_bytes == 0 {
         return Some(PaRange::default());
     }
     let starts = free.iter().filter_map(|piece| {

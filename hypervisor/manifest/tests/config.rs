@@ -85,6 +85,7 @@ fn every_property_finds_its_field() {
             node.prop_u32("firebreak,restart-backoff", 60_000);
             node.prop_u32("firebreak,autostart", 0);
             node.prop_u32("firebreak,spare-pages", 64);
+            node.prop_u64("firebreak,reload-room", 12);
             node.prop_u32("firebreak,corrected-limit", 3);
             node.prop_u32("firebreak,corrected-window", 60);
             node.prop_str("firebreak,on-corrected", "inject:0x1811");
@@ -108,6 +109,7 @@ fn every_property_finds_its_field() {
     assert_eq!((linux.name.as_str(), linux.vcpus), ("linux", 2));
     assert_eq!(linux.pes, [1, 0x100].map(Mpidr::from_raw));
     assert_eq!((linux.memory_bytes, linux.spare_pages), (256 << 20, 64));
+    assert_eq!(linux.reload_room_bytes, 12 << 10);
     assert_eq!(linux.kernel, PaRange::new(0x4021_0000, 0x2000));
     assert_eq!(linux.ramdisk, Some(PaRange::new(0x4022_0000, 0x3000)));
     assert_eq!(linux.bootargs, "console=ttyAMA0 panic=1");
@@ -163,7 +165,10 @@ fn a_plain_dom0less_domain_gets_the_defaults_and_absolute_addresses() {
         panic!("{config:?}")
     };
     assert_eq!(domain.kernel, PaRange::new(0x4800_0000, 0x10_0000));
-    assert_eq!(domain.spare_pages, DEFAULT_SPARE_PAGES);
+    assert_eq!(
+        (domain.spare_pages, domain.reload_room_bytes),
+        (DEFAULT_SPARE_PAGES, 0)
+    );
     assert_eq!(
         (domain.console, domain.ras_visible, domain.watchdog),
         (false, true, true)
@@ -205,7 +210,15 @@ type Mistake = fn(&mut FdtWriter<'_>);
 
 #[test]
 fn a_mistake_in_a_partitions_properties_is_told_with_node_and_property() {
-    let mistakes: [(&str, Mistake); 27] = [
+    let mistakes: [(&str, Mistake); 29] = [
+        (
+            "firebreak,reload-room: has the wrong form; give KiB as two cells, a multiple of 4 up to 65536",
+            |node| node.prop_u64("firebreak,reload-room", 6),
+        ),
+        (
+            "firebreak,reload-room: has the wrong form; give KiB as two cells, a multiple of 4 up to 65536",
+            |node| node.prop_u64("firebreak,reload-room", 65_540),
+        ),
         (
             "firebreak,spare-pages: has the wrong form; give one cell, 0 to 64",
             |node| node.prop_u32("firebreak,spare-pages", 65),

@@ -32,6 +32,7 @@ fn partition(name: &str, pes: &[u64], memory_bytes: u64) -> PartitionConfig<'sta
         pes: pes.iter().map(|pe| Mpidr::from_raw(*pe)).collect(),
         memory_bytes,
         spare_pages: 8,
+        reload_room_bytes: 0,
         kernel: PaRange::new(0x4021_0000, 0x1000),
         ramdisk: None,
         bootargs: "",
@@ -134,6 +135,16 @@ fn what_does_not_fit_the_board_is_refused_by_name() {
             }]
         ),
         "partition bad: 65 spare pages of 4 KiB in one piece are not left; ask for fewer"
+    );
+    assert_eq!(
+        refused(
+            &small,
+            &[PartitionConfig {
+                reload_room_bytes: 0x2_0000,
+                ..partition("bad", &[1], 2 * MIB)
+            }]
+        ),
+        "partition bad: 256 KiB, twice the reload_room, are not left in one piece; ask for less"
     );
     assert_eq!(
         with(|bad| bad.memory_bytes = 3 * MIB),
@@ -248,6 +259,7 @@ proptest! {
             .enumerate()
             .map(|(index, (blocks, ramdisk))| {
                 let mut one = partition(&format!("p{index}"), &[index as u64], blocks * 2 * MIB);
+                one.reload_room_bytes = ramdisk % 5 * 0x3000;
                 one.ramdisk = Some(PaRange::new(0x4100_0000 + ramdisk * MIB, 0x1000));
                 one
             })
@@ -268,8 +280,12 @@ proptest! {
             prop_assert!(spares.start.is_aligned(0x1000));
             prop_assert!(board.memory[0].contains(spares.start));
             prop_assert!(spares.end() <= board.memory[0].end());
-            prop_assert!(!taken.iter().any(|other| other.overlaps(spares)));
-            taken.push(spares);
+            let slots = placement.slots;
+            prop_assert_eq!(slots.len_bytes, 2 * partition.reload_room_bytes);
+            for range in [spares, slots] {
+                prop_assert!(!taken.iter().any(|other| other.overlaps(range)));
+                taken.push(range);
+            }
         }
         for free in &plan.free {
             prop_assert!(!taken.iter().any(|other| other.overlaps(*free)));

@@ -12,6 +12,7 @@
 //! * [`history`]: how many corrected errors a page has had lately.
 //! * [`retired`]: the pages that a partition lost for good.
 //! * [`backing`]: which page stands behind each of a partition's, spares for retired ones included.
+//! * [`images`]: which kernel a partition is loaded from.
 //! * [`memory`]: where each partition's RAM goes; the host's checker runs the same code.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
@@ -28,6 +29,7 @@
 pub mod backing;
 pub mod frames;
 pub mod history;
+pub mod images;
 pub mod memory;
 pub mod owner;
 pub mod power;
@@ -39,6 +41,7 @@ pub use backing::{Backing, MAX_SPARES};
 pub use firebreak_triage::{Owner, Part};
 pub use frames::{FrameMap, FrameUse};
 pub use history::CorrectedErrors;
+pub use images::{KernelSource, Kernels};
 pub use memory::{PlanError, Request, plan_memory};
 pub use owner::{Owned, OwnerMap, OwnerMapError};
 pub use power::VcpuPower;

@@ -14,6 +14,8 @@ pub enum Detail<'a> {
     Partitions(&'a [PartitionRow<'a>]),
     /// Identity of the injection, as its events carry it.
     Injection(u64),
+    /// Where the next piece of an image begins, in bytes.
+    Next(u64),
     /// What was counted.
     Stats(&'a Stats<'a>),
 }
@@ -63,6 +65,8 @@ pub struct PartitionRow<'a> {
     pub retired: u64,
     /// Good spare pages that nobody uses.
     pub spares: u64,
+    /// `boot`, or `reloaded`: which kernel it is loaded from.
+    pub kernel: &'a str,
 }
 
 /// One PE in an answer.
@@ -82,6 +86,9 @@ impl Detail<'_> {
             Self::None => {}
             Self::Partitions(rows) => {
                 o.array("partitions", rows, |w, row| row.write(w));
+            }
+            Self::Next(next) => {
+                o.num("next", next);
             }
             Self::Injection(inj) => {
                 o.num("inj", inj);
@@ -105,7 +112,8 @@ impl PartitionRow<'_> {
             .num("restarts", self.restarts);
         o.num("vcpus_on", self.vcpus_on)
             .num("retired", self.retired)
-            .num("spares", self.spares);
+            .num("spares", self.spares)
+            .text("kernel", self.kernel);
         o.close()
     }
 }

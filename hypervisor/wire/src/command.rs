@@ -5,6 +5,8 @@
 //! holds anything but printable ASCII, or that is too long, is refused as a whole; it is never
 //! guessed at. `docs/control.md` describes the commands.
 
+use crate::transfer::Piece;
+
 /// The longest command line, in bytes, without what surrounds it.
 pub const COMMAND_BYTES: usize = 127;
 /// The longest name of a partition, as `firebreak_manifest` has it.
@@ -101,6 +103,19 @@ pub enum Request {
     Start(Name),
     /// Stop a partition and start it again from its images.
     Restart(Name),
+    /// Load a partition from another kernel from now on, and start it again.
+    Reload {
+        /// Which partition.
+        name: Name,
+        /// Length and sum of a kernel that follows in pieces; `None`: the one that was booted.
+        kernel: Option<(u64, u32)>,
+    },
+    /// A piece of a kernel.
+    Data(Piece),
+    /// All pieces have come: load it.
+    Commit,
+    /// Forget the pieces.
+    Abort,
     /// Make a vCPU take an error.
     Inject {
         /// Whose vCPU.
@@ -139,6 +154,10 @@ pub enum Refused {
     NoVcpu,
     /// `inject` with neither or both of `serror` and `sea=`.
     NoFault,
+    /// A piece of a kernel that is not what its sum says.
+    Piece,
+    /// `reload` with one of `bytes=` and `crc=`.
+    HalfKernel,
     /// A syndrome of more than 25 bits.
     TooManyBits,
     /// An abort's syndrome whose fault status is none of an external abort.
@@ -152,13 +171,17 @@ impl Refused {
             Self::TooLong => "the line is longer than 127 bytes",
             Self::Damaged => "the line is damaged; send it again",
             Self::Unknown => {
-                "no such command; there are ps, stop, start, restart, inject, stats, log"
+                "no such command; there are ps, stop, start, restart, reload, inject, stats, log"
             }
             Self::NoPartition => "name a partition: `ps` lists them",
             Self::Word => "a word that the command does not have, or twice; see docs/control.md",
-            Self::Number => "not a number: id= and vcpu= are decimal, iss= and far= are 0x...",
+            Self::Number => "not a number: id=, vcpu= and bytes= are decimal, the others 0x...",
             Self::NoVcpu => "say which vCPU: vcpu=0",
             Self::NoFault => "say what to inject: `serror`, `sea=data` or `sea=fetch`",
+            Self::Piece => {
+                "the line is damaged: the piece is not what its crc= says; send it again"
+            }
+            Self::HalfKernel => "say both bytes= and crc= of the new image, or neither",
             Self::TooManyBits => "a syndrome has 25 bits: iss= is at most 0x1ffffff",
             Self::NotExternal => {
                 "iss[5:0] is no external abort: use 0x10, 0x13 to 0x18 or 0x1b to 0x1f"
@@ -213,6 +236,10 @@ fn request<'a>(words: impl Iterator<Item = &'a [u8]>) -> Result<Request, Refused
         b"start" => Request::Start(name(words.next())?),
         b"restart" => Request::Restart(name(words.next())?),
         b"inject" => return inject(name(words.next())?, words),
+        b"reload" => return reload(name(words.next())?, words),
+        b"data" => piece(&mut words)?,
+        b"commit" => Request::Commit,
+        b"abort" => Request::Abort,
         _ => return Err(Refused::Unknown),
     };
     match words.next() {
@@ -223,6 +250,38 @@ fn request<'a>(words: impl Iterator<Item = &'a [u8]>) -> Result<Request, Refused
 
 fn name(word: Option<&[u8]>) -> Result<Name, Refused> {
     Name::parse(word.ok_or(Refused::NoPartition)?)
+}
+
+fn reload<'a>(name: Name, words: impl Iterator<Item = &'a [u8]>) -> Result<Request, Refused> {
+    let (mut bytes, mut crc) = (None, None);
+    for word in words {
+        if let Some(number) = word.strip_prefix(b"bytes=") {
+            once(&mut bytes, decimal(number).ok_or(Refused::Number)?)?;
+        } else if let Some(number) = word.strip_prefix(b"crc=") {
+            once(&mut crc, sum(number)?)?;
+        } else {
+            return Err(Refused::Word);
+        }
+    }
+    let kernel = match (bytes, crc) {
+        (Some(bytes), Some(crc)) => Some((bytes, crc)),
+        (None, None) => None,
+        _ => return Err(Refused::HalfKernel),
+    };
+    Ok(Request::Reload { name, kernel })
+}
+
+/// `at=` and `crc=` and what they stand for, in this order.
+fn piece<'a>(words: &mut impl Iterator<Item = &'a [u8]>) -> Result<Request, Refused> {
+    let mut word = |key: &[u8]| words.next().and_then(|word| word.strip_prefix(key));
+    let at = word(b"at=").ok_or(Refused::Word)?;
+    let crc = word(b"crc=").ok_or(Refused::Word)?;
+    let text = word(b"").ok_or(Refused::Piece)?;
+    Piece::parse(hexadecimal(at)?, sum(crc)?, text).map(Request::Data)
+}
+
+fn sum(digits: &[u8]) -> Result<u32, Refused> {
+    u32::try_from(hexadecimal(digits)?).map_err(|_| Refused::Number)
 }
 
 /// The words of `inject`, each of which may stand once.
@@ -390,6 +449,44 @@ mod tests {
             parsed("inject victim vcpu=1 sea=data"),
             sea(false, None, 0x410)
         );
+    }
+
+    #[test]
+    fn a_kernel_comes_in_pieces() {
+        let reload = |kernel| {
+            let name = victim();
+            Ok(Request::Reload { name, kernel })
+        };
+        assert_eq!(parsed("reload victim"), reload(None));
+        assert_eq!(
+            parsed("reload victim crc=0xcbf43926 bytes=9"),
+            reload(Some((9, 0xcbf4_3926)))
+        );
+        assert_eq!(parsed("commit"), Ok(Request::Commit));
+        assert_eq!(parsed("abort"), Ok(Request::Abort));
+        let (crc, text) = crate::encode_piece(0x30, b"foob");
+        let text: String = text.collect();
+        let data = parsed(&format!("data at=0x30 crc={crc:#x} {text}"));
+        let Ok(Request::Data(piece)) = data else {
+            panic!("{data:?}")
+        };
+        assert_eq!((piece.at, piece.bytes()), (0x30, &b"foob"[..]));
+        for (line, reason) in [
+            (format!("data at=0x31 crc={crc:#x} {text}"), Refused::Piece),
+            (format!("data at=0x30 crc={crc:#x}"), Refused::Piece),
+            (format!("data at=0x30 {text}"), Refused::Word),
+            (format!("data at=0x30 crc={crc:#x} {text} x"), Refused::Word),
+            (
+                "data at=0x30 crc=0x100000000 Zg".to_owned(),
+                Refused::Number,
+            ),
+            ("reload victim bytes=9".to_owned(), Refused::HalfKernel),
+            ("reload victim bytes=x crc=0".to_owned(), Refused::Number),
+            ("reload".to_owned(), Refused::NoPartition),
+            ("commit now".to_owned(), Refused::Word),
+        ] {
+            assert_eq!(parsed(&line), Err(reason), "{line}");
+        }
     }
 
     #[test]

@@ -36,6 +36,7 @@ mod console;
 mod event;
 mod input;
 mod json;
+mod transfer;
 
 pub use aftermath::{BootErrorRecord, Crash, CrashRecord, LogEntry};
 pub use answer::{Detail, PartitionRow, PeRow, Stats, UsageRow};
@@ -47,6 +48,7 @@ pub use event::{
 };
 pub use input::{COMMAND, ESCAPE, Input, InputDecoder};
 pub use json::{write_decimal, write_hex};
+pub use transfer::{Crc32, PIECE_BYTES, Piece, Transfer, TransferFault, encode as encode_piece};
 
 /// First byte of an event: ASCII record separator (RFC 7464, 2.2).
 pub const RECORD_SEPARATOR: u8 = 0x1e;

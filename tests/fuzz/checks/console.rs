@@ -7,6 +7,7 @@
 
 use firebreak_wire::{
     COMMAND, COMMAND_BYTES, Command, ESCAPE, Fault, Input, InputDecoder, Refused, Request,
+    encode_piece,
 };
 
 /// Words that commands are made of.
@@ -136,6 +137,20 @@ fn spoken(id: Option<u64>, request: &Request) -> String {
         Request::Stop(name) => format!("stop {}", name.as_str()),
         Request::Start(name) => format!("start {}", name.as_str()),
         Request::Restart(name) => format!("restart {}", name.as_str()),
+        Request::Reload { name, kernel } => {
+            let name = name.as_str();
+            match kernel {
+                Some((bytes, crc)) => format!("reload {name} bytes={bytes} crc={crc:#x}"),
+                None => format!("reload {name}"),
+            }
+        }
+        Request::Data(piece) => {
+            let (crc, text) = encode_piece(piece.at, piece.bytes());
+            let text: String = text.collect();
+            format!("data at={:#x} crc={crc:#x} {text}", piece.at)
+        }
+        Request::Commit => "commit".to_owned(),
+        Request::Abort => "abort".to_owned(),
         Request::Inject {
             name,
             vcpu,

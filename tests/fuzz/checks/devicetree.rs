@@ -384,11 +384,15 @@ fn check_plan(board: &Board, config: &SystemConfig<'_>) {
     };
     assert_eq!(plan.placements.len(), config.partitions.len());
     let mut all: Vec<PaRange> = plan.placements.iter().map(|one| one.ram).collect();
-    let spares = plan.placements.iter().map(|one| one.spares);
-    all.extend(spares.filter(|spares| spares.len_bytes != 0));
+    let beside = plan
+        .placements
+        .iter()
+        .flat_map(|one| [one.spares, one.slots]);
+    all.extend(beside.filter(|range| range.len_bytes != 0));
     for (placement, partition) in plan.placements.iter().zip(&config.partitions) {
         let spares = u64::from(partition.spare_pages) * 0x1000;
         assert_eq!(placement.spares.len_bytes, spares);
+        assert_eq!(placement.slots.len_bytes, 2 * partition.reload_room_bytes);
         assert_eq!(placement.ram.len_bytes, partition.memory_bytes);
         assert!(placement.ram.start.is_aligned(BLOCK_BYTES));
         assert_eq!(placement.pes.len(), usize::from(partition.vcpus));

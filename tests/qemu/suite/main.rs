@@ -21,6 +21,7 @@ mod poison;
 mod reactions;
 mod refusals;
 mod regressions;
+mod reload;
 mod run_command;
 mod sea;
 mod spares;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
     uboot::add(&mut trials);
     control::add(&mut trials);
     lifecycle::add(&mut trials);
+    reload::add(&mut trials);
     run_command::add(&mut trials);
     vserror::add(&mut trials);
     crash::add(&mut trials);

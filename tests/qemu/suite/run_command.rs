@@ -163,6 +163,18 @@ fn single_commands() -> Outcome {
     session.holds("stop victim", 0, "done")?;
     session.line("stopped    victim: asked to stop")?;
     session.holds("ps --json", 0, "\"state\":\"stopped\"")?;
+    let image = out().join("guests/control.bin");
+    let image = image.to_str().ok_or("a path that is no text")?;
+    session.holds(&format!("reload control {image}"), 1, "reload_room")?;
+    session.holds("reload victim /dev/null", 1, "empty")?;
+    session.holds(&format!("reload victim {image}"), 0, "done")?;
+    session.line("victim| control: ready")?;
+    session.holds("stop victim", 0, "done")?;
+    session.holds("ps --json", 0, "\"kernel\":\"reloaded\"")?;
+    session.holds("reload victim", 0, "done")?;
+    session.line("victim| victim: alive")?;
+    session.holds("stop victim", 0, "done")?;
+    session.line("stopped    victim: asked to stop")?;
     session.holds("inject victim --iss 0x811", 1, "stopped")?;
     session.holds("stop nobody --json", 1, "\"ok\":false")?;
     session.holds("inject victim", 2, "--iss")?;

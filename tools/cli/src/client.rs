@@ -10,6 +10,7 @@ use ratatui::crossterm::terminal;
 use serde_json::{Value, json};
 
 use crate::Failure;
+use crate::reload;
 use crate::run::socket::{Ask, connect, default_path, to_bytes, to_text};
 
 /// Ctrl-]: ends `console`.
@@ -77,6 +78,23 @@ pub(crate) struct StartArgs {
 pub(crate) struct RestartArgs {
     /// Name of the partition
     name: String,
+    #[command(flatten)]
+    way: Way,
+}
+
+/// Starts a partition again from another image, or from the one that was booted.
+///
+/// The image goes over the serial line in pieces, while the partition runs on; only when all of it has
+/// arrived unharmed does the partition stop. Its file must set aside reload_room for it.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  firebreak reload linux                    back to the image that was booted
+  firebreak reload control control.bin      another one, raw or an arm64 Image")]
+pub(crate) struct ReloadArgs {
+    /// Name of the partition
+    name: String,
+    /// The new image
+    image: Option<PathBuf>,
     #[command(flatten)]
     way: Way,
 }
@@ -185,6 +203,32 @@ pub(crate) fn start(args: &StartArgs) -> Result<String, Failure> {
 
 pub(crate) fn restart(args: &RestartArgs) -> Result<String, Failure> {
     command(&args.way, format!("restart {}", args.name), done)
+}
+
+pub(crate) fn reload(args: &ReloadArgs) -> Result<String, Failure> {
+    let Some(path) = &args.image else {
+        return command(&args.way, format!("reload {}", args.name), done);
+    };
+    let show = io::stderr().is_terminal() && !args.way.json;
+    let image = reload::read(path).map_err(|why| refused(&args.way, &why))?;
+    let mut answer = Value::Null;
+    for (at, line) in reload::lines(&args.name, &image) {
+        let ask = Ask::Command {
+            line,
+            patience_s: args.way.timeout,
+        };
+        answer = one(&args.way, &ask)?;
+        if show {
+            eprint!("\r{at} of {} bytes", image.len());
+        }
+    }
+    if show {
+        eprintln!();
+    }
+    if args.way.json {
+        return Ok(format!("{}\n", answer["answer"]));
+    }
+    Ok(done(&answer["answer"]))
 }
 
 pub(crate) fn inject(args: &InjectArgs) -> Result<String, Failure> {

@@ -11,6 +11,7 @@ mod decode;
 mod documents;
 mod dump;
 mod new;
+mod reload;
 mod run;
 mod shell;
 mod tui;
@@ -48,6 +49,7 @@ enum Command {
     Stop(client::StopArgs),
     Start(client::StartArgs),
     Restart(client::RestartArgs),
+    Reload(client::ReloadArgs),
     Inject(client::InjectArgs),
     Raise(client::RaiseArgs),
     Log(client::LogArgs),
@@ -112,6 +114,7 @@ fn main() -> ExitCode {
         Command::Stop(args) => client::stop(&args),
         Command::Start(args) => client::start(&args),
         Command::Restart(args) => client::restart(&args),
+        Command::Reload(args) => client::reload(&args),
         Command::Inject(args) => client::inject(&args),
         Command::Raise(args) => client::raise(&args),
         Command::Log(args) => client::log(&args),

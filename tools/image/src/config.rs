@@ -78,6 +78,9 @@ fn write_partition(
         node.prop_u32(property::CPUS, u32::from(partition.vcpus.value));
         node.prop_u64(property::MEMORY, partition.memory_bytes.value / 1024);
         node.prop_u32(property::SPARE_PAGES, u32::from(partition.spare_pages));
+        if partition.reload_room_bytes != 0 {
+            node.prop_u64(property::RELOAD_ROOM, partition.reload_room_bytes >> 10);
+        }
         if partition.console {
             node.prop_empty(property::VPL011);
         }

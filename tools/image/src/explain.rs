@@ -148,9 +148,12 @@ fn memory(system: &System) -> Vec<Region> {
             placement.ram,
             format!("RAM of {}", guest.partition.name.value),
         ));
-        if placement.spares.len_bytes != 0 {
-            let what = format!("spare pages of {}", guest.partition.name.value);
-            used.push((placement.spares, what));
+        let beside = [
+            (placement.spares, "spare pages of"),
+            (placement.slots, "room for other images of"),
+        ];
+        for (range, what) in beside.into_iter().filter(|(range, _)| range.len_bytes != 0) {
+            used.push((range, format!("{what} {}", guest.partition.name.value)));
         }
     }
     for range in &board.reserved {

@@ -143,7 +143,7 @@ pub static SYSTEM: [Field; 2] = [
 ];
 
 /// Fields of `[[partition]]`.
-pub static PARTITION: [Field; 15] = [
+pub static PARTITION: [Field; 16] = [
     field(
         "name",
         "",
@@ -192,6 +192,14 @@ pub static PARTITION: [Field; 15] = [
         "spare_pages = 16",
         "Pages of 4 KiB that take the place of retired ones when the partition next starts.",
     ),
+    optional(field(
+        "reload_room",
+        property::RELOAD_ROOM,
+        Form::Size,
+        "",
+        "reload_room = \"256 KiB\"",
+        "Room for another image that `reload` brings: a multiple of 4 KiB, up to 64 MiB.",
+    )),
     field(
         "image",
         "firebreak,file",

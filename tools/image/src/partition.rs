@@ -39,6 +39,8 @@ pub struct Partition {
     pub memory_bytes: At<u64>,
     /// Spare pages, behind pages that are retired.
     pub spare_pages: u8,
+    /// Room for another image, in bytes.
+    pub reload_room_bytes: u64,
     /// Path of the kernel, or its address if a bootloader loads it.
     pub image: At<String>,
     /// Path of the initial RAM disk.
@@ -189,6 +191,7 @@ fn read_partition(
     let pes = read_pes(table, &vcpus)?;
     let memory_bytes = read_memory(table)?;
     let spare_pages = reserve::spare_pages(table)?;
+    let reload_room_bytes = reserve::reload_room(table, control)?;
     let (image, initramfs, loaded) = read_modules(table)?;
     let cmdline = table.string("cmdline")?;
     if let Some(cmdline) = &cmdline {
@@ -210,6 +213,7 @@ fn read_partition(
         pes,
         memory_bytes,
         spare_pages,
+        reload_room_bytes,
         image,
         initramfs,
         loaded,

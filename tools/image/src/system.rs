@@ -486,7 +486,9 @@ fn locate(source: &Source, guests: &[Guest], error: &SystemError) -> Problem {
         PartitionFault::MemoryGranule { .. } | PartitionFault::MemoryTooBig { .. } => {
             partition.memory_bytes.span.clone()
         }
-        PartitionFault::SparePages { .. } => partition.memory_bytes.span.clone(),
+        PartitionFault::SparePages { .. } | PartitionFault::ReloadRoom { .. } => {
+            partition.memory_bytes.span.clone()
+        }
         PartitionFault::ModuleOutside { .. } | PartitionFault::ModuleTooLong { .. } => {
             partition.image.span.clone()
         }

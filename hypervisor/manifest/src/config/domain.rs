@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! One partition's node and its modules, property by property.
 
-use firebreak_abi::{MAX_VCPUS_PER_PARTITION, Mpidr, Pa, PaRange};
+use firebreak_abi::{MAX_VCPUS_PER_PARTITION, Mpidr, PAGE_SIZE_BYTES, Pa, PaRange};
 use firebreak_triage::{Class, Policy, Reaction};
 use firebreak_vm::RestartPolicy;
 use heapless::{String, Vec};
 
 use super::read::CellCounts;
 use super::{
-    DEFAULT_SPARE_PAGES, MAX_BOOTARGS_LEN, MAX_RESTART_LIMIT, MAX_SPARE_PAGES, PartitionConfig,
-    default_policy, is_valid_name, property,
+    DEFAULT_SPARE_PAGES, MAX_BOOTARGS_LEN, MAX_RELOAD_ROOM_BYTES, MAX_RESTART_LIMIT,
+    MAX_SPARE_PAGES, PartitionConfig, default_policy, is_valid_name, property,
 };
 use crate::error::{Complaint, Fault, NodePath, Refused};
 use crate::value::{Value, place_of};
@@ -51,10 +51,11 @@ enum Known {
     CorrectedLimit,
     CorrectedWindow,
     SparePages,
+    ReloadRoom,
 }
 
 impl Known {
-    const ALL: [(&str, Self); 22] = [
+    const ALL: [(&str, Self); 23] = [
         ("#address-cells", Self::Cells),
         ("#size-cells", Self::Cells),
         ("phandle", Self::Phandle),
@@ -77,6 +78,7 @@ impl Known {
         (property::CORRECTED_LIMIT, Self::CorrectedLimit),
         (property::CORRECTED_WINDOW, Self::CorrectedWindow),
         (property::SPARE_PAGES, Self::SparePages),
+        (property::RELOAD_ROOM, Self::ReloadRoom),
     ];
 }
 
@@ -129,6 +131,7 @@ impl<'a, 'c> Domain<'a, 'c> {
                 pes: Vec::new(),
                 memory_bytes: 0,
                 spare_pages: DEFAULT_SPARE_PAGES,
+                reload_room_bytes: 0,
                 kernel: PaRange::default(),
                 ramdisk: None,
                 bootargs: "",
@@ -209,6 +212,17 @@ impl<'a, 'c> Domain<'a, 'c> {
             Known::SparePages => match value.u32().and_then(|pages| u8::try_from(pages).ok()) {
                 Some(pages @ 0..=MAX_SPARE_PAGES) => self.partition.spare_pages = pages,
                 _ => return self.fault(name, Fault::Form("one cell, 0 to 64")),
+            },
+            Known::ReloadRoom => match value.number().and_then(|kib| kib.checked_mul(1024)) {
+                Some(bytes @ 0..=MAX_RELOAD_ROOM_BYTES)
+                    if value.len() == 8 && bytes % PAGE_SIZE_BYTES == 0 =>
+                {
+                    self.partition.reload_room_bytes = bytes;
+                }
+                _ => {
+                    let form = "KiB as two cells, a multiple of 4 up to 65536";
+                    return self.fault(name, Fault::Form(form));
+                }
             },
             Known::CorrectedWindow => match value.u32() {
                 Some(seconds @ 1..=Policy::MAX_CORRECTED_WINDOW_S) => {

@@ -4,6 +4,7 @@
 mod backing;
 mod frames;
 mod history;
+mod images;
 mod memory;
 mod owner;
 mod psci;

@@ -117,10 +117,11 @@ fn every_event_is_one_json_object_with_the_members_of_its_schema() {
                     vcpus_on: 1,
                     retired: 3,
                     spares: 8,
+                    kernel: "boot",
                 }]),
             },
             json!({"v":1,"t":42,"ev":"answer","id":null,"ok":true,"text":"","partitions":
-                [{"vm":1,"name":"a","state":"running","restarts":2,"vcpus_on":1,"retired":3,"spares":8}]}),
+                [{"vm":1,"name":"a","state":"running","restarts":2,"vcpus_on":1,"retired":3,"spares":8,"kernel":"boot"}]}),
         ),
         (
             Event::Answer {
@@ -156,6 +157,15 @@ fn every_event_is_one_json_object_with_the_members_of_its_schema() {
                 detail: Detail::Injection(7),
             },
             json!({"v":1,"t":42,"ev":"answer","id":1,"ok":true,"text":"","inj":7}),
+        ),
+        (
+            Event::Answer {
+                id: Some(1),
+                ok: true,
+                text: "",
+                detail: Detail::Next(48),
+            },
+            json!({"v":1,"t":42,"ev":"answer","id":1,"ok":true,"text":"","next":48}),
         ),
         (
             Event::Abort {

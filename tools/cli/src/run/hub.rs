@@ -249,7 +249,11 @@ impl Hub {
         if !printable || line.len() + 24 > COMMAND_BYTES {
             return Err("a command is printable ASCII, and at most 103 characters".to_owned());
         }
-        let asks = matches!(line.split(' ').next(), Some("ps" | "stats" | "log"));
+        // A piece of an image that came before is known by its place.
+        let asks = matches!(
+            line.split(' ').next(),
+            Some("ps" | "stats" | "log" | "data")
+        );
         let mut turn = lock(&self.turn);
         for attempt in 1..=TRIES {
             *turn += 1;

@@ -56,7 +56,11 @@ impl Model {
         match item {
             Item::Event(event) => {
                 self.follow(event);
-                self.tell(event.name(), self.sentence(event), words::weight(event));
+                // The pieces of an image are too many for a pane.
+                let is_piece = event.num("next").is_some() && event.flag("ok") == Some(true);
+                if !is_piece {
+                    self.tell(event.name(), self.sentence(event), words::weight(event));
+                }
                 Some(Record::Event(event.clone()))
             }
             Item::Console {
