@@ -69,7 +69,7 @@ function worthNode(item) {
   const words = comparing ? (item.was ? classOf(item.was).title : "new") + " \u2192 " + is
     : is + (found.expected && found.expected.length ? ", expected: " + found.expected.map(title).join(" or ") : "");
   return el("li", {}, el("a", { href: "#case=" + encodeURIComponent(item.name) }, tile(classOf(one), "span", { "aria-hidden": "true" }),
-    el("span", { class: "name" }, item.name), el("span", { class: "why" }, el("b", {}, words), el("span", { class: "soft" }, " \u00b7 " + found.reason))));
+    el("span", { class: "name" }, item.name), el("span", { class: "why" }, el("b", {}, words), item.now ? el("span", { class: "soft" }, " \u00b7 " + found.reason) : "")));
 }
 
 function drawWorth() {
@@ -83,7 +83,7 @@ function drawWorth() {
   if (list.length <= LISTED) return;
   const rest = list.slice(LISTED);
   const more = el("button", { class: "button more", type: "button" });
-  const words = () => { more.textContent = "Show " + Math.min(rest.length, 100) + " of " + rest.length + " more"; };
+  const words = () => { more.textContent = "Show " + (rest.length > 100 ? "100 of " : "") + rest.length + " more"; };
   words();
   more.addEventListener("click", () => {
     shown.append(...rest.splice(0, 100).map(worthNode));

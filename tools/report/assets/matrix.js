@@ -19,7 +19,7 @@ function groupBy(list, key) {
 
 const isSyndrome = (name) => /^0x[0-9a-f]{1,7}$/.test(name) && parseInt(name, 16) < 0x2000000;
 
-// The order in which the plan's people think of errors: the index has it.
+// What sets a table apart from its neighbors.
 function facetName(item) {
   const parts = [];
   if (index.values.policy.length > 1) parts.push("policy " + valueOf(item, "policy"));
@@ -46,20 +46,26 @@ function newCell(grid, tag, row, members, label) {
 // Shows what the cases of a cell came to, the worst first.
 function drawCell(cell, shown) {
   const list = shown.length ? shown : cell.members;
-  const groups = [...groupBy(list, (item) => last(item).class)]
-    .sort((one, other) => Math.max(...other[1].map(urgency)) - Math.max(...one[1].map(urgency)));
+  const outcomeOf = (item) => [item.was && item.change !== "ok" && item.change ? item.was.class : "", item.now ? item.now.class : ""];
+  const groups = [...groupBy(list, (item) => (comparing && item.change ? outcomeOf(item).join() : last(item).class)).values()]
+    .sort((one, other) => Math.max(...other.map(urgency)) - Math.max(...one.map(urgency)));
+  // Of a map's thousands of cells most have one case: they are no more than their tile.
+  const single = cell.grid.isMap && !comparing && list.length === 1;
   const segments = el("span", { class: "segments", "aria-hidden": "true" });
   const words = [];
-  for (const [kind, members] of groups) {
-    const single = members.length === 1 && members[0];
-    if (comparing && single && single.change && single.change !== "ok") {
-      const before = single.was ? tile(classOf(single.was)) : el("span", { class: "tile N" }, "+");
-      const after = single.now ? tile(classOf(single.now)) : el("span", { class: "tile N" }, "\u2212");
-      segments.append(before, after);
+  for (const members of groups) {
+    const [item] = members;
+    const number = members.length > (comparing ? 1 : 0) && list.length > 1 && el("i", {}, String(members.length));
+    const amount = list.length > 1 ? members.length + " " : "";
+    if (comparing && item.change && item.change !== "ok") {
+      const before = item.was ? tile(classOf(item.was)) : el("span", { class: "tile none" }, "+");
+      const after = item.now ? tile(classOf(item.now), "span", {}, number) : el("span", { class: "tile none" }, "\u2212", number);
+      segments.append(el("span", { class: "pair" }, before, after));
+      words.push(amount + (item.was ? classOf(item.was).title : "new") + " to " + (item.now ? classOf(item.now).title : "gone"));
     } else {
-      segments.append(tile(index.classes[kind], "span", {}, list.length > 1 && el("i", {}, String(members.length))));
+      segments.append(tile(classOf(last(item)), "span", {}, number));
+      words.push(amount + classOf(last(item)).title);
     }
-    words.push((list.length > 1 ? members.length + " " : "") + index.classes[kind].title);
   }
   const worst = list.reduce((one, other) => (urgency(other) > urgency(one) ? other : one), list[0]);
   const wrong = list.some((item) => last(item).ok === 0 || urgency(item) === 4);
@@ -71,7 +77,13 @@ function drawCell(cell, shown) {
   names.toggle("off", shown.length === 0);
   const state = wrong ? ", unexpected" : comparing && worst.change ? ", changed" : "";
   cell.node.setAttribute("aria-label", plain(cell.label + ": " + words.join(", ") + state));
-  cell.node.replaceChildren(segments);
+  if (!single) {
+    cell.node.replaceChildren(segments);
+  } else if (!cell.node.firstChild) {
+    const kind = classOf(last(worst));
+    names.add("tile", styleOf(kind));
+    cell.node.textContent = kind.letter;
+  }
 }
 
 function drawTable(members, errors, moments, name) {
@@ -81,7 +93,7 @@ function drawTable(members, errors, moments, name) {
   }
   const body = el("tbody", { role: "rowgroup" });
   const label = "Errors by moments" + (name ? ", " + name : "");
-  const table = el("table", { class: "grid", role: "grid", "aria-label": label }, el("thead", { role: "rowgroup" }, head), body);
+  const table = el("table", { class: comparing ? "grid two" : "grid", role: "grid", "aria-label": label }, el("thead", { role: "rowgroup" }, head), body);
   const grid = newGrid(table);
   const places = groupBy(members, (item) => item.error + " " + item.moment);
   for (const error of errors) {
@@ -115,6 +127,7 @@ function rowLabel(high) {
 function drawMap(members, title) {
   const map = el("div", { class: "iss", role: "grid", "aria-label": "Syndromes, " + title });
   const grid = newGrid(map);
+  grid.isMap = true;
   const head = el("div", { class: "row", role: "row" }, el("span", { class: "label soft" }, "DFSC"));
   for (let dfsc = 0; dfsc < 64; dfsc += 1) {
     const shown = dfsc % 4 === 0 || dfsc === 0x11;

@@ -102,25 +102,27 @@ impl Class {
     pub const fn definition(self) -> &'static str {
         match self {
             Self::NotDelivered => {
-                "The error was raised, and by the end of the case the guest had not taken it."
+                "The error was raised and the guest goes on: the error still waits, or a verdict \
+                 kept it away."
             }
             Self::SurvivedSilently => {
-                "The guest took the error and went on working with its data intact, and said \
-                 nothing of it."
+                "The guest met the error and goes on, its data intact, and said nothing unusual."
             }
             Self::RecoveredAndLogged => {
-                "The guest took the error, went on working with its data intact, and reported it."
+                "The guest met the error and goes on, and reported it or said something unusual."
             }
             Self::TaskKilled => {
-                "The guest killed the task that met the error; everything else of it went on."
+                "The guest ended the task that met the error; everything else of it goes on."
             }
             Self::Panicked => "The guest stopped itself because of the error, and said so.",
-            Self::Rebooted => "The guest asked for a reset because of the error, or was reset.",
+            Self::Rebooted => {
+                "The guest or the machine ended or started again, without words of a panic."
+            }
             Self::Hung => {
                 "The guest gave no sign of life within the time it had, and had not stopped."
             }
             Self::CorruptedSilently => {
-                "The guest went on working, its data are not what they were, and it said nothing."
+                "The guest goes on, its data are not what they were, and it said nothing."
             }
             Self::HypervisorFault => {
                 "Firebreak itself failed or broke its contract: a bug, whatever the guest did."

@@ -172,7 +172,7 @@ struct Values<'a> {
     moment: Vec<&'a str>,
     policy: Vec<&'a str>,
     firmware: Vec<&'a str>,
-    ras: [&'static str; 2],
+    ras: Vec<&'static str>,
 }
 
 /// Class, verdict (0 unexpected, 1 expected, 2 neither), and number of the line.
@@ -228,6 +228,7 @@ impl<'a> Index<'a> {
             moment: places(&values.moment),
             policy: places(&values.policy),
             firmware: places(&values.firmware),
+            ras: places(&values.ras),
         };
         let mut names: Vec<&str> = cases.keys().copied().collect();
         names.sort_by(|one, other| order::natural(one, other));
@@ -243,7 +244,7 @@ impl<'a> Index<'a> {
                 place(&places.moment, &case.moment),
                 place(&places.policy, &case.policy),
                 place(&places.firmware, &case.firmware),
-                usize::from(case.ras_visible),
+                place(&places.ras, ras_name(case.ras_visible)),
                 case.repetition,
                 outcome(is, lines)?,
                 outcome(was, lines)?,
@@ -268,6 +269,11 @@ struct Places<'a> {
     moment: HashMap<&'a str, usize>,
     policy: HashMap<&'a str, usize>,
     firmware: HashMap<&'a str, usize>,
+    ras: HashMap<&'a str, usize>,
+}
+
+const fn ras_name(visible: bool) -> &'static str {
+    if visible { "visible" } else { "hidden" }
 }
 
 fn places<'a>(values: &[&'a str]) -> HashMap<&'a str, usize> {
@@ -350,7 +356,11 @@ impl<'a> Values<'a> {
             moment: values(|case| &case.moment),
             policy: values(|case| &case.policy),
             firmware: values(|case| &case.firmware),
-            ras: ["hidden", "visible"],
+            ras: [false, true]
+                .into_iter()
+                .filter(|visible| cases.iter().any(|case| case.ras_visible == *visible))
+                .map(ras_name)
+                .collect(),
         }
     }
 }

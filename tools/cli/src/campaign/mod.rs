@@ -19,17 +19,15 @@ use crate::Failure;
 /// JSON Lines; Ctrl-C keeps what is done, and --resume goes on. The commands show, compare and merge
 /// results.
 #[derive(Args)]
-#[command(after_help = "Examples:
-  firebreak campaign report linux-serror.jsonl -o linux-serror.html
-  firebreak campaign compare before.jsonl after.jsonl
-  firebreak campaign merge shard-1.jsonl shard-2.jsonl -o all.jsonl")]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 #[command(after_help = "Examples:
   firebreak campaign tests/campaigns/baremetal-all-syndromes.toml --dry-run
   firebreak campaign tests/campaigns/linux-serror.toml -o linux.jsonl --jobs 2
   firebreak campaign tests/campaigns/linux-serror.toml -o linux.jsonl --resume
   firebreak campaign tests/campaigns/linux-serror.toml -o one.jsonl --case ueo/kernel/visible/0
-  firebreak campaign report linux.jsonl
+  firebreak campaign report linux.jsonl -o linux.html
+  firebreak campaign compare before.jsonl after.jsonl
+  firebreak campaign merge shard-1.jsonl shard-2.jsonl -o all.jsonl
 
 Exit status: 0 each case is as expected, 1 one is not, or has no result, or it could not run, 2 wrong
 command line.")]

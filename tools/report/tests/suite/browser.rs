@@ -182,7 +182,7 @@ fn thousands_of_cases_are_a_map_and_quick_to_filter() {
         .filter(|case| case.class == Class::HypervisorFault)
         .count();
     assert_eq!(
-        browser.ask("document.querySelectorAll('.cell .F').length"),
+        browser.ask("document.querySelectorAll('.cell.F').length"),
         faults
     );
     browser.click("#legend [data-class=hypervisor-fault]");

@@ -221,3 +221,17 @@ fn junit_passes_what_is_expected_and_nothing_that_has_no_result() {
         );
     }
 }
+
+#[test]
+fn the_documents_define_each_class_as_the_report_does() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reports.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    for class in Class::ALL {
+        let (letter, definition) = (class.letter(), class.definition());
+        let line = format!("| {letter} | `{class}` | {definition} |");
+        assert!(
+            text.lines().any(|one| one == line),
+            "docs/reports.md lacks: {line}"
+        );
+    }
+}
