@@ -57,6 +57,7 @@ enum Command {
     Stats(client::StatsArgs),
     Campaign(campaign::CampaignArgs),
     Decode(decode::DecodeArgs),
+    Schema(shell::SchemaArgs),
     Completions(shell::CompletionsArgs),
     Man(shell::ManArgs),
 }
@@ -122,6 +123,7 @@ fn main() -> ExitCode {
         Command::Stats(args) => client::stats(&args),
         Command::Campaign(args) => campaign::run(&args),
         Command::Decode(args) => decode::run(&args),
+        Command::Schema(_) => Ok(format!("{:#}\n", firebreak_image::schema())),
         Command::Completions(args) => Ok(shell::completions(&args, Cli::command())),
         Command::Man(args) => shell::man(&args, Cli::command()),
     };

@@ -20,6 +20,13 @@ pub(crate) struct CompletionsArgs {
     shell: Shell,
 }
 
+/// Prints the JSON Schema of partition files, for editors.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  firebreak schema > partition.schema.json
+  #:schema ./partition.schema.json      (the first line of firebreak.toml, for Taplo)")]
+pub(crate) struct SchemaArgs {}
+
 /// Writes a man page for each command.
 #[derive(Args)]
 #[command(after_help = "Examples:

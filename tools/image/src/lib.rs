@@ -11,6 +11,7 @@ mod config;
 mod diagnostic;
 pub mod document;
 mod dts;
+mod elf;
 mod explain;
 pub mod fields;
 mod first;
@@ -19,6 +20,7 @@ mod partition;
 mod payload;
 mod report;
 mod reserve;
+mod schema;
 mod system;
 
 use std::path::Path;
@@ -32,6 +34,7 @@ pub use first::{board_file, partition_file};
 pub use partition::{Loaded, Partition, PartitionFile};
 pub use payload::{FileKind, Kernel, Payload};
 pub use report::{PartitionReport, Piece, Report};
+pub use schema::schema;
 pub use system::{Guest, Options, System, check};
 
 /// A bootable image.

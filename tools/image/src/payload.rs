@@ -11,6 +11,8 @@ use flate2::read::GzDecoder;
 
 use crate::diagnostic::{Problem, Source};
 use crate::document::At;
+use crate::elf;
+use crate::partition::Partition;
 
 /// The largest payload, in bytes: more than any board of today gives to one guest's kernel.
 const MAX_PAYLOAD_BYTES: u64 = 2 << 30;
@@ -133,17 +135,29 @@ pub(crate) fn ramdisk(source: &Source, named: &At<String>, dir: &Path) -> Result
     load(source, named, dir, "initramfs")
 }
 
-/// Loads, unpacks and identifies a kernel.
-pub(crate) fn kernel(source: &Source, named: &At<String>, dir: &Path) -> Result<Kernel, Problem> {
+/// Loads, unpacks, lays out and identifies a kernel.
+pub(crate) fn kernel(
+    source: &Source,
+    partition: &Partition,
+    dir: &Path,
+) -> Result<Kernel, Problem> {
+    let named = &partition.image;
     let mut payload = load(source, named, dir, "image")?;
     let was_packed = payload.bytes.starts_with(&[0x1f, 0x8b]);
     if was_packed {
         payload.bytes = Arc::new(unpack(source, named, &payload)?);
     }
+    let is_elf = elf::is_elf(&payload.bytes);
+    if is_elf {
+        let laid_out = elf::lay_out(&payload.bytes, partition.memory_bytes.value);
+        payload.bytes = Arc::new(laid_out.map_err(|error| {
+            let message = format!("the image {} cannot be started", payload.path.display());
+            problem(source, named, message, &error.to_string(), &error.remedy())
+        })?);
+    }
     let kind = KernelImage::identify(&payload.bytes).map_err(|error| {
         let message = format!("the image {} cannot be started", payload.path.display());
         let label = match error {
-            KernelError::Elf => "an ELF file",
             KernelError::Gzip => "packed twice",
             _ => "this image",
         };
@@ -151,6 +165,7 @@ pub(crate) fn kernel(source: &Source, named: &At<String>, dir: &Path) -> Result<
     })?;
     check_whole(source, named, &payload, kind)?;
     let file_kind = match kind {
+        _ if is_elf => FileKind::Elf,
         KernelImage::Raw => FileKind::Raw,
         KernelImage::Arm64 { .. } => FileKind::Arm64,
     };

@@ -299,7 +299,7 @@ fn check_ras(
 fn load_guest(source: &Source, partition: &Partition, dir: &Path) -> Result<Guest, Problem> {
     let kernel = match partition.loaded {
         Some(_) => Kernel::loaded(&partition.image),
-        None => payload::kernel(source, &partition.image, dir)?,
+        None => payload::kernel(source, partition, dir)?,
     };
     let ramdisk = match &partition.initramfs {
         Some(named) => Some(payload::ramdisk(source, named, dir)?),

@@ -146,6 +146,41 @@ fn a_packed_kernel_is_unpacked() {
     assert!(plain.bytes == packed.bytes);
 }
 
+/// An ELF file of one segment, at the place where raw kernels go.
+fn elf(contents: &[u8]) -> Vec<u8> {
+    const START: u64 = 0x4020_0000;
+    let mut bytes = b"\x7fELF\x02\x01\x01".to_vec();
+    bytes.resize(16, 0);
+    bytes.extend([2, 0, 183, 0, 1, 0, 0, 0]); // ET_EXEC, EM_AARCH64
+    bytes.extend([START, 64, 0].map(u64::to_le_bytes).concat());
+    bytes.extend([0, 0, 0, 0, 64, 0, 56, 0, 1, 0, 64, 0, 0, 0, 0, 0]);
+    bytes.extend([1, 0, 0, 0, 5, 0, 0, 0]); // PT_LOAD, R-X
+    let len = contents.len() as u64;
+    bytes.extend(
+        [120, START, START, len, len, 4096]
+            .map(u64::to_le_bytes)
+            .concat(),
+    );
+    bytes.extend_from_slice(contents);
+    bytes
+}
+
+#[test]
+fn an_elf_file_is_laid_out_packed_or_not() {
+    let bench = Bench::new();
+    let raw = build(&demo(), &bench.options).unwrap();
+    bench.put("guests/control.bin", &elf(&[1; 5000]));
+    let plain = build(&demo(), &bench.options).unwrap();
+    assert!(raw.bytes == plain.bytes);
+    assert_eq!(plain.report.partitions[1].kernel, "ELF");
+    let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packer.write_all(&elf(&[1; 5000])).unwrap();
+    bench.put("guests/control.bin", &packer.finish().unwrap());
+    let packed = build(&demo(), &bench.options).unwrap();
+    assert!(raw.bytes == packed.bytes);
+    assert_eq!(packed.report.partitions[1].kernel, "ELF, gzip");
+}
+
 #[test]
 fn the_same_kernel_is_stored_once() {
     let bench = Bench::new();
