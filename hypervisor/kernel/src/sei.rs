@@ -16,7 +16,7 @@ use firebreak_arch::frame::{LAST_LEVEL, LOST_SYNDROME};
 use firebreak_arch::{Frame, NmiCtx, SeiLevel, sysreg, windows};
 use firebreak_manifest::Source;
 use firebreak_ring::Sei;
-use firebreak_syndrome::{CperSeverity, Iss, Severity};
+use firebreak_syndrome::{CperSeverity, Iss, Severity, pulled_syndrome};
 use firebreak_triage::{
     ContextVerdict, Decision, Evidence, GuestEl, Interrupted, RecordSummary, triage,
 };
@@ -281,8 +281,11 @@ fn take(ctx: &NmiCtx, pe: &'static PeBlock, notification: &Notification) {
     if notification.lost == Lost::Guest {
         pe.request_from_nmi(ctx, attention::CONTEXT_LOST);
     }
+    // Looked at before the taking begins: a record that comes from then on is that of an SEI that
+    // is put off, and is left for it.
+    let source = source_of(pe).filter(|source| !record::is_acknowledged(source));
     if pe.begin_taking(ctx) {
-        take_record(ctx, pe, system, notification);
+        take_record(ctx, pe, (system, source), notification);
         pe.end_taking(ctx);
     } else {
         // It interrupted the taking of another one. Firmware that conforms does so in the last
@@ -313,8 +316,13 @@ fn reset_if_due(ctx: &NmiCtx, system: &System, pe: &'static PeBlock, error: &Pen
     }
 }
 
-fn take_record(ctx: &NmiCtx, pe: &'static PeBlock, system: &System, notification: &Notification) {
-    let source = source_of(pe);
+/// `source`: the one of this PE, if a record stood there when the SEI came.
+fn take_record(
+    ctx: &NmiCtx,
+    pe: &'static PeBlock,
+    (system, source): (&System, Option<&Source>),
+    notification: &Notification,
+) {
     let reading = source.map_or(Reading::None, |source| record::read(system, source));
     let (outstanding, summary) = match &reading {
         // What stands there after all is taken in its turn.
@@ -369,9 +377,9 @@ fn decide(
         .and_then(|record| record.pa)
         .map(|pa| owners::owner_of(&system.owners, pa));
     let recorded = summary.and_then(|summary| summary.iss).and_then(Iss::new);
-    let iss = match (notification.iss, recorded) {
-        (Some(_), Some(recorded)) if notification.pulled => Some(recorded),
-        (iss, _) => iss,
+    let iss = match notification.iss {
+        Some(iss) if notification.pulled => pulled_syndrome(iss, recorded),
+        iss => iss,
     };
     let mut error = PendingError {
         evidence: Evidence {

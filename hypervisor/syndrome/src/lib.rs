@@ -26,6 +26,7 @@ mod disr;
 mod esr;
 mod iss;
 mod life;
+mod pulled;
 mod repeat;
 mod severity;
 
@@ -37,5 +38,6 @@ pub use disr::{Disr, VsesrEl2};
 pub use esr::{Ec, Esr};
 pub use iss::{Aet, Details, Iss, SError, WriteUpdate};
 pub use life::{Life, Look, takes_serror_at_once};
+pub use pulled::pulled_syndrome;
 pub use repeat::{Repeat, repeat};
 pub use severity::{CperSeverity, Severity};

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What became of each point: by the firmware's lines, the hypervisor's events, the guest's words.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use firebreak_qemu::{Event, FirmwareLine, Record};
 
@@ -187,9 +187,7 @@ pub(super) fn points(records: &[Record]) -> Vec<Point> {
                 }
             }
             Record::Event(event) => {
-                if event.name() == "error"
-                    && let Some(id) = event.num("id")
-                {
+                if let Some(id) = reported_id(event) {
                     last_reported = Some(id & !1);
                 }
                 hypervisor(&mut all, last_reported, event);
@@ -235,7 +233,42 @@ pub(super) fn points(records: &[Record]) -> Vec<Point> {
         .map(|(id, point)| Point { id, ..point })
         .collect();
     points.iter_mut().for_each(account);
+    let openings = without_a_record(records);
+    if let Some(last) = points.last_mut() {
+        last.problems.extend(openings);
+    }
     points
+}
+
+/// Holds the errors without a record against each other: how many the firmware handed over, and
+/// how many were reported. A reset may come before the report.
+fn without_a_record(records: &[Record]) -> Option<String> {
+    let (mut bare, mut handed, mut reported, mut resets) = (BTreeSet::new(), 0, 0, 0);
+    for record in records {
+        match record {
+            Record::Firmware(line) => match (line.verb.as_str(), line.num("id")) {
+                ("raised", Some(id)) if line.text("sev") == Some("none") => {
+                    bare.insert(id);
+                }
+                ("delivered" | "taken", Some(id)) if bare.contains(&id) => handed += 1,
+                ("reset", _) => resets += 1,
+                _ => {}
+            },
+            Record::Event(event) if event.name() == "unclaimed" => reported += 1,
+            _ => {}
+        }
+    }
+    let is_whole = reported <= handed && reported + resets >= handed;
+    (!is_whole).then(|| {
+        format!("{reported} errors without a record were reported, and {handed} handed over")
+    })
+}
+
+/// Returns the firmware's number of an error that is reported. One without a record has a number
+/// that the hypervisor gave it.
+fn reported_id(event: &Event) -> Option<u64> {
+    let has_record = event.name() == "error" && event.text("cper") != Some("none");
+    event.num("id").filter(|_| has_record)
 }
 
 /// Takes an event; `last`: the point of which the last report told.
@@ -258,7 +291,7 @@ fn hypervisor(all: &mut BTreeMap<u64, Point>, last: Option<u64>, event: &Event) 
     };
     let another = event.num("vm").is_some_and(|vm| vm != 0);
     match event.name() {
-        "error" if event.num("id").is_some_and(|id| id & 1 == 0) => {
+        "error" if reported_id(event).is_some_and(|id| id & 1 == 0) => {
             point.fate.reported += 1;
             point.fate.blamed = event.text("name").map(str::to_owned);
         }

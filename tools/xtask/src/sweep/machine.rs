@@ -3,17 +3,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use firebreak_qemu::{Machine, Mark, Record, Running, deadline};
 
 use super::lives::Life;
+use super::nested;
 use super::paths::{Kind, Mode, Path};
 use super::symbols::Symbols;
 use super::trace::{self, Step};
 use crate::{build, image, paths};
 
+/// Opening errors that come while a trace is taken: more than the rounds that are looked at.
+const OPENINGS: u64 = 400;
 /// No-operations before the anchor of a round.
 const SLED_TICKS: u64 = 24;
 /// Points that are asked for at once.
@@ -175,12 +179,13 @@ impl Swept {
     /// Tells the firmware how to behave.
     pub(super) fn behave(&mut self, mode: Mode) -> Result<()> {
         self.mode = mode;
-        if mode == Mode::Conforming {
+        let behavior = nested::behavior(&self.path, mode);
+        if behavior == Mode::Conforming.name() {
             return Ok(());
         }
         let mark = self.running.mark();
         self.running
-            .send_firmware(&format!("behave pe=0 as={}", mode.name()))?;
+            .send_firmware(&format!("behave pe=0 as={behavior}"))?;
         self.running
             .wait_for("`fw: behaving`", mark, deadline(PATIENCE_S), |record| {
                 record.firmware("behaving").is_some()
@@ -198,7 +203,8 @@ impl Swept {
         if self.path.opening.is_some() {
             // Far behind everything that the opening error sets off.
             let far = self.path.period_ticks / 2;
-            self.send(Kind::Ce, (far, far + 40), None)?;
+            self.behave(Mode::Conforming)?;
+            self.send(Kind::Ce, (far, far + OPENINGS), None)?;
         }
         for line in [
             format!("logfile {}", file.display()),
@@ -211,7 +217,13 @@ impl Swept {
         for _ in 0..TRACE_TURNS {
             self.running.monitor("log exec,nochain")?;
             let mark = self.running.mark();
-            // Of a life one is enough, and each is long.
+            // A sign of life stands for eight rounds; an error without a record comes in each. Of a
+            // life one is enough, and each is long.
+            let is_sei_path = nested::is_sei_path(&self.path);
+            let is_sign = |record: &Record| match is_sei_path {
+                true => record.firmware("point").is_some(),
+                false => is_period(record),
+            };
             let signs = if self.path.stage.life == Life::GoesOn {
                 3
             } else {
@@ -219,7 +231,7 @@ impl Swept {
             };
             self.running
                 .wait_until("signs of life", mark, deadline(PATIENCE_S), |records| {
-                    let found = records.iter().filter(|record| is_period(record)).count();
+                    let found = records.iter().filter(|record| is_sign(record)).count();
                     (found >= signs).then_some(())
                 })?;
             self.running.monitor("log none")?;
@@ -452,6 +464,15 @@ impl Targets {
             in_guest: BTreeSet::new(),
         }
     }
+
+    /// Leaves out what comes from the first time on that EL2 reaches an instruction.
+    pub(super) fn end_at(&mut self, address: u64) {
+        let Some(end) = self.executed.get(&address).copied() else {
+            return;
+        };
+        self.executed.retain(|_, at| *at < end);
+        self.offsets.retain(|at| *at < end);
+    }
 }
 
 /// Finds what is to be swept in a trace; `None` while it is too short.
@@ -470,13 +491,25 @@ fn targets(
     };
     let rounds = trace::rounds(steps, anchor, done);
     // The first of many may be the one during which the log began.
-    let Some(round) = rounds.get(1).or_else(|| {
-        let first = rounds.first();
-        first.filter(|_| path.stage.life != Life::GoesOn)
-    }) else {
-        return Ok(None);
-    };
-    let part = path.stage.part(round, hypervisor)?;
+    let unsure = usize::from(path.stage.life == Life::GoesOn || rounds.len() > 1);
+    for round in rounds.into_iter().skip(unsure) {
+        let part = if nested::is_sei_path(path) {
+            let from = path.opening.map_or(0, |opening| opening.at_ticks);
+            match trace::behind_firmware(round, from.saturating_sub(start) as usize) {
+                Some(first) => first..round.len(),
+                // The opening error did not come in this one.
+                None => continue,
+            }
+        } else {
+            path.stage.part(round, hypervisor)?
+        };
+        return Ok(Some(targets_of(round, part, start)));
+    }
+    Ok(None)
+}
+
+/// Makes the targets of a part of a round.
+fn targets_of(round: &[Step], part: Range<usize>, start: u64) -> Targets {
     let is_whole = part == (0..round.len());
     let offsets = if is_whole && round.len() <= WHOLE_TICKS {
         (0..start + round.len() as u64 + TIMER_TICKS).collect()
@@ -486,13 +519,13 @@ fn targets(
     };
     let executed = trace::executed(round, part).into_iter();
     let in_guest = trace::edges_of_the_guest(round).into_iter();
-    Ok(Some(Targets {
+    Targets {
         executed: executed
             .map(|(address, at)| (address, start + at))
             .collect(),
         offsets,
         in_guest: in_guest.map(|at| start + at).collect(),
-    }))
+    }
 }
 
 #[cfg(test)]
@@ -509,6 +542,20 @@ mod tests {
         let sample = targets.sample(4);
         assert_eq!(sample.offsets, BTreeSet::from([0, 25, 50, 75, 99]));
         assert_eq!(sample.executed.get(&(0x1000 - 4 * 99)), Some(&99));
+    }
+
+    #[test]
+    fn what_is_left_out_is_the_end() {
+        let mut targets = Targets {
+            executed: [(0x40, 5), (0x44, 6), (0x20, 7)].into(),
+            offsets: [5, 6, 7, 8].into(),
+            in_guest: BTreeSet::new(),
+        };
+        targets.end_at(0x80);
+        assert_eq!(targets.offsets.len(), 4);
+        targets.end_at(0x20);
+        assert_eq!(targets.offsets, [5, 6].into());
+        assert_eq!(targets.executed, [(0x40, 5), (0x44, 6)].into());
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod expect;
 mod judge;
 mod lives;
 mod machine;
+mod nested;
 mod paths;
 mod report;
 mod seeded;
@@ -122,9 +123,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 /// One path with one firmware and one class of error.
-type Job = (&'static Path, Mode, Kind);
+type Job<'a> = (&'a Path, Mode, Kind);
 
-fn jobs(args: &Args) -> Result<Vec<Job>> {
+fn jobs(args: &Args) -> Result<Vec<Job<'static>>> {
     let mut jobs = Vec::new();
     let kinds: &[Kind] = if args.short {
         &[Kind::Ueo, Kind::Uer, Kind::Ueu]
@@ -170,19 +171,23 @@ fn sweep(args: &Args) -> Result<Vec<Row>> {
         Extent::Functions
     };
     // What a path executes depends on neither firmware nor error.
-    let mut traced: BTreeMap<(&str, System), Targets> = BTreeMap::new();
+    let mut traced: BTreeMap<(&str, System), (Path, Targets)> = BTreeMap::new();
     for (path, mode, kind) in jobs {
         bar.set_message(format!("{} {} {}", path.name, mode.name(), kind.name()));
-        let job = (path, mode, kind);
         let what = || format!("path {} {} {}", path.name, mode.name(), kind.name());
         let system = system_of(path, kind);
-        let targets = match traced.entry((path.name, system)) {
+        let (path, targets) = match traced.entry((path.name, system)) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
-                let mut machine = Swept::boot(path, system, None).with_context(what)?;
-                entry.insert(machine.trace(&guest, &symbols).with_context(what)?)
+                let mut traced = traced_path(path, system, &guest, &symbols).with_context(what)?;
+                if args.short && nested::is_sei_path(path) {
+                    // The SEI path itself, without what task context does about it.
+                    traced.1.end_at(symbols.address("guest_entry")?);
+                }
+                entry.insert(traced)
             }
         };
+        let job = (&*path, mode, kind);
         let row = if kind.is_severe() {
             strike_chosen(job, extent, None, targets, &symbols)
         } else if args.short && path.stage.life != Life::GoesOn {
@@ -208,6 +213,18 @@ fn sweep(args: &Args) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
+/// Traces a path, once it is known when its opening error comes.
+fn traced_path(
+    path: &Path,
+    system: System,
+    guest: &Symbols,
+    symbols: &Symbols,
+) -> Result<(Path, Targets)> {
+    let path = nested::opened(path, system, guest, symbols)?;
+    let targets = Swept::boot(&path, system, None)?.trace(guest, symbols)?;
+    Ok((path, targets))
+}
+
 fn progress_bar(len: u64) -> ProgressBar {
     if !process::is_interactive() {
         return ProgressBar::hidden();
@@ -230,7 +247,7 @@ fn system_of(path: &Path, kind: Kind) -> System {
 
 /// Sweeps some boundaries of a path with errors that cost something each.
 fn strike_chosen(
-    job: Job,
+    job: Job<'_>,
     extent: Extent,
     hypervisor: Option<&std::path::Path>,
     targets: &Targets,
@@ -252,7 +269,7 @@ fn strike_chosen(
 
 /// Sweeps the boundaries of a path, with the hypervisor that `build` made or another one.
 fn strike_all(
-    job: Job,
+    job: Job<'_>,
     hypervisor: Option<&std::path::Path>,
     targets: &Targets,
     symbols: &Symbols,

@@ -2,6 +2,7 @@
 //! The paths that are swept, and the errors that sweep them.
 
 use super::lives::{self, Stage};
+use super::nested;
 
 /// An error that comes first in each period, so that the point lies in what it sets off.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +24,10 @@ pub(super) enum Kind {
     Uer,
     /// Unrecoverable: the interrupted context is lost.
     Ueu,
+    /// Restartable, and without a record. It takes no block, so that another one can follow before
+    /// anything is acknowledged: an opening error, and nothing to sweep with.
+    #[value(skip)]
+    Bare,
 }
 
 impl Kind {
@@ -33,6 +38,7 @@ impl Kind {
             Self::Ueo => "UEO",
             Self::Uer => "UER",
             Self::Ueu => "UEU",
+            Self::Bare => "UEO without a record",
         }
     }
 
@@ -40,7 +46,7 @@ impl Kind {
     pub(super) const fn iss(self) -> u32 {
         match self {
             Self::Ce => 0x1811,
-            Self::Ueo => 0x0811,
+            Self::Ueo | Self::Bare => 0x0811,
             Self::Uer => 0x0c11,
             Self::Ueu => 0x0411,
         }
@@ -51,6 +57,7 @@ impl Kind {
         match self {
             Self::Ce | Self::Ueo => "corrected",
             Self::Uer | Self::Ueu => "recoverable",
+            Self::Bare => "none",
         }
     }
 
@@ -93,9 +100,9 @@ impl Path {
 
 /// Long enough that the hypervisor reports every error, and does not only count it: it tells 64 in
 /// a second of 10^9 ticks one by one. The guest sleeps, so that a longer period takes no longer.
-const PERIOD_TICKS: u64 = 1 << 24;
+pub(super) const PERIOD_TICKS: u64 = 1 << 24;
 
-const fn path(name: &'static str, label: &'static str, short: bool) -> Path {
+pub(super) const fn path(name: &'static str, label: &'static str, short: bool) -> Path {
     Path {
         name,
         round: name,
@@ -125,6 +132,9 @@ pub(super) const PATHS: &[Path] = &[
     lives::RESTART,
     lives::FIRST_ENTRY,
     lives::KILL,
+    nested::SEI,
+    nested::IN_EXIT,
+    nested::IN_WAIT,
 ];
 
 /// What the firmware does about the mask.

@@ -10,6 +10,8 @@ use super::Job;
 use super::expect::Map;
 use super::judge::{Loss, Point};
 use super::machine::Targets;
+use super::nested;
+use super::paths::Kind;
 use super::symbols::Symbols;
 
 /// A boundary that cost something.
@@ -51,7 +53,7 @@ const OF_THE_GUEST: [&str; 4] = ["entry_sync", "entry_irq", "entry_serror", "exi
 
 /// Judges one path. `chosen`: the boundaries that had to be hit.
 pub(super) fn row(
-    (path, mode, kind): Job,
+    (path, mode, kind): Job<'_>,
     (targets, chosen): (&Targets, &BTreeMap<u64, u64>),
     points: &[Point],
     symbols: &Symbols,
@@ -90,6 +92,8 @@ pub(super) fn row(
             *loss = (*loss).max(point.loss());
         }
     }
+    // What an error without a record opens is the SEI path itself.
+    let has_longest = !kind.is_severe() && !nested::is_sei_path(path);
     let hit: BTreeSet<u64> = worst.keys().copied().collect();
     for address in chosen.keys().filter(|address| !hit.contains(address)) {
         failures.push(format!(
@@ -116,7 +120,7 @@ pub(super) fn row(
         nothing_lost: count(Loss::Nothing),
         vm_lost: count(Loss::Vm),
         machine_lost: count(Loss::Machine),
-        longest_masked: (!kind.is_severe()).then(|| longest_masked(points, symbols)),
+        longest_masked: has_longest.then(|| longest_masked(points, symbols)),
         lost,
         failures,
     })
@@ -191,8 +195,10 @@ pub(super) fn table(rows: &[Row]) -> String {
                 .map_or_else(|| "-".to_owned(), |longest| longest.to_string())
         ));
     }
+    // What the others cost follows from where they strike; the JSON has it.
     let lost: BTreeSet<(&str, &str, &str)> = rows
         .iter()
+        .filter(|row| row.error != Kind::Uer.name() && row.error != Kind::Ueu.name())
         .flat_map(|row| {
             row.lost.iter().map(|lost| {
                 (

@@ -55,7 +55,7 @@ pub(super) fn run() -> Result<()> {
 }
 
 /// Sweeps, and returns the first line of what was found; fails when nothing is.
-fn first_finding(job: Job, to: &Path, symbols: &Symbols, guest: &Symbols) -> Result<String> {
+fn first_finding(job: Job<'_>, to: &Path, symbols: &Symbols, guest: &Symbols) -> Result<String> {
     // What does not even come up without any error is a broken build, and no finding.
     let targets = machine::Swept::boot(job.0, system_of(job.0, job.2), Some(to))?
         .trace(guest, symbols)

@@ -17,7 +17,7 @@ const SPARE_LIVES: u64 = 16;
 
 /// Raises errors, and keeps what became of them.
 pub(super) struct Striker<'a> {
-    job: Job,
+    job: Job<'a>,
     hypervisor: Option<&'a std::path::Path>,
     machine: Option<Swept>,
     /// Points of the machines before.
@@ -26,7 +26,7 @@ pub(super) struct Striker<'a> {
 
 impl<'a> Striker<'a> {
     /// With the hypervisor that `build` made, or another one.
-    pub(super) fn new(job: Job, hypervisor: Option<&'a std::path::Path>) -> Self {
+    pub(super) fn new(job: Job<'a>, hypervisor: Option<&'a std::path::Path>) -> Self {
         Self {
             job,
             hypervisor,

@@ -159,6 +159,18 @@ pub(super) fn reaches(round: &[Step], from: usize, pc: u64) -> Option<usize> {
     Some(from + found)
 }
 
+/// Returns the first step at EL2 behind the stay in EL3 that begins at `from` or later.
+pub(super) fn behind_firmware(round: &[Step], from: usize) -> Option<usize> {
+    let position = |from: usize, wanted: Level| {
+        let found = round
+            .get(from..)?
+            .iter()
+            .position(|step| step.level == wanted)?;
+        Some(from + found)
+    };
+    position(position(from, Level::El3)?, Level::El2)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -233,7 +245,7 @@ mod tests {
 
     #[test]
     fn loops_are_hit_at_their_first_second_and_last_turn() {
-        use Level::{El2, Guest};
+        use Level::{El2, El3, Guest};
         let trace = steps(&[
             (1, Guest),
             (5, El2),
@@ -258,5 +270,10 @@ mod tests {
         assert_eq!(executed(&trace, 3..6), BTreeMap::from([(5, 3), (6, 4)]));
         assert_eq!(reaches(&trace, 2, 5), Some(3));
         assert_eq!(reaches(&trace, 8, 5), None);
+        assert_eq!(behind_firmware(&trace, 0), None);
+        let level = |level| Step { pc: 0, level };
+        let opened = [El2, Guest, El3, El3, El2, El3, El2].map(level);
+        assert_eq!(behind_firmware(&opened, 0), Some(4));
+        assert_eq!(behind_firmware(&opened, 5), Some(6));
     }
 }
