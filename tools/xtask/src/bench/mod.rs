@@ -4,6 +4,7 @@
 //! Under `-icount shift=0,sleep=off` with a counter of 1 GHz a tick is an instruction, so the
 //! guest's own readings are exact, and the same each time for the same toolchain and image.
 
+mod restart;
 mod sei;
 
 use std::fs;
@@ -64,7 +65,7 @@ const fn row(
 
 /// Peers: an EL2 stub that only saves all registers (the floor), Bao, Linux KVM (VHE); measured
 /// with the same guest code on the same harness.
-const ROWS: [Row; 18] = [
+const ROWS: [Row; 20] = [
     row(
         "hvc_psci_version",
         "HVC PSCI_VERSION",
@@ -173,6 +174,18 @@ const ROWS: [Row; 18] = [
         Some(12),
         "- / - / -",
     ),
+    row(
+        "restart_small",
+        "restart of a small partition, not cleared",
+        Some(100_000),
+        "- / - / -",
+    ),
+    row(
+        "scrub_bytes_per_1000",
+        "bytes cleared in 1,000 instructions",
+        None,
+        "- / - / -",
+    ),
 ];
 
 /// Runs the command.
@@ -192,6 +205,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     step("bench: SEIs, instruction by instruction");
     build::firmware()?;
     figures.extend(sei::measure()?);
+    step("bench: restarts");
+    figures.extend(restart::measure()?);
     figures.push(image_bytes(&build::hypervisor_elf())?);
     print!("{}", table(&figures));
     if let Some(path) = &args.json {
