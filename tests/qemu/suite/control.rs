@@ -95,10 +95,23 @@ fn life_cycle() -> Outcome {
 
 fn refusals() -> Outcome {
     let mut case = boot()?;
+    let before = case.order("ps")?;
     for (command, part) in [
         ("reboot", "no such command"),
         ("stop", "name a partition"),
         ("stop nobody", "no partition has that name"),
+        ("start", "name a partition"),
+        ("restart", "name a partition"),
+        ("start nobody", "no partition has that name"),
+        ("restart nobody", "no partition has that name"),
+        ("ps victim", "does not have"),
+        ("stats victim", "does not have"),
+        ("log victim", "does not have"),
+        ("stop victim now", "does not have"),
+        ("restart victim now", "does not have"),
+        ("inject victim serror", "which vCPU"),
+        ("inject victim vcpu=0", "what to inject"),
+        ("inject victim vcpu=one serror", "not a number"),
         ("start victim", "not stopped"),
         ("inject victim vcpu=1 serror", "no such vCPU"),
         ("inject victim vcpu=0 serror iss=0x2000000", "25 bits"),
@@ -109,6 +122,12 @@ fn refusals() -> Outcome {
     ] {
         case.refused(command, part)?;
     }
+    // Nothing was changed.
+    let after = case.order("ps")?;
+    case.hold(
+        before.value().get("partitions") == after.value().get("partitions"),
+        "`ps` to tell the same before and after",
+    )?;
     case.order("stop victim")?;
     case.event_of("stopped", "victim")?;
     for command in [

@@ -226,6 +226,7 @@ fn keep<T>(queue: &mut VecDeque<T>, item: T, most: usize) {
 mod tests {
     use super::*;
     use firebreak_qemu::Demux;
+    use proptest::prelude::*;
     use serde_json::json;
 
     fn fed(bytes: &[u8]) -> (Model, Vec<Record>) {
@@ -310,5 +311,78 @@ mod tests {
         assert_eq!(model.find("linux").unwrap().lines, ["hello"]);
         let (model, _) = fed(b"linux> $ \nlinux> ls\n");
         assert_eq!(model.find("linux").unwrap().line.unfinished(), "$ ls");
+    }
+
+    /// A line that bytes are dropped from, put into and changed in costs the lines that were hit;
+    /// the others are there, in their order, and the next answer to `ps` puts every state right.
+    fn line() -> impl Strategy<Value = String> {
+        prop_oneof![
+            (0..3_usize, "[ -~]{0,20}").prop_map(|(who, text)| {
+                format!("{}| {text}\n", ["linux", "control", "victim"][who])
+            }),
+            (0..9_u64).prop_map(|n| {
+                format!(
+                    "\x1e{{\"v\":1,\"t\":{n},\"ev\":\"started\",\"vm\":1,\"name\":\"victim\",\
+                     \"restarts\":{n}}}\n"
+                )
+            }),
+            (0..9_u64).prop_map(|n| {
+                format!(
+                    "\x1e{{\"v\":1,\"t\":{n},\"ev\":\"stopped\",\"vm\":1,\"name\":\"victim\",\
+                     \"reason\":\"asked\"}}\n"
+                )
+            }),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
+        #[test]
+        fn damage_costs_the_lines_that_it_hits(
+            lines in proptest::collection::vec(line(), 1..20),
+            hits in proptest::collection::vec(
+                (any::<prop::sample::Index>(), any::<prop::sample::Index>(), 0..3_u8, any::<u8>()),
+                0..12,
+            ),
+        ) {
+            let mut pieces: Vec<(Vec<u8>, bool)> =
+                lines.iter().map(|line| (line.clone().into_bytes(), true)).collect();
+            for (piece, at, how, byte) in hits {
+                let (bytes, whole) = &mut pieces[piece.index(lines.len())];
+                // Its line feed stays: two lines that became one are the limit that is known.
+                let at = at.index(bytes.len());
+                let body = bytes.len() - 1;
+                match how {
+                    0 if at < body => drop(bytes.remove(at)),
+                    1 => bytes.insert(at, byte),
+                    _ if at < body => bytes[at] = byte,
+                    _ => continue,
+                }
+                *whole = false;
+            }
+            let (mut demux, mut items) = (Demux::new(), Vec::new());
+            for (bytes, _) in &pieces {
+                demux.push(bytes, &mut items);
+            }
+            let mut left = items.iter();
+            for (line, (_, whole)) in lines.iter().zip(&pieces) {
+                if !whole {
+                    continue;
+                }
+                let (mut alone, mut wanted) = (Demux::new(), Vec::new());
+                alone.push(line.as_bytes(), &mut wanted);
+                let found = left.any(|item| format!("{item:?}") == format!("{:?}", wanted[0]));
+                prop_assert!(found, "{line:?} is lost in {pieces:?}");
+            }
+            let mut model = Model::default();
+            for record in items.iter().filter_map(|item| model.take(item)) {
+                prop_assert!(!record.to_string().contains('\x1b'), "{record}");
+            }
+            model.take(&Item::Event(Event::new(json!({"v":1,"t":9,"ev":"answer","id":1,"ok":true,
+                "text":"","partitions":[{"vm":1,"name":"victim","state":"running","restarts":3}]}))
+                .unwrap()));
+            let victim = model.find("victim").unwrap();
+            prop_assert_eq!((victim.state.as_str(), victim.restarts), ("running", 3));
+        }
     }
 }
