@@ -10,10 +10,12 @@
 //! the way between them, for an error to hit; `nap` starts one that leaves it to the kernel's idle
 //! loop, and `first` has the first process stay in the kernel. No beats are printed meanwhile, until `rest`.
 //! `oops` makes the kernel panic when it finds a bug in itself, and `symbol` tells where it has one.
+//! `disk` works on a passed-through disk and tells how often that was done before.
 //!
 //! Command line options of the kernel that it reads: `agent.watchdog_s=<n>` (0: leave the
 //! watchdog closed).
 
+mod disk;
 mod load;
 mod pattern;
 mod sys;
@@ -44,6 +46,7 @@ enum Command {
     Rest,
     PanicOnOops,
     Symbol(String),
+    Disk,
     SecondCpu(bool),
 }
 
@@ -63,6 +66,7 @@ impl Command {
             "first" => Some(Self::Load(load::Kind::First)),
             "oops" => Some(Self::PanicOnOops),
             "rest" => Some(Self::Rest),
+            "disk" => Some(Self::Disk),
             "cpu1 off" => Some(Self::SecondCpu(false)),
             "cpu1 on" => Some(Self::SecondCpu(true)),
             other => other
@@ -142,7 +146,7 @@ fn tell_symbol(name: &str) {
 fn obey(command: Option<Command>) -> bool {
     match command {
         Some(Command::Help) | None => say(
-            "commands: help reboot poweroff panic silence touch spin kspin calls nap first rest oops, \
+            "commands: help reboot poweroff panic silence touch spin kspin calls nap first rest oops disk, \
              symbol NAME, cpu1 off, cpu1 on",
         ),
         Some(Command::Reboot) => sys::leave(sys::Exit::Reboot),
@@ -171,6 +175,14 @@ fn obey(command: Option<Command>) -> bool {
             Err(error) => say(&format!("no panic on oops: {error}")),
         },
         Some(Command::Symbol(name)) => tell_symbol(&name),
+        Some(Command::Disk) => match disk::work() {
+            Ok(disk::Found {
+                lives,
+                intact,
+                irqs,
+            }) => say(&format!("disk lives={lives} intact={intact} irqs={irqs}")),
+            Err(error) => say(&format!("no disk: {error}")),
+        },
         Some(Command::SecondCpu(online)) => {
             let state = if online { "1" } else { "0" };
             match fs::write("/sys/devices/system/cpu/cpu1/online", state) {

@@ -43,6 +43,27 @@ pub(crate) fn mount(kind: &CStr, target: &CStr) -> io::Result<()> {
     }
 }
 
+/// Mounts a block device.
+pub(crate) fn mount_device(device: &CStr, kind: &CStr, target: &CStr) -> io::Result<()> {
+    // SAFETY: all pointers are to NUL-terminated strings that outlive the call; data may be null.
+    check(unsafe {
+        libc::mount(
+            device.as_ptr(),
+            target.as_ptr(),
+            kind.as_ptr(),
+            0,
+            std::ptr::null(),
+        )
+    })
+    .map(drop)
+}
+
+/// Unmounts; all that was written is on the device then.
+pub(crate) fn unmount(target: &CStr) -> io::Result<()> {
+    // SAFETY: takes a NUL-terminated string and a number.
+    check(unsafe { libc::umount2(target.as_ptr(), 0) }).map(drop)
+}
+
 /// Makes `file` the standard input, output and error of this process.
 pub(crate) fn become_stdio(file: &impl AsRawFd) -> io::Result<()> {
     for target in 0..=2 {

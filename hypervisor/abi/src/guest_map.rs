@@ -40,3 +40,18 @@ pub const VTIMER_INTID: u32 = 27;
 pub const PTIMER_INTID: u32 = 30;
 /// Highest number of interrupts that a guest's distributor implements (INTIDs 0 to 159).
 pub const GUEST_INTIDS: u32 = 160;
+
+/// Frames that are emulated for a guest of `vcpus` vCPUs, or kept for that: start and length. No
+/// RAM and no passed-through device of the guest may lie there.
+pub const fn emulated(vcpus: u8) -> [(Ipa, u64); 7] {
+    const PAGE: u64 = crate::PAGE_SIZE_BYTES;
+    [
+        (FLASH, FLASH_LEN),
+        (GICD, GICD_LEN),
+        (GICR, GICR_STRIDE * vcpus as u64),
+        (UART, PAGE),
+        (RTC, PAGE),
+        (WDT_REFRESH, PAGE),
+        (WDT_CONTROL, PAGE),
+    ]
+}

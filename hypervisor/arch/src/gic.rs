@@ -15,16 +15,17 @@ pub const KICK_INTID: u32 = 1;
 /// Priority of every interrupt that EL2 enables.
 const PRIORITY: u8 = 0xa0;
 
-mod gicd {
+pub(crate) mod gicd {
     pub(super) const CTLR: u64 = 0x0000;
     pub(super) const TYPER: u64 = 0x0004;
     pub(super) const IGROUPR: u64 = 0x0080;
     pub(super) const ISENABLER: u64 = 0x0100;
-    pub(super) const ICENABLER: u64 = 0x0180;
-    pub(super) const ISPENDR: u64 = 0x0200;
-    pub(super) const ICPENDR: u64 = 0x0280;
-    pub(super) const ICACTIVER: u64 = 0x0380;
+    pub(crate) const ICENABLER: u64 = 0x0180;
+    pub(crate) const ISPENDR: u64 = 0x0200;
+    pub(crate) const ICPENDR: u64 = 0x0280;
+    pub(crate) const ICACTIVER: u64 = 0x0380;
     pub(super) const IPRIORITYR: u64 = 0x0400;
+    pub(crate) const ICFGR: u64 = 0x0c00;
     pub(super) const IROUTER: u64 = 0x6000;
     /// Non-secure view: ARE_NS, EnableGrp1A and EnableGrp1; the same bits with DS = 1.
     pub(super) const CTLR_ENABLE: u32 = 1 << 4 | 1 << 1 | 1 << 0;
@@ -44,13 +45,13 @@ mod gicr {
 /// How often a status bit of the GIC is read before it is given up.
 const POLL_LIMIT: u32 = 1_000_000;
 
-fn read32(address: u64) -> u32 {
+pub(crate) fn read32(address: u64) -> u32 {
     // SAFETY: the address lies in a GIC frame that the devicetree named and EL2 mapped as Device
     // memory; `Gic::new` made its caller vouch for it.
     unsafe { core::ptr::with_exposed_provenance::<u32>(address as usize).read_volatile() }
 }
 
-fn write32(address: u64, value: u32) {
+pub(crate) fn write32(address: u64, value: u32) {
     // SAFETY: as in `read32`.
     unsafe { core::ptr::with_exposed_provenance_mut::<u32>(address as usize).write_volatile(value) }
 }
@@ -82,7 +83,7 @@ pub enum GicError {
 /// The physical GIC, by the addresses of its frames.
 #[derive(Clone, Copy, Debug)]
 pub struct Gic {
-    gicd: u64,
+    pub(crate) gicd: u64,
 }
 
 impl Gic {
@@ -130,7 +131,7 @@ impl Gic {
         }
     }
 
-    fn wait_for_writes(&self) -> Result<(), GicError> {
+    pub(crate) fn wait_for_writes(&self) -> Result<(), GicError> {
         for _ in 0..POLL_LIMIT {
             if read32(self.gicd + gicd::CTLR) & gicd::CTLR_RWP == 0 {
                 return Ok(());

@@ -17,6 +17,7 @@ pub mod guest;
 pub mod hcr;
 pub mod mmu;
 pub mod psci;
+pub mod spi;
 pub mod sysreg;
 pub mod timer;
 pub mod windows;

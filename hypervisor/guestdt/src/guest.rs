@@ -8,7 +8,7 @@ use crate::writer::{FdtWriter, WriteError};
 /// What differs from guest to guest.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct GuestMachine<'a> {
-    /// Start of RAM: [`guest_map::RAM`] for every guest so far.
+    /// Start of RAM: [`guest_map::RAM`], or its physical address where that is mapped 1:1.
     pub ram_ipa: Ipa,
     /// Length of RAM, in bytes.
     pub ram_len_bytes: u64,
@@ -30,12 +30,12 @@ pub struct GuestMachine<'a> {
 const WATCHDOG_TIMEOUT_SECONDS: u32 = 30;
 
 const GIC: u32 = 1;
-const CLOCK: u32 = 2;
+pub(crate) const CLOCK: u32 = 2;
 const CLOCK_HZ: u32 = 24_000_000;
-const SPI: u32 = 0;
+pub(crate) const SPI: u32 = 0;
 const PPI: u32 = 1;
 const LEVEL_HIGH: u32 = 4;
-const FIRST_SPI: u32 = 32;
+pub(crate) const FIRST_SPI: u32 = 32;
 
 /// PPIs of the generic timer in the order of its binding: secure, EL1 physical, virtual, EL2.
 const TIMER_PPIS: [u32; 4] = [13, 14, 11, 10];
@@ -47,6 +47,20 @@ const TIMER_PPIS: [u32; 4] = [13, 14, 11, 10];
 /// [`WriteError::BufferFull`] when `buf` is too short: 4 KiB and the command line are enough for
 /// 8 vCPUs and 8 holes.
 pub fn write_guest_dt(buf: &mut [u8], machine: &GuestMachine<'_>) -> Result<usize, WriteError> {
+    write_guest_dt_with(buf, machine, &mut |_| {})
+}
+
+/// Writes a guest's devicetree with more nodes below the root, which `more` writes.
+///
+/// # Errors
+///
+/// As [`write_guest_dt`], and [`WriteError::NamesFull`] when the other nodes have too many
+/// properties of their own.
+pub fn write_guest_dt_with(
+    buf: &mut [u8],
+    machine: &GuestMachine<'_>,
+    more: &mut dyn FnMut(&mut FdtWriter<'_>),
+) -> Result<usize, WriteError> {
     let mut tree = FdtWriter::new(buf);
     tree.node("", |root| {
         root.prop_str_list("compatible", &["firebreak,guest", "linux,dummy-virt"]);
@@ -59,6 +73,7 @@ pub fn write_guest_dt(buf: &mut [u8], machine: &GuestMachine<'_>) -> Result<usiz
         cpus(root, machine.vcpus);
         interrupts_and_time(root, machine.vcpus);
         devices(root, machine);
+        more(root);
     });
     tree.finish()
 }

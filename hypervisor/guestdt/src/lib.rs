@@ -16,8 +16,10 @@
     )
 )]
 
+mod device;
 mod guest;
 mod writer;
 
-pub use guest::{GuestMachine, write_guest_dt};
+pub use device::{GuestDevice, interrupt_cells, write_device};
+pub use guest::{GuestMachine, write_guest_dt, write_guest_dt_with};
 pub use writer::{FdtWriter, MAX_NAMES, MAX_NAMES_BYTES, WriteError};

@@ -11,11 +11,11 @@ use crate::memory::{POOL, Tables};
 use crate::partition::Partition;
 use crate::pe::{PeBlock, PeTable, Task};
 use crate::system::{self, System};
-use crate::{aftermath, crash, irq, lifecycle, owners, virq};
+use crate::{aftermath, crash, irq, lifecycle, owners, passthrough, virq};
 use core::fmt;
 use core::mem::MaybeUninit;
 use core::sync::atomic::Ordering;
-use firebreak_abi::{Ipa, MAX_PES, Mpidr, PAGE_SIZE_BYTES, Pa, PaRange, PeId, VmId, guest_map};
+use firebreak_abi::{Ipa, MAX_PES, Mpidr, PAGE_SIZE_BYTES, Pa, PaRange, PeId, VmId};
 use firebreak_arch::cpu::Features;
 use firebreak_arch::frame::{LAST_LEVEL, LEVELS, SeiLevel};
 use firebreak_arch::gic::{self, Gic};
@@ -67,6 +67,7 @@ pub(crate) fn start(found: Found) -> &'static PeBlock {
     let features = Features::read();
     require(&features);
 
+    passthrough::find(&found);
     let sources = sources(&found.board);
     let mut pes = PeTable::new();
     for (index, mpidr) in found.board.cpus.iter().enumerate() {
@@ -136,6 +137,8 @@ pub(crate) fn start(found: Found) -> &'static PeBlock {
     if system.gic.start_distributor().is_err() {
         halt(format_args!("the GIC's distributor does not answer"));
     }
+    // Behind the distributor, which starts with every SPI off.
+    passthrough::configure(system);
     // Kicks to other PEs need the system registers of the interrupt controller.
     gic::start_cpu_interface();
     introduce(&ctx, system, board.model.as_str());
@@ -239,9 +242,9 @@ fn build(
     pes: &PeTable,
 ) -> &'static Partition {
     let name = config.name.clone();
-    let ram = placement.ram;
+    let ram = (placement.ram, placement.ram_ipa);
     let mut pool = POOL.lock(ctx);
-    let stage2 = build_tables(&mut pool.tables_of(vm), ram, pa_bits(features));
+    let stage2 = build_tables(&mut pool.tables_of(vm), vm, ram, pa_bits(features));
     let stage2 = match stage2 {
         Ok(stage2) => stage2,
         Err(error) => halt(format_args!("partition {name}: {error}")),
@@ -264,16 +267,19 @@ fn build(
     slot.write(partition)
 }
 
-/// Builds a partition's stage-2 tables: its whole RAM, in the largest blocks that fit.
+/// Builds a partition's stage-2 tables: its whole RAM, in the largest blocks that fit, and its
+/// devices.
 pub(crate) fn build_tables(
     frames: &mut Tables<'_>,
-    ram: PaRange,
+    vm: VmId,
+    (ram, ipa): (PaRange, Ipa),
     pa_bits: u8,
 ) -> Result<Stage2, PagingError> {
-    let end = Ipa::new(guest_map::RAM.get() + ram.len_bytes);
-    let stage2 = Stage2::new(frames, Geometry::new(end, pa_bits)?)?;
+    let end = (ipa.get() + ram.len_bytes).max(passthrough::end(vm));
+    let stage2 = Stage2::new(frames, Geometry::new(Ipa::new(end), pa_bits)?)?;
     let attributes = Attributes::NormalRwx;
-    stage2.map(frames, guest_map::RAM, ram.start, ram.len_bytes, attributes)?;
+    stage2.map(frames, ipa, ram.start, ram.len_bytes, attributes)?;
+    passthrough::map(&stage2, frames, vm)?;
     Ok(stage2)
 }
 
@@ -326,7 +332,7 @@ fn introduce(ctx: &TaskCtx, system: &System, board: &str) {
         let mut pes = Vec::<u8, { firebreak_abi::MAX_VCPUS_PER_PARTITION }>::new();
         pes.extend(partition.pes.iter().map(|pe| pe.id.0));
         let ram = [Ram {
-            ipa: guest_map::RAM.get(),
+            ipa: partition.ram_base.get(),
             pa: partition.ram.start.get(),
             len_bytes: partition.ram.len_bytes,
         }];

@@ -289,6 +289,7 @@ fn stats(task: &Task, id: Option<u64>) {
             pe: pe.id.0,
             seis: pe.sei_count.load(Ordering::Relaxed),
             waiting: pe.queue.counters().pending,
+            maintenance: pe.maintenance_count.load(Ordering::Relaxed),
         });
     }
     for partition in system.partitions.iter().copied() {
@@ -303,6 +304,7 @@ fn stats(task: &Task, id: Option<u64>) {
             ),
             irqs_enabled: u64::from(enabled),
             irqs_raised: u64::from(raised),
+            irqs_forwarded: partition.forwarded.load(Ordering::Relaxed),
         });
     }
     let stats = Stats {

@@ -14,9 +14,11 @@ use firebreak_arch::cpu::{self, Features};
 use firebreak_arch::{cache, mmu};
 use firebreak_drivers::pl011::Pl011;
 use firebreak_manifest::{
-    Board, Gicv3, HEADER_LEN, MemoryPlan, SystemConfig, blob_len, read_board, read_config, validate,
+    Board, Gicv3, HEADER_LEN, MAX_ALL_DEVICES, MemoryPlan, SystemConfig, blob_len, read_board,
+    read_config, resolve_devices, validate,
 };
 use firebreak_paging::{El2Attr, PagingError, Stage1, VaSize};
+use heapless::Vec;
 
 /// EL2's tables, built before there is a pool.
 const TABLE_BYTES: u64 = 0x2_0000;
@@ -35,6 +37,8 @@ pub(crate) struct Found {
     pub(crate) image: PaRange,
     /// The devicetree.
     pub(crate) dtb: PaRange,
+    /// Its bytes.
+    pub(crate) dtb_bytes: &'static [u8],
     /// EL2's own tables.
     pub(crate) tables: PaRange,
     /// Whether the partitions stand in the devicetree, and not in the image.
@@ -45,6 +49,8 @@ pub(crate) struct Found {
     pub(crate) stacks: PaRange,
     /// The interrupt controller.
     pub(crate) gic: Gicv3,
+    /// Pages of passed-through devices that EL2 itself needs, to make the devices quiet.
+    pub(crate) device_pages: Vec<Pa, MAX_ALL_DEVICES>,
 }
 
 macro_rules! linker_symbol {
@@ -122,6 +128,7 @@ pub(crate) unsafe fn find(dtb: Pa, image: Pa, current_el: u64) -> Found {
         Ok(plan) => plan,
         Err(error) => halt(uart, format_args!("{error}")),
     };
+    let device_pages = device_pages(uart, dtb_bytes, (&board, &config, &plan));
     let mut found = Found {
         config,
         tables: PaRange::default(),
@@ -129,9 +136,11 @@ pub(crate) unsafe fn find(dtb: Pa, image: Pa, current_el: u64) -> Found {
         plan,
         image: image_range,
         dtb: PaRange::new(dtb.get(), dtb_bytes.len() as u64),
+        dtb_bytes,
         pool: PaRange::new(pool_at, POOL_BYTES),
         stacks: PaRange::new(stacks_at, stacks_len),
         gic,
+        device_pages,
         board,
     };
     // SAFETY: behind the image, inside the range that `validate` kept free.
@@ -216,11 +225,53 @@ fn highest(found: &Found) -> Va {
         .uart
         .map(|uart| uart.base.get() + PAGE_SIZE_BYTES);
     let sei = found.board.sei.as_ref().map(|sei| sei.region.end().get());
-    let last = memory.chain(gicr).chain(uart).chain(sei).max();
+    let devices = found.device_pages.iter();
+    let devices = devices.map(|page| page.get() + PAGE_SIZE_BYTES);
+    let last = memory
+        .chain(gicr)
+        .chain(uart)
+        .chain(sei)
+        .chain(devices)
+        .max();
     Va::new(last.unwrap_or(0).max(found.gic.gicd.end().get()))
 }
 
+/// Finds the passed-through devices, and returns the pages that EL2 needs of them.
+///
+/// Boot has little stack: what was found is found again, in a function of its own, when there is
+/// a place for it ([`crate::passthrough::find`]).
+#[inline(never)]
+fn device_pages(
+    uart: Option<Pa>,
+    dtb: &'static [u8],
+    (board, config, plan): (&Board, &SystemConfig<'static>, &MemoryPlan),
+) -> Vec<Pa, MAX_ALL_DEVICES> {
+    let devices = match resolve_devices(dtb, board, config, plan) {
+        Ok(devices) => devices,
+        Err(error) => {
+            let name = config.partitions.get(error.partition);
+            let name = name.map_or("?", |partition| partition.name.as_str());
+            halt(uart, format_args!("partition {name}: {error}"))
+        }
+    };
+    let known = devices.iter().filter(|device| device.quiesce().is_some());
+    let first = known.filter_map(|device| device.regs.first());
+    let mut pages = Vec::new();
+    for page in first.map(|reg| reg.start.page()) {
+        // Several devices may share a page.
+        if !pages.contains(&page) {
+            // As many as devices, which fit.
+            let _ = pages.push(page);
+        }
+    }
+    pages
+}
+
 fn map_all(tables: &Stage1, frames: &mut EarlyFrames, found: &Found) -> Result<(), PagingError> {
+    for page in &found.device_pages {
+        let va = Va::new(page.get());
+        tables.map(frames, va, *page, PAGE_SIZE_BYTES, El2Attr::Device)?;
+    }
     let mut map = |start: u64, end: u64, attr: El2Attr| {
         let start = start & !(PAGE_SIZE_BYTES - 1);
         let len = end.next_multiple_of(PAGE_SIZE_BYTES) - start;

@@ -8,7 +8,7 @@ use crate::pe::{PeBlock, Task, attention};
 use crate::virq::Lrs;
 use crate::{inject, lost, mmio, sea, system_registers};
 use core::sync::atomic::Ordering;
-use firebreak_abi::{Ipa, guest_map};
+use firebreak_abi::Ipa;
 use firebreak_arch::frame::LOST_SYNDROME;
 use firebreak_syndrome::{DataAbort, Ec, Esr};
 use firebreak_vm::psci::{Machine, Outcome, SUCCESS, VERSION_1_1, function, handle};
@@ -192,7 +192,6 @@ impl Machine for Caller<'_> {
 
     fn is_entry(&self, ipa: Ipa) -> bool {
         ipa.is_aligned(INSTRUCTION_BYTES)
-            && ipa >= guest_map::RAM
             && self
                 .0
                 .vcpu()

@@ -3,7 +3,8 @@
 
 use crate::pe::{PeBlock, Task, work};
 use crate::virq::{self, Lrs};
-use crate::{console, control, deadlines, system, vserror};
+use crate::{console, control, deadlines, passthrough, system, vserror};
+use core::sync::atomic::Ordering;
 use firebreak_abi::guest_map;
 use firebreak_arch::{gic, sysreg, timer};
 use firebreak_vdev::IrqLevel;
@@ -87,6 +88,9 @@ fn own(pe: &'static PeBlock, intid: u32) {
                     maintenance(task);
                 } else if Some(intid) == system.uart_intid {
                     input(task);
+                } else if passthrough::take(task, intid) {
+                    // Active until the guest ends it.
+                    return vserror::watch(task);
                 }
             }
         }
@@ -96,6 +100,7 @@ fn own(pe: &'static PeBlock, intid: u32) {
 }
 
 fn maintenance(task: &mut Task) {
+    task.pe.maintenance_count.fetch_add(1, Ordering::Relaxed);
     if let Some(vcpu) = &mut task.local.vcpu {
         let effects = vcpu.vgic.maintenance(&mut Lrs);
         virq::carry_out(task, effects);

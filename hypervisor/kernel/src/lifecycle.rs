@@ -7,7 +7,9 @@
 use crate::partition::{NO_ENTRY, Partition, state};
 use crate::pe::{Task, Vcpu, attention};
 use crate::virq::Lrs;
-use crate::{console, control, deadlines, load, retire, system, telling, unnotified, vserror};
+use crate::{
+    console, control, deadlines, load, passthrough, retire, system, telling, unnotified, vserror,
+};
 use core::fmt::Write as _;
 use core::sync::atomic::Ordering;
 use firebreak_abi::guest_map;
@@ -160,6 +162,7 @@ fn finish_stop(task: &mut Task, partition: &'static Partition) {
         .console
         .lock(&task.ctx)
         .finish(&task.ctx, partition.name());
+    passthrough::quiesce(task, partition);
     {
         // Under the lock, so that nobody raises a line between the devices' reset and the GIC's.
         let mut devices = partition.devices.lock(&task.ctx);
@@ -298,6 +301,10 @@ fn stop_for_tables(task: &Task, partition: &Partition, error: PagingError) {
 fn begin(task: &mut Task, partition: &'static Partition, cause: StopCause, count: u32) {
     if partition.worn_out.load(Ordering::Acquire) {
         return stop(task, partition, "it has more bad pages than are remembered");
+    }
+    if partition.loud.load(Ordering::Acquire) {
+        let reason = "a device of it cannot be made quiet and may still write to its memory";
+        return stop(task, partition, reason);
     }
     if let Err(error) = retire::renew(task, partition) {
         return stop_for_tables(task, partition, error);

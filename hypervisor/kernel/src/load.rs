@@ -3,12 +3,13 @@
 
 use crate::memory::{self, BadPage};
 use crate::partition::{MAX_RETIRED, Partition};
+use crate::passthrough;
 use crate::pe::Task;
 use crate::{recovery, retire};
 use core::sync::atomic::Ordering;
 use firebreak_abi::{Ipa, PAGE_SIZE_BYTES, Pa, PaRange, guest_map};
 use firebreak_arch::{TaskCtx, cache};
-use firebreak_guestdt::{GuestMachine, write_guest_dt};
+use firebreak_guestdt::{FdtWriter, GuestMachine, write_guest_dt_with};
 use firebreak_manifest::{GuestLayout, IMAGE_HEADER_LEN, KernelImage, guest_layout};
 use firebreak_vm::Backing;
 
@@ -111,7 +112,9 @@ pub(crate) fn layout(partition: &Partition, kernel: PaRange) -> Result<GuestLayo
     let kind = KernelImage::identify(header(kernel)).map_err(|_| LoadError::Payload)?;
     let ramdisk_len = partition.config.ramdisk.map(|range| range.len_bytes);
     let memory_len = partition.ram.len_bytes;
-    guest_layout(memory_len, kind, kernel.len_bytes, ramdisk_len).map_err(|_| LoadError::Payload)
+    guest_layout(memory_len, kind, kernel.len_bytes, ramdisk_len)
+        .map(|layout| layout.with_ram_at(partition.ram_base))
+        .map_err(|_| LoadError::Payload)
 }
 
 fn header(kernel: PaRange) -> &'static [u8] {
@@ -149,7 +152,7 @@ fn put(backing: &Memory, to: Ipa, from: PaRange) -> Result<(), LoadError> {
 fn room_for_devicetree(partition: &Partition, backing: &Memory, at: Ipa) -> Option<Pa> {
     let blocks = partition.ram.len_bytes / DT_BYTES;
     // The first one has a copy, where it can.
-    let places = (1..blocks).map(|block| Ipa::new(guest_map::RAM.get() + block * DT_BYTES));
+    let places = (1..blocks).map(|block| Ipa::new(partition.ram_base.get() + block * DT_BYTES));
     core::iter::once(at).chain(places.rev()).find_map(|place| {
         let run = backing.run_at(place, DT_BYTES)?;
         (run.len_bytes == DT_BYTES).then_some(run.start)
@@ -165,7 +168,7 @@ fn write_devicetree(
     holes.extend(backing.holes());
     let ramdisk_len = partition.config.ramdisk.map_or(0, |range| range.len_bytes);
     let machine = GuestMachine {
-        ram_ipa: guest_map::RAM,
+        ram_ipa: partition.ram_base,
         ram_len_bytes: partition.ram.len_bytes,
         vcpus: partition.config.vcpus,
         initrd: layout.ramdisk.map(|ipa| (ipa, ramdisk_len)),
@@ -185,7 +188,9 @@ fn write_devicetree(
     let start = core::ptr::with_exposed_provenance_mut::<u8>(room.get() as usize);
     // SAFETY: 64 KiB of the partition's RAM in one piece, without retired pages; no vCPU runs in it.
     let buffer = unsafe { core::slice::from_raw_parts_mut(start, DT_BYTES as usize) };
-    let len = write_guest_dt(buffer, &machine).map_err(|_| LoadError::Devicetree)? as u64;
+    let mut devices = |root: &mut FdtWriter<'_>| passthrough::describe(partition.id, root);
+    let len = write_guest_dt_with(buffer, &machine, &mut devices);
+    let len = len.map_err(|_| LoadError::Devicetree)? as u64;
     cache::publish_guest_memory(room.get(), len);
     let written = PaRange {
         start: room,
@@ -193,7 +198,7 @@ fn write_devicetree(
     };
     // QEMU's own boards leave a devicetree at the start of RAM too, and some guests look there.
     if len <= DT_COPY_BYTES {
-        match put(backing, guest_map::RAM, written) {
+        match put(backing, partition.ram_base, written) {
             // Few guests look there, and those with a page in the way do without.
             Err(LoadError::RetiredPageInTheWay) => {}
             other => other?,
@@ -227,7 +232,7 @@ pub(crate) fn scrub(task: &mut Task, partition: &Partition) -> Result<(), LoadEr
 /// The layout is looked at again and again, and locked for a moment only: pages that were retired a
 /// moment ago count.
 fn try_scrub(ctx: &TaskCtx, partition: &Partition) -> Result<(), BadPage> {
-    let mut ipa = guest_map::RAM.get();
+    let mut ipa = partition.ram_base.get();
     let end = ipa + partition.ram.len_bytes;
     while ipa < end {
         let run = partition

@@ -26,6 +26,7 @@ mod memory;
 mod mmio;
 mod owners;
 mod partition;
+mod passthrough;
 mod pe;
 mod record;
 mod recovery;

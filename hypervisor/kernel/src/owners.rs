@@ -6,10 +6,12 @@
 use crate::boot::stack_ranges;
 use crate::early::{Found, linker_symbol};
 use crate::memory;
+use crate::passthrough;
 use crate::pe::PeTable;
 use crate::system::{self, Owners};
 use core::sync::atomic::Ordering;
-use firebreak_abi::{PAGE_SIZE_BYTES, Pa, PaRange, VmId, guest_map};
+use firebreak_abi::{PAGE_SIZE_BYTES, Pa, PaRange, VmId};
+use firebreak_manifest::Device;
 use firebreak_vm::backing::spare_number;
 use firebreak_vm::{FrameUse, Owner, OwnerMapError, Part};
 
@@ -28,7 +30,7 @@ pub(crate) fn map(found: &Found, pes: &PeTable) -> Result<Owners, OwnerMapError>
 fn partitions(owners: &mut Owners, found: &Found) -> Result<(), OwnerMapError> {
     for (index, placement) in found.plan.placements.iter().enumerate() {
         let owner = Owner::Partition(VmId(index as u8));
-        owners.insert(placement.ram, owner, Some(guest_map::RAM))?;
+        owners.insert(placement.ram, owner, Some(placement.ram_ipa))?;
         if placement.slots.len_bytes != 0 {
             owners.insert(placement.slots, Owner::Payload(VmId(index as u8)), None)?;
         }
@@ -83,6 +85,9 @@ fn outside(owners: &mut Owners, found: &Found) -> Result<(), OwnerMapError> {
     }
     if let Some(uart) = board.uart {
         owners.fill(PaRange::new(uart.base.get(), UART_BYTES), Owner::Device)?;
+    }
+    for (_, pages) in passthrough::all().iter().flat_map(Device::pages) {
+        owners.fill(pages, Owner::Device)?;
     }
     if let Some(sei) = &board.sei {
         if let Some(persistent) = sei.persistent {

@@ -9,7 +9,7 @@ use crate::console::{self, GuestConsole};
 use crate::pe::{PeBlock, Task, attention};
 use crate::sync::Lock;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use firebreak_abi::{Ipa, MAX_VCPUS_PER_PARTITION, Pa, PaRange, VmId, guest_map};
+use firebreak_abi::{Ipa, MAX_VCPUS_PER_PARTITION, Pa, PaRange, VmId};
 use firebreak_arch::guest::Identity;
 use firebreak_arch::{TaskCtx, sysreg};
 use firebreak_manifest::{PartitionConfig, Placement};
@@ -124,6 +124,8 @@ pub(crate) struct Partition {
     pub(crate) config: PartitionConfig<'static>,
     /// Its memory.
     pub(crate) ram: PaRange,
+    /// Where the guest sees it.
+    pub(crate) ram_base: Ipa,
     /// Its tables; edits of the live ones take the lock.
     pub(crate) stage2: Lock<Stage2>,
     /// VTCR_EL2.
@@ -165,6 +167,10 @@ pub(crate) struct Partition {
     pub(crate) restart_at: AtomicU64,
     /// How often it was restarted.
     pub(crate) restarts: AtomicU32,
+    /// Interrupts of its devices that it was handed.
+    pub(crate) forwarded: AtomicU64,
+    /// A device of it may still write to its memory, though it has stopped.
+    pub(crate) loud: AtomicBool,
 }
 
 impl Partition {
@@ -216,7 +222,7 @@ impl Partition {
 
     /// Says whether one of its addresses is RAM, holes included.
     pub(crate) fn is_ram(&self, ipa: Ipa) -> bool {
-        let offset = ipa.get().checked_sub(guest_map::RAM.get());
+        let offset = ipa.get().checked_sub(self.ram_base.get());
         offset.is_some_and(|offset| offset < self.ram.len_bytes)
     }
 
@@ -342,6 +348,11 @@ impl Partition {
         self.state.load(Ordering::Acquire) as u8 & state::MASK
     }
 
+    /// Says whether its vCPUs may run.
+    pub(crate) fn is_running(&self) -> bool {
+        self.state() == state::RUNNING
+    }
+
     /// Says whether the machine cannot run it.
     pub(crate) fn is_unusable(&self) -> bool {
         self.state.load(Ordering::Acquire) == u32::from(state::UNUSABLE)
@@ -399,6 +410,7 @@ impl Partition {
         Self {
             id,
             ram,
+            ram_base: placement.ram_ipa,
             vtcr: stage2.geometry().vtcr(pa_range.min(5)),
             vttbr: AtomicU64::new(stage2.vttbr(vmid(id))),
             tables_lost: AtomicBool::new(false),
@@ -420,7 +432,7 @@ impl Partition {
                 sysreg::cntpct_el0(),
             )),
             console: Lock::new(GuestConsole::new()),
-            backing: Lock::new(Backing::new(guest_map::RAM, ram, spares)),
+            backing: Lock::new(Backing::new(placement.ram_ipa, ram, spares)),
             spares,
             spares_lent: AtomicU64::new(0),
             kernels: Lock::new(Kernels::new()),
@@ -428,6 +440,8 @@ impl Partition {
             state: AtomicU32::new(u32::from(state::STOPPED)),
             restart_at: AtomicU64::new(0),
             restarts: AtomicU32::new(0),
+            forwarded: AtomicU64::new(0),
+            loud: AtomicBool::new(false),
             config,
         }
     }

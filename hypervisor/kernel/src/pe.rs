@@ -87,6 +87,8 @@ pub(crate) struct PeBlock {
     requested_vserror: AtomicU32,
     /// What a command wants of this PE's vCPU.
     pub(crate) order: Lock<Option<Order>>,
+    /// Maintenance interrupts of the virtual CPU interface.
+    pub(crate) maintenance_count: AtomicU64,
 }
 
 // SAFETY: `local` is reached through `Task::enter` alone, on the PE that owns the block and in
@@ -175,6 +177,7 @@ impl PeBlock {
             resident: AtomicU32::new(NO_RESIDENT),
             requested_vserror: AtomicU32::new(0),
             order: Lock::new(None),
+            maintenance_count: AtomicU64::new(0),
             local: UnsafeCell::new(PeLocal {
                 vcpu: None,
                 running: false,

@@ -170,7 +170,12 @@ pub(crate) fn renew(task: &Task, partition: &Partition) -> Result<(), PagingErro
             // cached of them is gone.
             unsafe { pool.release_tables(vm) };
             let pa_bits = system::get().map_or(0, |system| boot::pa_bits(&system.features));
-            let new = boot::build_tables(&mut pool.tables_of(vm), partition.ram, pa_bits)?;
+            let new = boot::build_tables(
+                &mut pool.tables_of(vm),
+                vm,
+                (partition.ram, partition.ram_base),
+                pa_bits,
+            )?;
             partition.set_tables(&mut stage2, new);
         }
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Between the virtual GIC's decisions and the physical GIC.
 
+use crate::passthrough::{self, FIRST_SPI};
 use crate::pe::{Task, attention};
 use crate::system;
 use firebreak_abi::guest_map;
@@ -11,8 +12,6 @@ use firebreak_vgic::{Effects, HcrControl, HwOp, LrBank};
 /// The list registers of this PE.
 pub(crate) struct Lrs;
 
-/// INTIDs below are private to a PE.
-const FIRST_SPI: u32 = 32;
 /// ICH_HCR_EL2: En.
 const HCR_EN: u64 = 1 << 0;
 /// ICH_HCR_EL2.LRENPIE.
@@ -77,9 +76,10 @@ impl LrBank for Lrs {
 
     #[inline(never)]
     fn hw_pending(&self, pintid: u32) -> bool {
-        // No SPI of the machine stands behind one of a guest.
-        pintid < FIRST_SPI
-            && system::redistributor(cpu::mpidr()).is_some_and(|own| own.is_pending(pintid))
+        if pintid >= FIRST_SPI {
+            return passthrough::is_pending(pintid);
+        }
+        system::redistributor(cpu::mpidr()).is_some_and(|own| own.is_pending(pintid))
     }
 }
 
@@ -90,12 +90,15 @@ pub(crate) fn carry_out(task: &mut Task, effects: Effects) {
         return;
     };
     kick(task, effects.kick);
+    if effects.word != 0 {
+        return passthrough::carry_out(task, effects);
+    }
     let private: fn(&Redistributor, u32) = match effects.op {
         HwOp::Enable => |one, intid| one.set_private(intid, true),
         HwOp::Disable => |one, intid| one.set_private(intid, false),
         HwOp::SetPending => |one, intid| one.set_pending(intid, true),
         HwOp::ClearPending => |one, intid| one.set_pending(intid, false),
-        // Passed-through devices only; private interrupts of the timer have fixed modes.
+        // Private interrupts of the timer have fixed modes, and no route.
         HwOp::None | HwOp::Configure | HwOp::Route => return,
     };
     // A guest may reach another vCPU's private interrupts: redistributors are memory-mapped.

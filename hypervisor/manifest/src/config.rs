@@ -4,15 +4,18 @@
 //! The binding is described in `docs/partitions.md`. `read.rs` fills a [`SystemConfig`] from a
 //! devicetree; `plan.rs` holds it against a board.
 
+mod devices;
 mod domain;
 mod read;
 
 pub use read::read_config;
 
-use firebreak_abi::{MAX_PARTITIONS, MAX_VCPUS_PER_PARTITION, Mpidr, PaRange};
+use firebreak_abi::{MAX_PARTITIONS, MAX_VCPUS_PER_PARTITION, Mpidr, Pa, PaRange};
 use firebreak_triage::{Iss, Policy, Reaction};
 use firebreak_vm::RestartPolicy;
 use heapless::{String, Vec};
+
+use crate::devices::DeviceList;
 
 /// The longest name of a partition: `[a-z][a-z0-9-]*`, so that it can head console lines.
 pub const MAX_NAME_LEN: usize = 15;
@@ -54,6 +57,12 @@ pub struct PartitionConfig<'a> {
     /// Room for another kernel that a command brings, in bytes: a multiple of 4 KiB. It is set aside
     /// twice, so that one can come while the other is in use.
     pub reload_room_bytes: u64,
+    /// Where its RAM is to be, if the configuration chooses.
+    pub memory_base: Option<Pa>,
+    /// Whether the guest sees its RAM at its physical address (Xen's word for 1:1).
+    pub direct_map: bool,
+    /// Devices that are passed through to it.
+    pub devices: DeviceList<'a>,
     /// Its kernel, as loaded.
     pub kernel: PaRange,
     /// Its initial RAM disk, as loaded.
@@ -104,6 +113,16 @@ pub mod property {
     pub const CPUS: &str = "cpus";
     /// RAM in KiB, two cells.
     pub const MEMORY: &str = "memory";
+    /// Where its RAM is to be, two cells.
+    pub const MEMORY_BASE: &str = "firebreak,memory-base";
+    /// The guest sees its RAM at its physical address, no value.
+    pub const DIRECT_MAP: &str = "direct-map";
+    /// Paths of devices in the board's devicetree that are passed through, a list of strings.
+    pub const DEVICES: &str = "firebreak,devices";
+    /// For each of them one cell: 1 if its DMA is trusted.
+    pub const DEVICE_DMA: &str = "firebreak,device-dma";
+    /// For each of them two cells: where the guest sees its first register, 0 for the same place.
+    pub const DEVICE_IPA: &str = "firebreak,device-ipa";
     /// There is a PL011, no value.
     pub const VPL011: &str = "vpl011";
     /// Affinities of the PEs, two cells for each vCPU.

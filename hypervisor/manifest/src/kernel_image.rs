@@ -152,6 +152,20 @@ pub struct GuestLayout {
     pub devicetree: Ipa,
 }
 
+impl GuestLayout {
+    /// Returns the same for a guest that sees its RAM at `ram` instead of [`guest_map::RAM`].
+    #[must_use]
+    pub fn with_ram_at(self, ram: Ipa) -> Self {
+        let offset = ram.get().wrapping_sub(guest_map::RAM.get());
+        let shift = |ipa: Ipa| Ipa::new(ipa.get().wrapping_add(offset));
+        Self {
+            kernel: shift(self.kernel),
+            ramdisk: self.ramdisk.map(shift),
+            devicetree: shift(self.devicetree),
+        }
+    }
+}
+
 /// The pieces do not fit; by how much.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TooSmall {

@@ -22,6 +22,7 @@
 
 mod board;
 pub mod config;
+pub mod devices;
 mod error;
 mod kernel_image;
 mod plan;
@@ -32,6 +33,10 @@ pub use board::{
     Board, Conduit, Gicv3, MAX_GICR, MAX_MEMORY, MAX_RESERVED, Sei, Source, Timer, Uart, read_board,
 };
 pub use config::{PartitionConfig, SystemConfig, read_config};
+pub use devices::{
+    Device, DeviceError, DeviceFault, DeviceList, DeviceWish, Devices, MAX_ALL_DEVICES,
+    MAX_DEVICES, resolve_devices,
+};
 pub use error::{DtError, Fault, NodePath};
 pub use firebreak_triage::Policy;
 pub use firebreak_vm::RestartPolicy;

@@ -7,7 +7,9 @@
 
 use core::fmt;
 
-use firebreak_abi::{MAX_PARTITIONS, MAX_VCPUS_PER_PARTITION, Mpidr, PAGE_SIZE_BYTES, PaRange};
+use firebreak_abi::{
+    Ipa, MAX_PARTITIONS, MAX_VCPUS_PER_PARTITION, Mpidr, PAGE_SIZE_BYTES, PaRange, guest_map,
+};
 use firebreak_vm::memory::{BLOCK_BYTES, MAX_FREE_RANGES};
 use firebreak_vm::{PlanError, Request, plan_memory};
 use heapless::{String, Vec};
@@ -29,6 +31,8 @@ pub struct MemoryPlan {
 pub struct Placement {
     /// Its RAM, 2 MiB aligned.
     pub ram: PaRange,
+    /// Where the guest sees it.
+    pub ram_ipa: Ipa,
     /// Its spare pages, in one piece; empty if it has none.
     pub spares: PaRange,
     /// Room for two other kernels, one behind the other; empty if it has none.
@@ -123,6 +127,23 @@ pub enum PartitionFault {
         /// How much is needed, twice what was asked for, in bytes.
         bytes: u64,
     },
+    /// The place that was chosen for its memory does not begin on a multiple of 2 MiB.
+    BaseMisaligned {
+        /// The place.
+        base: u64,
+    },
+    /// The place that was chosen for its memory is not free.
+    PlaceTaken {
+        /// The place.
+        range: PaRange,
+    },
+    /// Where its memory is 1:1, the guest has an emulated device.
+    DirectOverlap {
+        /// Its memory.
+        ram: PaRange,
+        /// The emulated device.
+        device: Ipa,
+    },
     /// A module stands where neither the image nor free RAM is.
     ModuleOutside {
         /// Which module.
@@ -206,6 +227,22 @@ impl fmt::Display for PartitionFault {
                 "{} KiB, twice the reload_room, are not left in one piece; ask for less",
                 bytes >> 10
             ),
+            Self::BaseMisaligned { base } => write!(
+                f,
+                "memory at {base:#x} does not begin on a multiple of 2 MiB; choose another base"
+            ),
+            Self::PlaceTaken { range } => write!(
+                f,
+                "memory from {:#x} to {:#x} is not all free RAM; choose another base, or leave it out",
+                range.start,
+                range.end()
+            ),
+            Self::DirectOverlap { ram, device } => write!(
+                f,
+                "1:1 memory from {:#x} to {:#x} hides the guest's emulated device at {device:#x}; choose another base",
+                ram.start,
+                ram.end()
+            ),
             Self::ModuleOutside { module, range } => write!(
                 f,
                 "the {module} at {:#x}, {:#x} bytes, is neither in the image nor in free RAM; load it elsewhere",
@@ -260,14 +297,30 @@ pub fn validate(
         checked.map_err(|fault| refuse(index, partition, fault))?;
     }
     let mut free = free_memory(board, config, hypervisor)?;
-    let ram = place(config, &free)?;
+    take_fixed(config, &mut free)?;
+    let mut ram = place(config, &free)?.into_iter();
     let mut placements = Vec::new();
-    for ram in &ram {
-        take(&mut free, *ram)?;
+    let mut rams: Vec<PaRange, MAX_PARTITIONS> = Vec::new();
+    for partition in &config.partitions {
+        let fixed = partition
+            .memory_base
+            .map(|base| PaRange::new(base.get(), partition.memory_bytes));
+        let Some(ram) = fixed.or_else(|| ram.next()) else {
+            return Err(SystemError::Fragmented);
+        };
+        take(&mut free, ram)?;
+        // As many as partitions, which fit.
+        let _ = rams.push(ram);
     }
     let requests = config.partitions.iter().enumerate();
-    for ((ram, pes), (index, partition)) in ram.into_iter().zip(pes).zip(requests) {
-        let pages = partition.spare_pages;
+    for ((ram, pes), (index, partition)) in rams.into_iter().zip(pes).zip(requests) {
+        let ram_ipa = view(partition, ram).map_err(|fault| refuse(index, partition, fault))?;
+        // A spare page would break what 1:1 promises to devices.
+        let pages = if partition.direct_map {
+            0
+        } else {
+            partition.spare_pages
+        };
         let spares = place_high(&free, u64::from(pages) * PAGE_SIZE_BYTES)
             .ok_or_else(|| refuse(index, partition, PartitionFault::SparePages { pages }))?;
         take(&mut free, spares)?;
@@ -277,6 +330,7 @@ pub fn validate(
         take(&mut free, slots)?;
         let placement = Placement {
             ram,
+            ram_ipa,
             spares,
             slots,
             pes,
@@ -413,13 +467,57 @@ fn free_memory(
     Ok(free)
 }
 
+/// Takes what the configuration chose itself, before anybody is given what is left.
+fn take_fixed(config: &SystemConfig<'_>, free: &mut Free) -> Result<(), SystemError> {
+    for (index, partition) in config.partitions.iter().enumerate() {
+        let Some(base) = partition.memory_base else {
+            continue;
+        };
+        let range = PaRange::new(base.get(), partition.memory_bytes);
+        let whole = base.checked_add(range.len_bytes).is_some();
+        let fault = if !base.is_aligned(BLOCK_BYTES) {
+            PartitionFault::BaseMisaligned { base: base.get() }
+        } else if !whole || !free.iter().any(|piece| contains(*piece, range)) {
+            PartitionFault::PlaceTaken { range }
+        } else {
+            take(free, range)?;
+            continue;
+        };
+        return Err(refuse(index, partition, fault));
+    }
+    Ok(())
+}
+
+/// Says where the guest sees its RAM.
+fn view(partition: &PartitionConfig<'_>, ram: PaRange) -> Result<Ipa, PartitionFault> {
+    if !partition.direct_map {
+        return Ok(guest_map::RAM);
+    }
+    let emulated = guest_map::emulated(partition.vcpus);
+    let hidden = emulated
+        .iter()
+        .find(|(start, len)| PaRange::new(start.get(), *len).overlaps(ram));
+    match hidden {
+        Some((device, _)) => Err(PartitionFault::DirectOverlap {
+            ram,
+            device: *device,
+        }),
+        None => Ok(Ipa::new(ram.start.get())),
+    }
+}
+
 fn place(
     config: &SystemConfig<'_>,
     free: &[PaRange],
 ) -> Result<Vec<PaRange, MAX_PARTITIONS>, SystemError> {
     let mut requests: Vec<Request, MAX_PARTITIONS> = Vec::new();
-    for partition in &config.partitions {
+    let mut asking: Vec<usize, MAX_PARTITIONS> = Vec::new();
+    for (index, partition) in config.partitions.iter().enumerate() {
+        if partition.memory_base.is_some() {
+            continue;
+        }
         let len_bytes = partition.memory_bytes;
+        let _ = asking.push(index);
         let _ = requests.push(Request {
             len_bytes,
             align_bytes: BLOCK_BYTES,
@@ -430,8 +528,11 @@ fn place(
             index,
             len_bytes: bytes,
             longest_bytes,
-        } => match config.partitions.get(index) {
-            Some(partition) => {
+        } => match asking
+            .get(index)
+            .and_then(|at| Some((*at, config.partitions.get(*at)?)))
+        {
+            Some((index, partition)) => {
                 let fault = PartitionFault::MemoryTooBig {
                     bytes,
                     longest_bytes,

@@ -323,7 +323,7 @@ impl<'a> Name<'a> {
 }
 
 /// Reads a structure block once, token by token.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Walk<'a> {
     structs: &'a [u32],
     strings: &'a [u8],

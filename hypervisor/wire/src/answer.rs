@@ -46,6 +46,8 @@ pub struct UsageRow {
     pub irqs_enabled: u64,
     /// Virtual interrupts that are pending or active, or whose line is high.
     pub irqs_raised: u64,
+    /// Interrupts of its passed-through devices that were put into list registers.
+    pub irqs_forwarded: u64,
 }
 
 /// One partition in an answer.
@@ -78,6 +80,8 @@ pub struct PeRow {
     pub seis: u64,
     /// Error records in its queue.
     pub waiting: u64,
+    /// Maintenance interrupts of its virtual CPU interface.
+    pub maintenance: u64,
 }
 
 impl Detail<'_> {
@@ -123,7 +127,8 @@ impl PeRow {
         let mut o = Object::open(w);
         o.num("pe", u64::from(self.pe))
             .num("seis", self.seis)
-            .num("waiting", self.waiting);
+            .num("waiting", self.waiting)
+            .num("maintenance", self.maintenance);
         o.close()
     }
 }
@@ -135,7 +140,8 @@ impl UsageRow {
             .num("vmid", self.vmid)
             .num("tables", self.tables)
             .num("irqs_enabled", self.irqs_enabled)
-            .num("irqs_raised", self.irqs_raised);
+            .num("irqs_raised", self.irqs_raised)
+            .num("irqs_forwarded", self.irqs_forwarded);
         o.close()
     }
 }

@@ -17,6 +17,7 @@ mod guests;
 mod harness;
 mod lifecycle;
 mod misbehavior;
+mod passthrough;
 mod poison;
 mod reactions;
 mod refusals;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
     poison::add(&mut trials);
     sea::add(&mut trials);
     spares::add(&mut trials);
+    passthrough::add(&mut trials);
     uboot::add(&mut trials);
     control::add(&mut trials);
     lifecycle::add(&mut trials);

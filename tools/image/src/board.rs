@@ -5,9 +5,10 @@ use std::fs;
 use std::path::Path;
 
 use firebreak_abi::{Mpidr, PaRange};
-use firebreak_boards::KNOWN;
+use firebreak_boards::{DEVICETREES, KNOWN};
 use firebreak_manifest::Board;
 
+use crate::devices;
 use crate::diagnostic::{Diagnostics, Problem, Source};
 use crate::document::{self, At, Table};
 use crate::fields;
@@ -21,6 +22,8 @@ pub struct BoardFile {
     pub board: Board,
     /// Where the image will stand.
     pub image_base: u64,
+    /// Its devicetree, if there is one to look into.
+    pub devicetree: Option<Vec<u8>>,
     /// Whether its PEs have FEAT_RAS, so that a syndrome can be chosen.
     pub has_ras: bool,
 }
@@ -37,7 +40,13 @@ pub(crate) fn load(
 ) -> Result<BoardFile, Diagnostics> {
     let name = &named.value;
     if let Some((name, text)) = KNOWN.iter().find(|(known, _)| known == name) {
-        return read(&Source::new(Path::new(name), *text));
+        let built_in = |file: &str| {
+            let found = DEVICETREES.iter().find(|(known, _)| *known == file);
+            found
+                .map(|(_, bytes)| bytes.to_vec())
+                .ok_or_else(|| "it is not built in".to_owned())
+        };
+        return read(&Source::new(Path::new(name), *text), built_in);
     }
     if !name.ends_with(".toml") {
         let known: Vec<_> = KNOWN.iter().map(|(known, _)| *known).collect();
@@ -59,11 +68,17 @@ pub(crate) fn load(
         let remedy = "correct the path; it is relative to this file";
         Problem::error(asker, named.span.clone(), message, "named here", remedy)
     })?;
-    read(&Source::new(&path, text))
+    let beside = path.parent().unwrap_or(Path::new("")).to_path_buf();
+    read(&Source::new(&path, text), |file| {
+        fs::read(beside.join(file)).map_err(|error| error.to_string())
+    })
 }
 
-/// Reads a board file.
-pub(crate) fn read(source: &Source) -> Result<BoardFile, Diagnostics> {
+/// Reads a board file. `devicetree` gets the file that it names as such.
+pub(crate) fn read(
+    source: &Source,
+    devicetree: impl FnOnce(&str) -> Result<Vec<u8>, String>,
+) -> Result<BoardFile, Diagnostics> {
     let document = document::parse(source)?;
     let mut root = Table::new(source, document.get_ref(), 0..0, "a board file").of(&fields::BOARD);
     let name = root
@@ -72,6 +87,7 @@ pub(crate) fn read(source: &Source) -> Result<BoardFile, Diagnostics> {
     let pes = root.integers("pes")?.ok_or_else(|| root.lacks("pes"))?;
     let image = root.integer("image")?.ok_or_else(|| root.lacks("image"))?;
     let has_ras = root.boolean("ras")?.is_none_or(|flag| flag.value);
+    let tree = root.string("devicetree")?;
     let memory = root.tables("memory", "a piece of memory")?;
     let reserved = root.tables("reserved", "a reserved range")?;
     let mut problems = root.unknown_keys();
@@ -103,11 +119,22 @@ pub(crate) fn read(source: &Source) -> Result<BoardFile, Diagnostics> {
         }
     }
     check_image(&image, &board, source, &mut problems);
+    let mut bytes = None;
+    if let Some(tree) = tree {
+        match devices::load_tree(&tree, source, devicetree) {
+            Ok((read, uart)) => {
+                bytes = Some(read);
+                board.uart = uart;
+            }
+            Err(problem) => problems.push(problem),
+        }
+    }
     if problems.is_empty() {
         Ok(BoardFile {
             name,
             board,
             image_base: image.value,
+            devicetree: bytes,
             has_ras,
         })
     } else {

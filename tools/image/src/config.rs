@@ -45,7 +45,12 @@ pub(crate) fn write(
         .filter_map(|one| one.cmdline.as_ref())
         .map(|line| line.value.len())
         .sum();
-    let mut buf = vec![0; 4096 + text + partitions.len() * 2048];
+    let paths: usize = partitions
+        .iter()
+        .flat_map(|one| &one.devices)
+        .map(|device| device.path.value.len() + 32)
+        .sum();
+    let mut buf = vec![0; 4096 + text + paths + partitions.len() * 2048];
     let mut tree = FdtWriter::new(&mut buf);
     tree.node("", |root| {
         root.prop_u32("#address-cells", 2);
@@ -81,6 +86,7 @@ fn write_partition(
         if partition.reload_room_bytes != 0 {
             node.prop_u64(property::RELOAD_ROOM, partition.reload_room_bytes >> 10);
         }
+        write_place(node, partition);
         if partition.console {
             node.prop_empty(property::VPL011);
         }
@@ -127,6 +133,29 @@ fn write_partition(
         }
         write_modules(node, partition, modules);
     });
+}
+
+/// Where the memory is to be, and the devices.
+fn write_place(node: &mut FdtWriter<'_>, partition: &Partition) {
+    if let Some(base) = &partition.memory_place.base {
+        node.prop_u64(property::MEMORY_BASE, base.value);
+    }
+    if partition.memory_place.direct_map {
+        node.prop_empty(property::DIRECT_MAP);
+    }
+    let devices = &partition.devices;
+    if devices.is_empty() {
+        return;
+    }
+    let paths: Vec<&str> = devices.iter().map(|one| one.path.value.as_str()).collect();
+    let dma: Vec<u32> = devices
+        .iter()
+        .map(|one| u32::from(one.dma_trusted))
+        .collect();
+    let ipas: Vec<u64> = devices.iter().map(|one| one.ipa.unwrap_or(0)).collect();
+    node.prop_str_list(property::DEVICES, &paths);
+    node.prop_cells(property::DEVICE_DMA, &dma);
+    node.prop_u64_list(property::DEVICE_IPA, &ipas);
 }
 
 fn write_modules(node: &mut FdtWriter<'_>, partition: &Partition, modules: &Modules) {

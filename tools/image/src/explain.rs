@@ -7,13 +7,15 @@
 use std::fmt::Write as _;
 
 use firebreak_abi::{PaRange, VmId, guest_map};
+use firebreak_manifest::Placement;
 use firebreak_triage::{
     Class, ContextVerdict, CperSeverity, Evidence, GuestEl, Interrupted, Iss, Owner, PageVerdict,
     Part, Policy, RecordSummary, triage,
 };
 use serde::Serialize;
 
-use crate::system::System;
+use crate::devices::DeviceUse;
+use crate::system::{Guest, System};
 
 /// A system explained.
 #[derive(Clone, Debug, Serialize)]
@@ -24,6 +26,8 @@ pub struct Explanation {
     pub pes: Vec<PeUse>,
     /// Interrupts that the guests see.
     pub interrupts: Vec<InterruptUse>,
+    /// Devices that are passed through.
+    pub devices: Vec<DeviceUse>,
     /// What is done about errors.
     pub errors: Vec<ErrorUse>,
 }
@@ -57,8 +61,10 @@ pub struct InterruptUse {
     pub partition: String,
     /// INTID in the guest.
     pub intid: u32,
+    /// INTID of the physical interrupt that is forwarded, if one is.
+    pub physical: Option<u32>,
     /// What raises it.
-    pub what: &'static str,
+    pub what: String,
 }
 
 /// What is done about a class of error.
@@ -87,6 +93,7 @@ impl Explanation {
             memory: memory(system),
             pes: pes(system),
             interrupts: interrupts(system),
+            devices: system.devices.clone(),
             errors: errors(system),
         }
     }
@@ -112,12 +119,17 @@ impl Explanation {
         }
         let _ = writeln!(text, "\ninterrupts that guests see");
         for one in &self.interrupts {
+            let physical = match one.physical {
+                Some(intid) => format!(", forwarded from INTID {intid}"),
+                None => String::new(),
+            };
             let _ = writeln!(
                 text,
-                "  {:<15}  {:>3}  {}",
+                "  {:<15}  {:>3}  {}{physical}",
                 one.partition, one.intid, one.what
             );
         }
+        devices(&mut text, &self.devices);
         let mut heading = String::new();
         for error in &self.errors {
             let this = format!(
@@ -138,16 +150,49 @@ impl Explanation {
     }
 }
 
+fn devices(text: &mut String, devices: &[DeviceUse]) {
+    if devices.is_empty() {
+        return;
+    }
+    let _ = writeln!(text, "\ndevices passed through");
+    for one in devices {
+        for (guest, machine, bytes) in &one.regs {
+            let _ = writeln!(
+                text,
+                "  {:<15}  {:<28}  {bytes:#x} bytes at {machine}, seen at {guest}",
+                one.partition, one.path
+            );
+        }
+    }
+    let mut trusted: Vec<&str> = devices
+        .iter()
+        .filter(|one| one.dma)
+        .map(|one| one.partition.as_str())
+        .collect();
+    trusted.dedup();
+    for partition in trusted {
+        let _ = writeln!(
+            text,
+            "  No SMMU holds the DMA of {partition}'s devices: nothing isolates the others, or the \
+             hypervisor, from {partition}."
+        );
+    }
+    for one in devices.iter().filter(|one| one.dma && !one.quiesces) {
+        let _ = writeln!(
+            text,
+            "  It is not known how to make {} quiet: {} runs once and is never restarted.",
+            one.path, one.partition
+        );
+    }
+}
+
 fn memory(system: &System) -> Vec<Region> {
     let image = PaRange::new(system.board.image_base, system.image.image_len());
     let board = &system.board.board;
     let mut used: Vec<(PaRange, String)> =
         vec![(image, "image: hypervisor and payloads".to_owned())];
     for (guest, placement) in system.guests.iter().zip(&system.plan.placements) {
-        used.push((
-            placement.ram,
-            format!("RAM of {}", guest.partition.name.value),
-        ));
+        used.push((placement.ram, ram_of(guest, placement)));
         let beside = [
             (placement.spares, "spare pages of"),
             (placement.slots, "room for other images of"),
@@ -171,6 +216,15 @@ fn memory(system: &System) -> Vec<Region> {
         push_free(&mut regions, at, ram.end().get());
     }
     regions
+}
+
+fn ram_of(guest: &Guest, placement: &Placement) -> String {
+    let name = &guest.partition.name.value;
+    if placement.ram_ipa.get() == placement.ram.start.get() {
+        format!("RAM of {name}, 1:1")
+    } else {
+        format!("RAM of {name}")
+    }
 }
 
 fn push_free(regions: &mut Vec<Region>, from: u64, to: u64) {
@@ -209,11 +263,12 @@ fn interrupts(system: &System) -> Vec<InterruptUse> {
     let mut all = Vec::new();
     for guest in &system.guests {
         let partition = &guest.partition;
-        let mut add = |intid, what| {
+        let mut add = |intid, what: &str| {
             all.push(InterruptUse {
                 partition: partition.name.value.clone(),
                 intid,
-                what,
+                physical: None,
+                what: what.to_owned(),
             });
         };
         add(guest_map::VTIMER_INTID, "virtual timer, of each vCPU");
@@ -224,6 +279,20 @@ fn interrupts(system: &System) -> Vec<InterruptUse> {
         add(guest_map::RTC_INTID, "PL031 (emulated)");
         if partition.watchdog {
             add(guest_map::WDT_INTID, "watchdog's first signal (emulated)");
+        }
+        let own = system.devices.iter();
+        for device in own.filter(|device| device.partition == partition.name.value) {
+            all.extend(
+                device
+                    .interrupts
+                    .iter()
+                    .map(|(intid, physical)| InterruptUse {
+                        partition: device.partition.clone(),
+                        intid: *intid,
+                        physical: Some(*physical),
+                        what: device.path.clone(),
+                    }),
+            );
         }
     }
     all

@@ -7,7 +7,7 @@
 
 use firebreak_abi::{MAX_PARTITIONS, MAX_VCPUS_PER_PARTITION};
 use firebreak_manifest::config::{MAX_BOOTARGS_LEN, MAX_RESTART_LIMIT, MAX_SPARE_PAGES, property};
-use firebreak_manifest::{Policy, RestartPolicy};
+use firebreak_manifest::{MAX_DEVICES, Policy, RestartPolicy};
 use firebreak_triage::Class;
 
 /// The form of a value.
@@ -143,7 +143,7 @@ pub static SYSTEM: [Field; 2] = [
 ];
 
 /// Fields of `[[partition]]`.
-pub static PARTITION: [Field; 16] = [
+pub static PARTITION: [Field; 19] = [
     field(
         "name",
         "",
@@ -181,6 +181,37 @@ pub static PARTITION: [Field; 16] = [
         "memory = \"16 MiB\"",
         "RAM: a multiple of 2 MiB.",
     ),
+    optional(field(
+        "memory_base",
+        "",
+        Form::Integer {
+            least: 0,
+            most: u64::MAX,
+        },
+        "",
+        "memory_base = 0x6000_0000",
+        "Where the RAM is in the machine: a multiple of 2 MiB. Where there is room if left out.",
+    )),
+    field(
+        "direct_map",
+        "",
+        Form::Flag,
+        "false",
+        "direct_map = true",
+        "Whether the guest sees its RAM at its physical address (1:1), as devices with DMA need.",
+    ),
+    optional(field(
+        "devices",
+        "",
+        Form::Tables {
+            fields: &DEVICE,
+            most: MAX_DEVICES,
+            required: false,
+        },
+        "",
+        "devices = [{ path = \"/pl061@9030000\" }]",
+        "Devices of the board that are passed through.",
+    )),
     field(
         "spare_pages",
         property::SPARE_PAGES,
@@ -420,7 +451,7 @@ pub static ON_ERROR: [Field; 8] = [
 ];
 
 /// Fields of a board file.
-pub static BOARD: [Field; 6] = [
+pub static BOARD: [Field; 7] = [
     field(
         "name",
         "",
@@ -457,6 +488,14 @@ pub static BOARD: [Field; 6] = [
         "Whether its PEs have FEAT_RAS.",
     ),
     optional(field(
+        "devicetree",
+        "",
+        Form::Text { most: 4096 },
+        "",
+        "devicetree = \"my-board.dtb\"",
+        "Path of its devicetree, in which devices that are passed through are looked up.",
+    )),
+    optional(field(
         "memory",
         "",
         Form::Tables {
@@ -479,6 +518,48 @@ pub static BOARD: [Field; 6] = [
         "",
         "[[reserved]]",
         "What the firmware keeps.",
+    )),
+];
+
+/// Fields of a device that is passed through.
+pub static DEVICE: [Field; 4] = [
+    optional(field(
+        "path",
+        "",
+        Form::Text { most: 4096 },
+        "",
+        "path = \"/pl061@9030000\"",
+        "Its path, label or alias in the board's devicetree.",
+    )),
+    optional(field(
+        "page",
+        "",
+        Form::Integer {
+            least: 0,
+            most: u64::MAX,
+        },
+        "",
+        "page = 0x0a00_3000",
+        "Instead of a path: all devices with registers in this page of 4 KiB.",
+    )),
+    optional(field(
+        "at",
+        "",
+        Form::Integer {
+            least: 0,
+            most: u64::MAX,
+        },
+        "",
+        "at = 0x0903_0000",
+        "Where the guest sees its first register; at its physical address if left out.",
+    )),
+    optional(field(
+        "dma",
+        "",
+        Form::Word(&["trusted"]),
+        "",
+        "dma = \"trusted\"",
+        "That it may write to all of memory: there is no SMMU to hold it.",
     )),
 ];
 

@@ -8,6 +8,7 @@
 
 mod board;
 mod config;
+mod devices;
 mod diagnostic;
 pub mod document;
 mod dts;
@@ -26,6 +27,7 @@ mod system;
 use std::path::Path;
 
 pub use board::BoardFile;
+pub use devices::{DeviceEntry, DeviceUse, MemoryPlace};
 pub use diagnostic::{Diagnostics, Dialect, Level, Problem, Source};
 pub use document::At;
 pub use explain::{ErrorUse, Explanation, InterruptUse, PeUse, Region};

@@ -9,6 +9,7 @@ use firebreak_abi::{MAX_PARTITIONS, MAX_VCPUS_PER_PARTITION, PaRange};
 use firebreak_manifest::config::{MAX_BOOTARGS_LEN, is_valid_name};
 use firebreak_manifest::{Policy, RestartPolicy};
 
+use crate::devices::{self, DeviceEntry, MemoryPlace};
 use crate::diagnostic::{Diagnostics, Dialect, Problem, Source};
 use crate::document::{self, At, Entry, Table};
 use crate::{dts, fields, reserve};
@@ -37,6 +38,10 @@ pub struct Partition {
     pub pes: At<Vec<At<u64>>>,
     /// RAM in bytes.
     pub memory_bytes: At<u64>,
+    /// Where its RAM is to be in the machine, and whether it sees it there.
+    pub memory_place: MemoryPlace,
+    /// Devices that are passed through to it.
+    pub devices: Vec<DeviceEntry>,
     /// Spare pages, behind pages that are retired.
     pub spare_pages: u8,
     /// Room for another image, in bytes.
@@ -190,6 +195,8 @@ fn read_partition(
     let vcpus = read_vcpus(table)?;
     let pes = read_pes(table, &vcpus)?;
     let memory_bytes = read_memory(table)?;
+    let memory_place = devices::read_place(table)?;
+    let devices = devices::read(table, problems)?;
     let spare_pages = reserve::spare_pages(table)?;
     let reload_room_bytes = reserve::reload_room(table, control)?;
     let (image, initramfs, loaded) = read_modules(table)?;
@@ -214,6 +221,8 @@ fn read_partition(
         memory_bytes,
         spare_pages,
         reload_room_bytes,
+        memory_place,
+        devices,
         image,
         initramfs,
         loaded,

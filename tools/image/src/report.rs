@@ -3,7 +3,6 @@
 
 use std::fmt::Write as _;
 
-use firebreak_abi::guest_map;
 use firebreak_manifest::Placement;
 use firebreak_triage::Class;
 use serde::Serialize;
@@ -191,8 +190,8 @@ fn partition(guest: &Guest, placement: &Placement) -> PartitionReport {
     PartitionReport {
         name: partition.name.value.clone(),
         pes: partition.pes.value.iter().map(|pe| pe.value).collect(),
-        ram_pa: format!("{:#x}", placement.ram.start),
-        ram_ipa: format!("{:#x}", guest_map::RAM.get()),
+        ram_pa: format!("{:#x}", placement.ram.start.get()),
+        ram_ipa: format!("{:#x}", placement.ram_ipa.get()),
         ram_bytes: partition.memory_bytes.value,
         spare_pages: partition.spare_pages,
         spares_pa: (placement.spares.len_bytes != 0)

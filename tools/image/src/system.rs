@@ -17,6 +17,7 @@ use firebreak_manifest::{
 
 use crate::board::{self, BoardFile};
 use crate::config::{self, Modules};
+use crate::devices::{self, DeviceUse};
 use crate::diagnostic::{Diagnostics, Dialect, Level, Problem, Source};
 use crate::document::At;
 use crate::dts;
@@ -58,6 +59,8 @@ pub struct System {
     pub guests: Vec<Guest>,
     /// What each partition gets on this board.
     pub plan: MemoryPlan,
+    /// Devices that are passed through.
+    pub devices: Vec<DeviceUse>,
     /// What will surprise.
     pub warnings: Diagnostics,
     /// The configuration as the hypervisor reads it.
@@ -82,6 +85,7 @@ pub fn check(file: &Path, options: &Options) -> Result<System, Diagnostics> {
     }
     check_pes(&source, &parsed, &board, &mut problems);
     check_ras(&source, &parsed, &board, &mut problems);
+    devices::expand(&source, &mut parsed, &board, &mut problems);
     let payloads = options.payloads.as_deref().unwrap_or(dir);
     let mut guests = Vec::new();
     let mut warnings = Vec::new();
@@ -102,13 +106,18 @@ pub fn check(file: &Path, options: &Options) -> Result<System, Diagnostics> {
     };
     let control = parsed.control;
     let (config, image) = arrange(&source, &mut guests, &board, control, &hypervisor)?;
-    let plan = judge(&source, &guests, &board, &config, &image)?;
+    let (plan, devices) = judge(&source, &guests, &board, &config, &image)?;
+    for (guest, placement) in guests.iter_mut().zip(&plan.placements) {
+        guest.layout = guest.layout.with_ram_at(placement.ram_ipa);
+    }
+    warnings.extend(devices::surprises(&source, &guests, &devices));
     let warnings = Diagnostics { problems: warnings };
     Ok(System {
         source,
         board,
         guests,
         plan,
+        devices,
         warnings,
         config,
         hypervisor,
@@ -432,7 +441,7 @@ fn judge(
     board: &BoardFile,
     config: &[u8],
     image: &Layout,
-) -> Result<MemoryPlan, Problem> {
+) -> Result<(MemoryPlan, Vec<DeviceUse>), Problem> {
     let aligned = aligned_copy(config);
     let bytes = &aligned.as_bytes()[..config.len()];
     let image_range = PaRange::new(board.image_base, image.image_len());
@@ -446,11 +455,21 @@ fn judge(
             "please report this: the check above should have found it",
         )
     })?;
-    validate(&board.board, &parsed, image_range).map_err(|error| locate(source, guests, &error))
+    let plan = validate(&board.board, &parsed, image_range)
+        .map_err(|error| locate(source, guests, &error))?;
+    let tree = aligned_copy(board.devicetree.as_deref().unwrap_or_default());
+    let bytes = board.devicetree.as_ref().map_or(0, Vec::len);
+    let devices = devices::resolve(
+        source,
+        guests,
+        &tree.as_bytes()[..bytes],
+        (&board.board, &parsed, &plan),
+    )?;
+    Ok((plan, devices))
 }
 
 /// A devicetree has to stand on a multiple of 8.
-fn aligned_copy(bytes: &[u8]) -> AlignedBytes {
+pub(crate) fn aligned_copy(bytes: &[u8]) -> AlignedBytes {
     let mut words = vec![0_u64; bytes.len().div_ceil(8)];
     for (word, chunk) in words.iter_mut().zip(bytes.chunks(8)) {
         let mut whole = [0; 8];
@@ -460,10 +479,10 @@ fn aligned_copy(bytes: &[u8]) -> AlignedBytes {
     AlignedBytes(words)
 }
 
-struct AlignedBytes(Vec<u64>);
+pub(crate) struct AlignedBytes(Vec<u64>);
 
 impl AlignedBytes {
-    fn as_bytes(&self) -> &[u8] {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
         zerocopy::IntoBytes::as_bytes(self.0.as_slice())
     }
 }
@@ -489,6 +508,9 @@ fn locate(source: &Source, guests: &[Guest], error: &SystemError) -> Problem {
         PartitionFault::SparePages { .. } | PartitionFault::ReloadRoom { .. } => {
             partition.memory_bytes.span.clone()
         }
+        PartitionFault::BaseMisaligned { .. }
+        | PartitionFault::PlaceTaken { .. }
+        | PartitionFault::DirectOverlap { .. } => partition.memory_place.span(partition),
         PartitionFault::ModuleOutside { .. } | PartitionFault::ModuleTooLong { .. } => {
             partition.image.span.clone()
         }

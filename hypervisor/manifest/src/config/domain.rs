@@ -11,6 +11,7 @@ use super::{
     DEFAULT_SPARE_PAGES, MAX_BOOTARGS_LEN, MAX_RELOAD_ROOM_BYTES, MAX_RESTART_LIMIT,
     MAX_SPARE_PAGES, PartitionConfig, default_policy, is_valid_name, property,
 };
+use crate::devices::DeviceList;
 use crate::error::{Complaint, Fault, NodePath, Refused};
 use crate::value::{Value, place_of};
 
@@ -18,14 +19,14 @@ use crate::value::{Value, place_of};
 pub(super) struct Domain<'a, 'c> {
     pub(super) complaint: &'c Complaint<'a>,
     path: NodePath<'a>,
-    partition: PartitionConfig<'a>,
+    pub(super) partition: PartitionConfig<'a>,
     cells: CellCounts,
     image_relative: bool,
     kernel_seen: bool,
     mpidr_seen: bool,
     uer_seen: bool,
     /// One bit for each known property that was there.
-    seen: u32,
+    seen: u64,
 }
 
 /// Known properties.
@@ -52,10 +53,15 @@ enum Known {
     CorrectedWindow,
     SparePages,
     ReloadRoom,
+    MemoryBase,
+    DirectMap,
+    Devices,
+    DeviceDma,
+    DeviceIpa,
 }
 
 impl Known {
-    const ALL: [(&str, Self); 23] = [
+    const ALL: [(&str, Self); 28] = [
         ("#address-cells", Self::Cells),
         ("#size-cells", Self::Cells),
         ("phandle", Self::Phandle),
@@ -79,6 +85,11 @@ impl Known {
         (property::CORRECTED_WINDOW, Self::CorrectedWindow),
         (property::SPARE_PAGES, Self::SparePages),
         (property::RELOAD_ROOM, Self::ReloadRoom),
+        (property::MEMORY_BASE, Self::MemoryBase),
+        (property::DIRECT_MAP, Self::DirectMap),
+        (property::DEVICES, Self::Devices),
+        (property::DEVICE_DMA, Self::DeviceDma),
+        (property::DEVICE_IPA, Self::DeviceIpa),
     ];
 }
 
@@ -91,7 +102,7 @@ enum Meaning {
 
 impl Meaning {
     /// Finds what a name means, and its bit in `Domain::seen`: none for what may be repeated.
-    fn of(name: &str) -> Option<(Self, u32)> {
+    fn of(name: &str) -> Option<(Self, u64)> {
         if let Some(at) = Known::ALL.iter().position(|(known, _)| *known == name) {
             let (_, known) = Known::ALL.get(at)?;
             let repeatable = matches!(known, Known::Cells | Known::Phandle);
@@ -132,6 +143,9 @@ impl<'a, 'c> Domain<'a, 'c> {
                 memory_bytes: 0,
                 spare_pages: DEFAULT_SPARE_PAGES,
                 reload_room_bytes: 0,
+                memory_base: None,
+                direct_map: false,
+                devices: DeviceList::default(),
                 kernel: PaRange::default(),
                 ramdisk: None,
                 bootargs: "",
@@ -152,7 +166,7 @@ impl<'a, 'c> Domain<'a, 'c> {
         })
     }
 
-    fn fault<T>(&self, property: &'a str, fault: Fault<'a>) -> Result<T, Refused> {
+    pub(super) fn fault<T>(&self, property: &'a str, fault: Fault<'a>) -> Result<T, Refused> {
         Err(self.complaint.property(&self.path, property, &fault))
     }
 
@@ -181,6 +195,14 @@ impl<'a, 'c> Domain<'a, 'c> {
                 // Xen's binding also knows a value here; it means the same.
                 self.partition.console = true;
             }
+            Known::MemoryBase => match (value.len(), value.number()) {
+                (8, Some(base)) => self.partition.memory_base = Some(Pa::new(base)),
+                _ => return self.fault(name, Fault::Form("a physical address as two cells")),
+            },
+            Known::DirectMap => self.partition.direct_map = true,
+            Known::Devices => self.partition.devices.paths = value,
+            Known::DeviceDma => self.partition.devices.dma = Some(value),
+            Known::DeviceIpa => self.partition.devices.ipa = Some(value),
             Known::Mpidr => {
                 self.mpidr_seen = true;
                 self.pes(name, value)?;
@@ -387,6 +409,7 @@ impl<'a, 'c> Domain<'a, 'c> {
                 ),
             );
         }
+        self.check_devices()?;
         if !self.uer_seen {
             self.partition.policy.uer = default_policy(self.partition.ras_visible).uer;
         }

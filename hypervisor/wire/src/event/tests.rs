@@ -133,6 +133,7 @@ fn every_event_is_one_json_object_with_the_members_of_its_schema() {
                         pe: 1,
                         seis: 2,
                         waiting: 3,
+                        maintenance: 12,
                     }],
                     partitions: &[UsageRow {
                         vm: 4,
@@ -140,14 +141,15 @@ fn every_event_is_one_json_object_with_the_members_of_its_schema() {
                         tables: 6,
                         irqs_enabled: 7,
                         irqs_raised: 8,
+                        irqs_forwarded: 11,
                     }],
                     pool_free: 9,
                     pool_retired: 10,
                 }),
             },
             json!({"v":1,"t":42,"ev":"answer","id":1,"ok":true,"text":"",
-                "pes":[{"pe":1,"seis":2,"waiting":3}],"usage":[{"vm":4,"vmid":5,"tables":6,
-                "irqs_enabled":7,"irqs_raised":8}],"pool_free":9,"pool_retired":10}),
+                "pes":[{"pe":1,"seis":2,"waiting":3,"maintenance":12}],"usage":[{"vm":4,"vmid":5,"tables":6,
+                "irqs_enabled":7,"irqs_raised":8,"irqs_forwarded":11}],"pool_free":9,"pool_retired":10}),
         ),
         (
             Event::Answer {

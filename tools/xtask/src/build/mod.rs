@@ -109,21 +109,37 @@ pub(crate) fn guests() -> Result<()> {
     Ok(())
 }
 
-/// Builds the agent, and the initramfs that holds it and the watchdog's modules.
+/// Kernel modules of the initramfs.
+const MODULES: [&str; 6] = [
+    "watchdog.ko",
+    "sbsa_gwdt.ko",
+    "virtio.ko",
+    "virtio_ring.ko",
+    "virtio_mmio.ko",
+    "virtio_blk.ko",
+];
+
+/// Builds the agent, and the initramfs that holds it and the modules of the kernel that it loads.
 fn initramfs() -> Result<()> {
     step("build: agent and initramfs");
     let elf = release(&targets::AGENT, "firebreak-agent")?;
     let stripped = paths::out().join("guests/agent");
     objcopy(&["--strip-all"], &elf, &stripped)?;
     let agent = read(&stripped)?;
-    let watchdog = read(&paths::kernel().join("watchdog.ko"))?;
-    let driver = read(&paths::kernel().join("sbsa_gwdt.ko"))?;
+    let mut modules = Vec::new();
+    for name in MODULES {
+        let path = paths::kernel().join(name);
+        // A kernel that was set up by hand may have these built in.
+        if path.is_file() {
+            modules.push((format!("lib/modules/{name}"), read(&path)?));
+        }
+    }
     let directory = |path| cpio::Entry {
         path,
         contents: None,
         executable: false,
     };
-    let archive = cpio::archive(&[
+    let mut entries = vec![
         directory("lib"),
         directory("lib/modules"),
         cpio::Entry {
@@ -131,17 +147,13 @@ fn initramfs() -> Result<()> {
             contents: Some(&agent),
             executable: true,
         },
-        cpio::Entry {
-            path: "lib/modules/watchdog.ko",
-            contents: Some(&watchdog),
-            executable: false,
-        },
-        cpio::Entry {
-            path: "lib/modules/sbsa_gwdt.ko",
-            contents: Some(&driver),
-            executable: false,
-        },
-    ]);
+    ];
+    entries.extend(modules.iter().map(|(path, contents)| cpio::Entry {
+        path,
+        contents: Some(contents),
+        executable: false,
+    }));
+    let archive = cpio::archive(&entries);
     write_if_changed(&paths::out().join("initramfs.cpio"), &archive)
 }
 

@@ -96,8 +96,9 @@ fn what_to_install(system: &str) -> String {
         "{system} is not a Debian 12 or newer, so nothing is installed here. Needed are:
   * QEMU 10 or newer with qemu-system-aarch64, in PATH or named by QEMU=
   * a Linux kernel for arm64, best Debian's package linux-image-<release>-cloud-arm64-unsigned:
-    from its files put boot/vmlinuz-<release> to {kernel}/Image, and watchdog.ko and
-    sbsa_gwdt.ko (from lib/modules/<release>/kernel/drivers/watchdog) beside it
+    from its files put boot/vmlinuz-<release> to {kernel}/Image, and beside it from
+    lib/modules/<release>/kernel/drivers: watchdog/watchdog.ko, watchdog/sbsa_gwdt.ko,
+    virtio/virtio.ko, virtio/virtio_ring.ko, virtio/virtio_mmio.ko, block/virtio_blk.ko
   * for the tests, Chromium as `chromium` in PATH
 then try again",
         kernel = paths::kernel().display()

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Debian's arm64 kernel and the two modules of its watchdog, taken out of the package.
+//! Debian's arm64 kernel and the modules that its guests need (watchdog, virtio disk), taken out
+//! of the package.
 
 use std::cmp::Ordering;
 use std::fs;
@@ -12,7 +13,24 @@ use crate::paths;
 use crate::process::{self, step};
 
 /// What is kept of the package.
-const KEPT: [&str; 3] = ["Image", "watchdog.ko", "sbsa_gwdt.ko"];
+const KEPT: [&str; 7] = [
+    "Image",
+    "watchdog.ko",
+    "sbsa_gwdt.ko",
+    "virtio.ko",
+    "virtio_ring.ko",
+    "virtio_mmio.ko",
+    "virtio_blk.ko",
+];
+/// The modules, by their folder below `kernel/drivers`.
+const MODULES: [(&str, &str); 6] = [
+    ("watchdog", "watchdog.ko"),
+    ("watchdog", "sbsa_gwdt.ko"),
+    ("virtio", "virtio.ko"),
+    ("virtio", "virtio_ring.ko"),
+    ("virtio", "virtio_mmio.ko"),
+    ("block", "virtio_blk.ko"),
+];
 /// The kernel that the project is tested with; any other of Debian's will do.
 const PREFERRED: &str = "linux-image-6.1.0-";
 
@@ -79,16 +97,12 @@ fn keep(tree: &Path, dir: &Path) -> Result<()> {
     let name = image.file_name().to_string_lossy().into_owned();
     let release = name.strip_prefix("vmlinuz-").unwrap_or(&name).to_owned();
     let modules = ["lib/modules", "usr/lib/modules"]
-        .map(|lib| {
-            tree.join(lib)
-                .join(&release)
-                .join("kernel/drivers/watchdog")
-        })
+        .map(|lib| tree.join(lib).join(&release).join("kernel/drivers"))
         .into_iter()
         .find(|dir| dir.is_dir())
-        .with_context(|| format!("the package holds no watchdog modules for {release}"))?;
-    for module in ["watchdog.ko", "sbsa_gwdt.ko"] {
-        keep_module(&modules, module, dir)?;
+        .with_context(|| format!("the package holds no drivers for {release}"))?;
+    for (folder, module) in MODULES {
+        keep_module(&modules.join(folder), module, dir)?;
     }
     fs::write(dir.join("RELEASE"), format!("{release}\n"))?;
     // Last, so that an interrupted set-up is seen as such.
