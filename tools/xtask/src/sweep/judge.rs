@@ -98,6 +98,22 @@ impl Point {
         self.held || self.fate.reported == 0 || self.fate.blamed.as_deref() == Some(PARTITION)
     }
 
+    /// Leaves out of the account what the guest was told of the error that opened the period; that
+    /// it was not told is a problem.
+    pub(super) fn expect_told(&mut self, opening: Kind) {
+        let syndrome = u64::from(opening.iss());
+        let told = self.fate.told.iter().position(|told| *told == syndrome);
+        match (told, self.fate.heard.checked_sub(1)) {
+            (Some(index), Some(heard)) => {
+                self.fate.told.remove(index);
+                self.fate.heard = heard;
+            }
+            _ => self
+                .problems
+                .push("the guest was not told of the opening error".to_owned()),
+        }
+    }
+
     /// Holds what happened against what must happen.
     pub(super) fn verify(&self, map: &Map, (kind, mode): (Kind, Mode)) -> Vec<String> {
         if self.held {

@@ -42,6 +42,7 @@ impl Life {
             restarted: lives,
             started: lives,
             born: lives,
+            retired: 0,
         }
     }
 }
@@ -85,6 +86,11 @@ impl Stage {
         most_lives: 999,
     };
 
+    /// Says whether not all of the round is swept: each point costs more there.
+    pub(super) fn is_partial(&self) -> bool {
+        self.from.is_some() || self.to.is_some()
+    }
+
     /// Returns the part of a round that is swept.
     pub(super) fn part(&self, round: &[Step], hypervisor: &Symbols) -> Result<Range<usize>> {
         let find = |name: Option<&str>, from: usize| match name {
@@ -121,7 +127,7 @@ pub(super) const RESTART: Path = Path {
         to: Some(MEMORY),
         ..Stage::ANOTHER_LIFE
     },
-    short: true,
+    short: false,
     severe: false,
 };
 
@@ -143,6 +149,7 @@ pub(super) const KILL: Path = Path {
     opening: Some(Opening {
         at_ticks: 60,
         error: Kind::Ueu,
+        page_stride: None,
     }),
     stage: Stage {
         life: Life::IsKilled,
@@ -150,7 +157,50 @@ pub(super) const KILL: Path = Path {
         to: Some(MEMORY),
         ..Stage::ANOTHER_LIFE
     },
+    short: true,
     ..RESTART
+};
+
+/// A recoverable error in a page of the partition, in a block of its own: the block is split, and the
+/// page taken out of it.
+pub(super) const RETIRE: Path = Path {
+    name: "retire",
+    round: "guest",
+    label: "guest",
+    opening: Some(Opening {
+        at_ticks: 60,
+        error: Kind::Uer,
+        page_stride: Some(2 << 20),
+    }),
+    stage: Stage {
+        from: Some(BEHIND_THE_SEI),
+        ..Stage::WHOLE
+    },
+    ..RESTART
+};
+
+/// The same where the block is split already.
+pub(super) const RETIRE_NEXT: Path = Path {
+    name: "retire_next",
+    opening: Some(Opening {
+        at_ticks: 60,
+        error: Kind::Uer,
+        page_stride: Some(4 << 10),
+    }),
+    ..RETIRE
+};
+
+/// A record that EL2 took in the middle of its work, and drains behind it.
+pub(super) const DRAIN: Path = Path {
+    name: "drain",
+    round: "console",
+    label: "console",
+    opening: Some(Opening {
+        at_ticks: 300,
+        error: Kind::Ueo,
+        page_stride: None,
+    }),
+    ..RETIRE
 };
 
 /// What happened to the partition in one period.
@@ -161,16 +211,21 @@ struct Account {
     restarted: u32,
     started: u32,
     born: u32,
+    retired: u32,
 }
 
 /// Judges the points of a path on which the partition does not simply go on: by the period in
 /// which each was reported, and all that happened in it.
 pub(super) fn settle(points: &mut [Point], records: &[Record], path: &Path) {
-    if path.stage.life == Life::GoesOn {
+    let loses_a_page = path.loses_a_page();
+    if path.stage.life == Life::GoesOn && !loses_a_page {
         return;
     }
     let (accounts, periods) = accounts(records, path.period_ticks);
-    let wanted = path.stage.life.wanted();
+    let wanted = Account {
+        retired: u32::from(loses_a_page),
+        ..path.stage.life.wanted()
+    };
     for point in points {
         let Some(period) = periods.get(&point.id) else {
             // Never reported, which is a problem already.
@@ -181,6 +236,9 @@ pub(super) fn settle(points: &mut [Point], records: &[Record], path: &Path) {
         if !point.in_el2() && found == Account::default() {
             (point.stops, point.killed) = (0, 0);
             continue;
+        }
+        if loses_a_page {
+            point.expect_told(Kind::Uer);
         }
         point.stops = found.killed.saturating_sub(wanted.killed);
         point.killed = point.stops;
@@ -210,6 +268,7 @@ fn accounts(records: &[Record], period_ticks: u64) -> (BTreeMap<u64, Account>, B
                     "stopped" => account.stopped += 1,
                     "restart" => account.restarted += 1,
                     "started" => account.started += 1,
+                    "retired" => account.retired += 1,
                     "error" => {
                         periods.extend(event.num("id").map(|id| (id, period)));
                     }

@@ -26,6 +26,10 @@ const CHUNK: u64 = 64;
 const WHOLE_TICKS: usize = 2_500;
 /// From the start of a period to the expiry of the guest's timer and a bit more.
 const TIMER_TICKS: u64 = 400;
+/// A partition remembers 64 bad pages, and is stopped at the next.
+const MOST_PAGES: u64 = 62;
+/// The first of them, in bytes from the start of RAM: behind what the guest needs.
+const FIRST_PAGE: u64 = 6 << 20;
 /// Times that three signs of life are waited for, until the trace has a round.
 const TRACE_TURNS: u32 = 6;
 /// In so many periods a guest that lives tells of its rounds, even when each takes two of them.
@@ -50,6 +54,8 @@ pub(super) enum System {
     Beside,
     /// The same with as little memory as there can be, for a partition that ends in each round.
     Lives,
+    /// The sweep guest alone, with memory of which a page can be lost again and again.
+    Pages,
 }
 
 impl System {
@@ -58,12 +64,13 @@ impl System {
             Self::Alone => "sweep",
             Self::Beside => "sweep-beside",
             Self::Lives => "sweep-lives",
+            Self::Pages => "sweep-pages",
         }
     }
 
     const fn pes(self) -> u32 {
         match self {
-            Self::Alone => 1,
+            Self::Alone | Self::Pages => 1,
             Self::Beside | Self::Lives => 2,
         }
     }
@@ -96,6 +103,8 @@ pub(super) struct Swept {
     next_id: u64,
     /// Number of the first error that is a point.
     first_id: u64,
+    /// Pages that the partition was told to be bad.
+    pages: u64,
     /// How often the partition was restarted, as far as that was looked at.
     restarts: u64,
 }
@@ -119,6 +128,7 @@ impl Swept {
             mode: Mode::Conforming,
             next_id: FIRST_ID,
             first_id: FIRST_ID,
+            pages: 0,
             restarts: 0,
         };
         swept.await_ready(Mark::START)?;
@@ -152,7 +162,9 @@ impl Swept {
     /// Returns how many more points this machine bears.
     pub(super) fn room(&self) -> u64 {
         let stage = &self.path.stage;
-        if stage.life == Life::GoesOn {
+        if self.path.loses_a_page() {
+            MOST_PAGES.saturating_sub(self.pages)
+        } else if stage.life == Life::GoesOn {
             u64::MAX
         } else {
             stage.most_lives.saturating_sub(self.restarts)
@@ -200,7 +212,7 @@ impl Swept {
         let file = dir().join(format!("{}.trace", self.path.name));
         // What is there belongs to another run; QEMU appends.
         let _ = fs::remove_file(&file);
-        if self.path.opening.is_some() {
+        if self.path.opening.is_some() && !self.path.loses_a_page() {
             // Far behind everything that the opening error sets off.
             let far = self.path.period_ticks / 2;
             self.behave(Mode::Conforming)?;
@@ -216,6 +228,12 @@ impl Swept {
         let mut found = None;
         for _ in 0..TRACE_TURNS {
             self.running.monitor("log exec,nochain")?;
+            if self.path.loses_a_page() {
+                // Each error with a page of its own.
+                let far = self.path.period_ticks / 2;
+                self.strike(Kind::Ce, far, None)?;
+                self.strike(Kind::Ce, far, None)?;
+            }
             let mark = self.running.mark();
             // A sign of life stands for eight rounds; an error without a record comes in each. Of a
             // life one is enough, and each is long.
@@ -283,11 +301,27 @@ impl Swept {
                 opening.error.iss(),
                 opening.error.severity()
             ));
+            if let Some(stride) = opening.page_stride {
+                let page = self.ram()? + FIRST_PAGE + stride * self.pages;
+                self.pages += 1;
+                line.push_str(&format!(":{page:#x}"));
+            }
         }
         if let Some(address) = probe {
             line.push_str(&format!(" probe={address:#x}"));
         }
         Ok(self.running.send_firmware(&line)?)
+    }
+
+    /// Returns where the partition's memory begins.
+    fn ram(&self) -> Result<u64> {
+        let records = self.records();
+        let found = records.iter().find_map(|record| {
+            let text = format!("{}", record.event("partition")?.value());
+            let pa = text.split_once("\"pa\":\"0x")?.1.split('"').next()?;
+            u64::from_str_radix(pa, 16).ok()
+        });
+        found.context("no event says where the partition's memory is")
     }
 
     /// Raises an error at each of these offsets. Returns all that was said, from boot on.
@@ -444,37 +478,6 @@ pub(super) struct Targets {
     pub(super) in_guest: BTreeSet<u64>,
 }
 
-impl Targets {
-    /// Returns about so many of the boundaries, evenly over the round, the first and last among them.
-    pub(super) fn sample(&self, count: usize) -> Self {
-        let mut by_time: Vec<(u64, u64)> =
-            self.executed.iter().map(|(pc, at)| (*at, *pc)).collect();
-        by_time.sort_unstable();
-        let last = by_time.len().saturating_sub(1);
-        let step = by_time.len().div_ceil(count.max(1)).max(1);
-        let chosen: Vec<(u64, u64)> = by_time
-            .into_iter()
-            .enumerate()
-            .filter(|(index, _)| index % step == 0 || *index == last)
-            .map(|(_, each)| each)
-            .collect();
-        Self {
-            executed: chosen.iter().map(|(at, pc)| (*pc, *at)).collect(),
-            offsets: chosen.iter().map(|(at, _)| *at).collect(),
-            in_guest: BTreeSet::new(),
-        }
-    }
-
-    /// Leaves out what comes from the first time on that EL2 reaches an instruction.
-    pub(super) fn end_at(&mut self, address: u64) {
-        let Some(end) = self.executed.get(&address).copied() else {
-            return;
-        };
-        self.executed.retain(|_, at| *at < end);
-        self.offsets.retain(|at| *at < end);
-    }
-}
-
 /// Finds what is to be swept in a trace; `None` while it is too short.
 ///
 /// The round reaches its anchor `start` ticks behind the start of the period.
@@ -492,20 +495,24 @@ fn targets(
     let rounds = trace::rounds(steps, anchor, done);
     // The first of many may be the one during which the log began.
     let unsure = usize::from(path.stage.life == Life::GoesOn || rounds.len() > 1);
+    let mut found = None;
     for round in rounds.into_iter().skip(unsure) {
         let part = if nested::is_sei_path(path) {
             let from = path.opening.map_or(0, |opening| opening.at_ticks);
-            match trace::behind_firmware(round, from.saturating_sub(start) as usize) {
-                Some(first) => first..round.len(),
-                // The opening error did not come in this one.
-                None => continue,
-            }
+            trace::behind_firmware(round, from.saturating_sub(start) as usize)
+                .map(|first| first..round.len())
         } else {
-            path.stage.part(round, hypervisor)?
+            path.stage.part(round, hypervisor).ok()
         };
-        return Ok(Some(targets_of(round, part, start)));
+        // In some the opening error did not come. Of those that lose a page the last is like all
+        // that follow.
+        if let Some(part) = part
+            && (found.is_none() || path.loses_a_page())
+        {
+            found = Some(targets_of(round, part, start));
+        }
     }
-    Ok(None)
+    Ok(found)
 }
 
 /// Makes the targets of a part of a round.
@@ -531,18 +538,6 @@ fn targets_of(round: &[Step], part: Range<usize>, start: u64) -> Targets {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_sample_has_the_ends_of_the_round() {
-        let targets = Targets {
-            executed: (0..100).map(|at| (0x1000 - 4 * at, at)).collect(),
-            offsets: (0..200).collect(),
-            in_guest: BTreeSet::new(),
-        };
-        let sample = targets.sample(4);
-        assert_eq!(sample.offsets, BTreeSet::from([0, 25, 50, 75, 99]));
-        assert_eq!(sample.executed.get(&(0x1000 - 4 * 99)), Some(&99));
-    }
 
     #[test]
     fn what_is_left_out_is_the_end() {

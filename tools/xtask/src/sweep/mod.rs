@@ -45,6 +45,9 @@ const HYPERVISOR_BASE: u64 = 0x4020_0000;
 /// Points of a path in the short sweep, where each costs a life of the partition.
 const SAMPLE: usize = 40;
 
+/// How long before an instruction is reached its probe is put there.
+const PROBE_LEAD_TICKS: u64 = 100;
+
 /// Raises an SEI at every instruction boundary and checks what is lost.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -179,7 +182,10 @@ fn sweep(args: &Args) -> Result<Vec<Row>> {
         let (path, targets) = match traced.entry((path.name, system)) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
-                let mut traced = traced_path(path, system, &guest, &symbols).with_context(what)?;
+                let trace = || traced_path(path, system, &guest, &symbols);
+                // On a slow host all lives of a partition may be over before the trace begins.
+                let again = |_| trace().with_context(what);
+                let mut traced = trace().or_else(again)?;
                 if args.short && nested::is_sei_path(path) {
                     // The SEI path itself, without what task context does about it.
                     traced.1.end_at(symbols.address("guest_entry")?);
@@ -190,7 +196,7 @@ fn sweep(args: &Args) -> Result<Vec<Row>> {
         let job = (&*path, mode, kind);
         let row = if kind.is_severe() {
             strike_chosen(job, extent, None, targets, &symbols)
-        } else if args.short && path.stage.life != Life::GoesOn {
+        } else if args.short && path.stage.is_partial() {
             strike_all(job, None, &targets.sample(SAMPLE), &symbols)
         } else {
             strike_all(job, None, targets, &symbols)
@@ -238,6 +244,8 @@ fn progress_bar(len: u64) -> ProgressBar {
 fn system_of(path: &Path, kind: Kind) -> System {
     if path.stage.life != Life::GoesOn {
         System::Lives
+    } else if path.loses_a_page() {
+        System::Pages
     } else if kind.is_severe() {
         System::Beside
     } else {
@@ -283,8 +291,15 @@ fn strike_all(
         }
     }
     // No tick falls on the first instruction of a vector behind an abort or an interrupt.
-    for (address, _) in missing(&targets.executed, &striker.points()) {
-        striker.strike(0, Some(address))?;
+    // Behind an opening error the probe must not stand where the handler of that comes by.
+    let is_opened = job.0.opening.is_some();
+    for (address, at) in missing(&targets.executed, &striker.points()) {
+        let from = if is_opened {
+            at.saturating_sub(PROBE_LEAD_TICKS)
+        } else {
+            0
+        };
+        striker.strike(from, Some(address))?;
     }
     report::row(
         job,

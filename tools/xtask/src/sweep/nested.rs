@@ -17,6 +17,7 @@ const IN_GUEST_TICKS: u64 = 48;
 const LATER: Opening = Opening {
     at_ticks: 0,
     error: Kind::Bare,
+    page_stride: None,
 };
 
 /// Two errors in each period, of which the host is to hear one by one.

@@ -11,6 +11,8 @@ pub(super) struct Opening {
     pub(super) at_ticks: u64,
     /// What it is.
     pub(super) error: Kind,
+    /// It names a page of the partition, each time another one: the distance of these in bytes.
+    pub(super) page_stride: Option<u64>,
 }
 
 /// An error by its class.
@@ -89,6 +91,12 @@ pub(super) struct Path {
 }
 
 impl Path {
+    /// Says whether the partition loses a page in each round.
+    pub(super) fn loses_a_page(&self) -> bool {
+        self.opening
+            .is_some_and(|opening| opening.page_stride.is_some())
+    }
+
     /// Sweeps it with UER and UEU, too.
     const fn and_severe(self) -> Self {
         Self {
@@ -135,6 +143,9 @@ pub(super) const PATHS: &[Path] = &[
     nested::SEI,
     nested::IN_EXIT,
     nested::IN_WAIT,
+    lives::RETIRE,
+    lives::RETIRE_NEXT,
+    lives::DRAIN,
 ];
 
 /// What the firmware does about the mask.

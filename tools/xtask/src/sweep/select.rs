@@ -78,6 +78,37 @@ fn first((address, _): (&u64, &u64)) -> u64 {
     *address
 }
 
+impl Targets {
+    /// Returns about so many of the boundaries, evenly over the round, the first and last among them.
+    pub(super) fn sample(&self, count: usize) -> Self {
+        let mut by_time: Vec<(u64, u64)> =
+            self.executed.iter().map(|(pc, at)| (*at, *pc)).collect();
+        by_time.sort_unstable();
+        let last = by_time.len().saturating_sub(1);
+        let step = by_time.len().div_ceil(count.max(1)).max(1);
+        let chosen: Vec<(u64, u64)> = by_time
+            .into_iter()
+            .enumerate()
+            .filter(|(index, _)| index % step == 0 || *index == last)
+            .map(|(_, each)| each)
+            .collect();
+        Self {
+            executed: chosen.iter().map(|(at, pc)| (*pc, *at)).collect(),
+            offsets: chosen.iter().map(|(at, _)| *at).collect(),
+            in_guest: BTreeSet::new(),
+        }
+    }
+
+    /// Leaves out what comes from the first time on that EL2 reaches an instruction.
+    pub(super) fn end_at(&mut self, address: u64) {
+        let Some(end) = self.executed.get(&address).copied() else {
+            return;
+        };
+        self.executed.retain(|_, at| *at < end);
+        self.offsets.retain(|at| *at < end);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,6 +133,18 @@ mod tests {
             ("work", 0x800),
             ("more_work", 0x810),
         ])
+    }
+
+    #[test]
+    fn a_sample_has_the_ends_of_the_round() {
+        let targets = Targets {
+            executed: (0..100).map(|at| (0x1000 - 4 * at, at)).collect(),
+            offsets: (0..200).collect(),
+            in_guest: BTreeSet::new(),
+        };
+        let sample = targets.sample(4);
+        assert_eq!(sample.offsets, BTreeSet::from([0, 25, 50, 75, 99]));
+        assert_eq!(sample.executed.get(&(0x1000 - 4 * 99)), Some(&99));
     }
 
     #[test]

@@ -60,6 +60,13 @@ impl<'a> Striker<'a> {
     /// Raises an error at each of these offsets.
     pub(super) fn sweep(&mut self, offsets: &BTreeSet<u64>) -> Result<()> {
         let kind = self.job.2;
+        if self.job.0.loses_a_page() {
+            // A page for each.
+            for at in offsets {
+                self.strike(*at, None)?;
+            }
+            return Ok(());
+        }
         for (from, to) in chunks(offsets) {
             self.machine(to + 1 - from)?
                 .sweep(kind, &(from..=to).collect())?;
