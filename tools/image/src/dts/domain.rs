@@ -97,32 +97,17 @@ pub(super) fn table(node: &Node, source: &Source, problems: &mut Vec<Problem>) -
     let mut top = vec![said("name", Value::Text(name), node)];
     let (mut restart, mut on_error) = (Vec::new(), Vec::new());
     for property in &node.properties {
-        let name = property.name.as_str();
-        if PLAIN.contains(&name) || is_granted(property) {
-            continue;
-        }
-        if name == property::IMAGE_RELATIVE {
-            problems.push(Problem::error(
-                source,
-                property.span.clone(),
-                "`firebreak,image-relative` is for images that are built already",
-                "not in a source file",
-                "remove it, and name files by `firebreak,file`",
-            ));
-            continue;
-        }
-        let into = [
-            (&mut top, PARTITION.as_slice()),
-            (&mut restart, RESTART.as_slice()),
-            (&mut on_error, ON_ERROR.as_slice()),
-        ]
-        .into_iter()
-        .find_map(|(table, fields)| Some((table, fields.iter().find(|one| one.property == name)?)));
-        match into {
-            Some((table, field)) if name != FILE => {
+        match find(property, source) {
+            Ok(None) => {}
+            Ok(Some((part, field))) => {
+                let table = match part {
+                    Part::Top => &mut top,
+                    Part::Restart => &mut restart,
+                    Part::OnError => &mut on_error,
+                };
                 table.extend(entry(field, property, source, problems));
             }
-            _ => problems.push(foreign(property, source)),
+            Err(problem) => problems.push(problem),
         }
     }
     if node.property(property::VPL011).is_none() {
@@ -138,6 +123,45 @@ pub(super) fn table(node: &Node, source: &Source, problems: &mut Vec<Problem>) -
     top.push(said("restart", Value::Table(restart), node));
     top.push(said("on_error", Value::Table(on_error), node));
     Value::Table(top)
+}
+
+/// The table that a field of a partition belongs to.
+#[derive(Clone, Copy)]
+enum Part {
+    Top,
+    Restart,
+    OnError,
+}
+
+/// Finds the field that a partition's property stands for; none if it says nothing.
+fn find(property: &Property, source: &Source) -> Result<Option<(Part, &'static Field)>, Problem> {
+    let name = property.name.as_str();
+    if PLAIN.contains(&name) || is_granted(property) {
+        return Ok(None);
+    }
+    if name == property::IMAGE_RELATIVE {
+        return Err(Problem::error(
+            source,
+            property.span.clone(),
+            "`firebreak,image-relative` is for images that are built already",
+            "not in a source file",
+            "remove it, and name files by `firebreak,file`",
+        ));
+    }
+    // What belongs into a module is no property of the partition.
+    let fields: [(Part, &'static [Field]); 3] = [
+        (Part::Top, &PARTITION),
+        (Part::Restart, &RESTART),
+        (Part::OnError, &ON_ERROR),
+    ];
+    let known = fields.into_iter().find_map(|(part, fields)| {
+        let field = fields.iter().find(|one| one.property == name)?;
+        (![FILE, "bootargs"].contains(&name)).then_some((part, field))
+    });
+    match known {
+        Some(found) => Ok(Some(found)),
+        None => Err(foreign(property, source)),
+    }
 }
 
 /// Says something in the name of a node.
@@ -345,44 +369,8 @@ fn module(node: &Node, cells: Cells, source: &Source) -> Result<Vec<Entry>, Prob
     };
     let mut entries = Vec::new();
     for property in &node.properties {
-        let name = property.name.as_str();
-        let wrong = |message: String, remedy: &str| {
-            let span = property.span.clone();
-            Err(Problem::error(source, span, message, "here", remedy))
-        };
-        match name {
-            "bootargs" if key == "image" => match property.string() {
-                Some(text) => entries.push(("cmdline", Value::Text(text), property)),
-                None => return wrong("`bootargs` must be one text".to_owned(), "put it in quotes"),
-            },
-            "bootargs" => {
-                let remedy = "move it to the kernel's module";
-                return wrong("`bootargs` belongs to the kernel".to_owned(), remedy);
-            }
-            FILE if node.property("reg").is_some() => {
-                return wrong(
-                    "a module that is given as a file has no place of its own yet".to_owned(),
-                    "remove `reg`, and `firebreak build` puts it into the image; or remove \
-                     `firebreak,file`, and a bootloader puts it there",
-                );
-            }
-            FILE => match property.string() {
-                Some(text) => entries.push((key, Value::Text(text), property)),
-                None => return wrong(format!("`{FILE}` must be one path"), "put it in quotes"),
-            },
-            "reg" => match range(property, cells) {
-                Some(range) => entries.push((key, Value::Loaded(range), property)),
-                None => {
-                    let remedy = "write address and size in as many cells as #address-cells and \
-                                  #size-cells of the partition say";
-                    return wrong("`reg` must be one range of memory".to_owned(), remedy);
-                }
-            },
-            _ if PLAIN.contains(&name) => {}
-            _ => {
-                let known = [FILE, "reg", "bootargs", "compatible"];
-                return Err(unknown(property, "a module", &known, source));
-            }
+        if let Some((key, value)) = module_property(key, node, property, cells, source)? {
+            entries.push((key, value, property));
         }
     }
     if let Some(child) = node.children.first() {
@@ -414,6 +402,56 @@ fn module(node: &Node, cells: Cells, source: &Source) -> Result<Vec<Entry>, Prob
         },
     };
     Ok(entries.into_iter().map(entry).collect())
+}
+
+/// Reads one property of a module: the field that it stands for, if any, and its value.
+fn module_property(
+    key: &'static str,
+    node: &Node,
+    property: &Property,
+    cells: Cells,
+    source: &Source,
+) -> Result<Option<(&'static str, Value)>, Problem> {
+    let wrong = |message: &str, remedy: &str| {
+        let span = property.span.clone();
+        Err(Problem::error(source, span, message, "here", remedy))
+    };
+    let text = |field| {
+        let text = property.string().map(|text| (field, Value::Text(text)));
+        match text {
+            Some(text) => Ok(Some(text)),
+            None => wrong(
+                &format!("`{}` must be one text", property.name),
+                "put it in quotes",
+            ),
+        }
+    };
+    match property.name.as_str() {
+        "bootargs" if key == "image" => text("cmdline"),
+        "bootargs" => wrong(
+            "`bootargs` belongs to the kernel",
+            "move it to the kernel's module",
+        ),
+        FILE if node.property("reg").is_some() => wrong(
+            "a module that is given as a file has no place of its own yet",
+            "remove `reg`, and `firebreak build` puts it into the image; or remove \
+             `firebreak,file`, and a bootloader puts it there",
+        ),
+        FILE => text(key),
+        "reg" => match range(property, cells) {
+            Some(range) => Ok(Some((key, Value::Loaded(range)))),
+            None => wrong(
+                "`reg` must be one range of memory",
+                "write address and size in as many cells as #address-cells and #size-cells of \
+                 the partition say",
+            ),
+        },
+        name if PLAIN.contains(&name) => Ok(None),
+        _ => {
+            let known = [FILE, "reg", "bootargs", "compatible"];
+            Err(unknown(property, "a module", &known, source))
+        }
+    }
 }
 
 fn range(property: &Property, cells: Cells) -> Option<PaRange> {
