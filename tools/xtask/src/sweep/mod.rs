@@ -14,6 +14,7 @@ mod machine;
 mod nested;
 mod paths;
 mod report;
+mod resume;
 mod seeded;
 mod select;
 mod strike;
@@ -35,6 +36,7 @@ use lives::Life;
 use machine::{Swept, System, Targets};
 use paths::{Kind, Mode, PATHS, Path};
 use report::Row;
+use resume::State;
 use select::Extent;
 use strike::Striker;
 use symbols::Symbols;
@@ -52,6 +54,7 @@ const PROBE_LEAD_TICKS: u64 = 100;
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   cargo xtask sweep                          every path, both modes: some minutes
+  cargo xtask sweep --resume                 goes on with one that was interrupted
   cargo xtask sweep --short                  what `cargo xtask test` runs
   cargo xtask sweep --path hvc --mode barge-in
   cargo xtask sweep --json sweep.json        and write the table as JSON
@@ -72,6 +75,9 @@ pub(crate) struct Args {
     /// Writes {\"paths\":[{\"path\",\"mode\",\"boundaries\",\"nothing_lost\",\"vm_lost\",...}]}.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Goes on with a sweep that was interrupted; refused when something was built anew since.
+    #[arg(long)]
+    resume: bool,
     /// Builds the hypervisor with each of its seeded faults, and checks that the sweep finds it.
     #[arg(long)]
     seeded: bool,
@@ -85,6 +91,7 @@ pub(crate) fn short() -> Result<()> {
         mode: None,
         error: None,
         json: None,
+        resume: false,
         seeded,
     };
     run(&args(false))?;
@@ -167,6 +174,13 @@ fn sweep(args: &Args) -> Result<Vec<Row>> {
     let guest = Symbols::read(&places::out().join("guests/sweep.elf"), 0)?;
     let jobs = jobs(args)?;
     let bar = progress_bar(jobs.len() as u64);
+    let built = [build::hypervisor_elf(), build::firmware_image()]
+        .into_iter()
+        .chain([places::out().join("guests/sweep.bin")])
+        .collect::<Vec<_>>();
+    fs::create_dir_all(machine::dir())?;
+    let file = machine::dir().join("state.json");
+    let mut state = State::open(file, &built, args.short, args.resume)?;
     let mut rows = Vec::new();
     let extent = if args.short {
         Extent::Labels
@@ -177,6 +191,11 @@ fn sweep(args: &Args) -> Result<Vec<Row>> {
     let mut traced: BTreeMap<(&str, System), (Path, Targets)> = BTreeMap::new();
     for (path, mode, kind) in jobs {
         bar.set_message(format!("{} {} {}", path.name, mode.name(), kind.name()));
+        if let Some(row) = state.find(path.name, mode.name(), kind.name()) {
+            rows.push(row.clone());
+            bar.inc(1);
+            continue;
+        }
         let what = || format!("path {} {} {}", path.name, mode.name(), kind.name());
         let system = system_of(path, kind);
         let (path, targets) = match traced.entry((path.name, system)) {
@@ -212,6 +231,7 @@ fn sweep(args: &Args) -> Result<Vec<Row>> {
                 row.failures.len()
             ));
         }
+        state.add(row.clone())?;
         rows.push(row);
         bar.inc(1);
     }
