@@ -9,6 +9,7 @@
 mod attribution;
 mod boards;
 mod boot;
+mod campaign;
 mod control;
 mod crash;
 mod demo;
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
     vserror::add(&mut trials);
     crash::add(&mut trials);
     storm::add(&mut trials);
+    campaign::add(&mut trials);
     reactions::add(&mut trials);
     demo::add(&mut trials);
     libtest_mimic::run(&arguments, trials).exit_code()

@@ -45,6 +45,7 @@ pub(crate) struct Rig {
     live: Option<Live>,
     /// Guest and policy of the machine that runs.
     runs: Option<(usize, Option<usize>)>,
+    booted: bool,
     /// Says what is worth saying, once.
     say: Box<dyn Fn(String) + Send>,
 }
@@ -64,8 +65,14 @@ impl Rig {
             states,
             live: None,
             runs: None,
+            booted: false,
             say,
         }
+    }
+
+    /// Says whether a machine was booted for the last case, or before.
+    pub(crate) fn has_booted(&self) -> bool {
+        self.booted
     }
 
     /// Runs a case. What goes wrong on the host is part of what was observed.
@@ -138,6 +145,7 @@ impl Rig {
             self.live = None;
         }
         if self.live.is_none() {
+            self.booted = false;
             let mut images = self.prepared.images.iter();
             let image = images.find(|image| (image.guest, image.policy) == wanted);
             let image = image.ok_or("no image was built for it")?;
@@ -147,6 +155,7 @@ impl Rig {
                 (self.say)(format!("{}: {}", guest.name, live.measured));
             }
             self.runs = Some(wanted);
+            self.booted = true;
             self.live = Some(live);
         }
         let live = self.live.as_mut().ok_or("no machine")?;

@@ -17,6 +17,9 @@ use crate::progress::Progress;
 use crate::rig::Rig;
 use crate::{glob, result};
 
+/// A machine that does not boot so often in a row never will.
+const MOST_BOOT_FAILURES: u32 = 3;
+
 /// How a plan is run.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -185,11 +188,23 @@ fn work(
     sender: &mpsc::Sender<Line>,
 ) {
     let mut last = None;
+    let mut failures = 0;
     while let Some(case) = queue.take(last) {
-        last = Some((case.guest, case.policy));
+        let machine = (case.guest, case.policy);
+        if last != Some(machine) {
+            failures = 0;
+        }
+        last = Some(machine);
         let Some(watched) = rig.run(&case) else {
             continue;
         };
+        failures = match watched.observer.seen.host.is_some() && !rig.has_booted() {
+            true => failures + 1,
+            false => 0,
+        };
+        if failures >= MOST_BOOT_FAILURES {
+            queue.give_up(machine);
+        }
         // Ctrl-C reaches QEMU too: what it cut off is run again by --resume.
         if queue.is_stopped() && watched.observer.seen.host.is_some() {
             return;
@@ -256,6 +271,12 @@ impl Queue {
             .unwrap_or_else(PoisonError::into_inner)
             .1
             .clone()
+    }
+
+    /// Leaves out all cases of a machine.
+    fn give_up(&self, machine: Booted) {
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        left.remove(&machine);
     }
 
     /// Takes a case: of the machine that runs already, or else of that with the most left.

@@ -200,8 +200,8 @@ const fn with_boards() -> [&'static str; LOGIC.len() + 2] {
     names
 }
 
-const fn with_tools() -> [&'static str; LOGIC.len() + 4] {
-    let mut names = ["firebreak-abi"; LOGIC.len() + 4];
+const fn with_tools() -> [&'static str; LOGIC.len() + 5] {
+    let mut names = ["firebreak-abi"; LOGIC.len() + 5];
     let mut index = 0;
     while index < LOGIC.len() {
         names[index] = LOGIC[index];
@@ -210,6 +210,7 @@ const fn with_tools() -> [&'static str; LOGIC.len() + 4] {
     names[index] = "firebreak-image";
     names[index + 1] = "firebreak-qemu";
     names[index + 2] = "firebreak-report";
+    names[index + 3] = "firebreak-campaign";
     names
 }
 

@@ -9,6 +9,8 @@ mod errors;
 mod guests;
 mod moments;
 mod read;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 

@@ -65,6 +65,9 @@ pub(crate) struct PlanArgs {
     json: bool,
 }
 
+/// So many cases of a sort are named at the end.
+const MOST_LISTED: usize = 20;
+
 fn shard(text: &str) -> Result<Shard, String> {
     let wrong = || format!("\"{text}\" is no part; write 1/4 for the first of four");
     let (index, count) = text.split_once('/').ok_or_else(wrong)?;
@@ -123,7 +126,8 @@ pub(crate) fn run(args: &PlanArgs) -> Result<String, Failure> {
     };
     let well = summary.unexpected.is_empty()
         && summary.inconclusive.is_empty()
-        && summary.unsaved.is_none();
+        && summary.unsaved.is_none()
+        && (summary.done == summary.chosen || summary.interrupted || summary.budget_hit.is_some());
     match well {
         true => Ok(text),
         false => Err(Failure {
@@ -231,11 +235,23 @@ fn time(seconds: u64) -> String {
 
 fn told(summary: &Summary, output: &Path) -> String {
     let mut text = String::new();
-    for (name, seen) in &summary.unexpected {
-        let _ = writeln!(text, "not as expected: {name}: {seen}");
+    for (what, list) in [
+        ("not as expected", &summary.unexpected),
+        ("inconclusive", &summary.inconclusive),
+    ] {
+        for (name, why) in list.iter().take(MOST_LISTED) {
+            let _ = writeln!(text, "{what}: {name}: {why}");
+        }
+        if let Some(more) = list.len().checked_sub(MOST_LISTED + 1) {
+            let _ = writeln!(text, "{what}: {} more, see the results", more + 1);
+        }
     }
-    for (name, why) in &summary.inconclusive {
-        let _ = writeln!(text, "inconclusive: {name}: {why}");
+    let left_out = summary.chosen.saturating_sub(summary.done);
+    if left_out > 0 && summary.budget_hit.is_none() && !summary.interrupted {
+        let _ = writeln!(
+            text,
+            "{left_out} cases were left out: their machine does not boot"
+        );
     }
     for (class, count) in &summary.classes {
         let _ = writeln!(text, "{count:8}  {}", class.title());

@@ -218,3 +218,6 @@ fn undelivered(seen: &Observation) -> Verdict {
         },
     }
 }
+
+#[cfg(test)]
+mod tests;
