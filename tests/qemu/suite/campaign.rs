@@ -44,8 +44,7 @@ impl Bench {
         let plan = dir.path().join("plan.toml");
         let systems = workspace().join("tests/campaigns/systems");
         let head = format!(
-            "[[guest]]\nname = \"victim\"\nsystem = \"{}/victim.toml\"\nlike = \"victim\"\n\
-             icount = true\n",
+            "[[guest]]\nname = \"victim\"\nsystem = \"{}/victim.toml\"\nlike = \"victim\"\n",
             systems.display()
         );
         fs::write(&plan, head + rest).map_err(failed)?;

@@ -297,7 +297,9 @@ impl Live {
     fn prepare(&mut self, steps: &[Typed]) -> Result<(), String> {
         for step in steps {
             let from = self.running.mark();
-            self.type_text(&step.text)?;
+            if !step.text.is_empty() {
+                self.type_text(&step.text)?;
+            }
             if step.until.is_empty() {
                 continue;
             }

@@ -201,17 +201,15 @@ impl Attempt<'_> {
     /// Has the hypervisor inject something.
     fn command(&mut self, what: &str) -> Result<(), String> {
         let partition = &self.guest.partition;
-        let el = self
-            .moment
-            .el
-            .filter(|_| self.moment.at.is_none() && !self.moment.at_start);
-        let el = el.map_or_else(String::new, |el| format!(" el={el}"));
-        let start = if self.moment.at_start {
-            " at=start"
-        } else {
-            ""
+        let wait = match (&self.moment.spot, self.moment.el) {
+            _ if self.moment.at_start => " at=start".to_owned(),
+            // The debugger has brought it there.
+            _ if self.moment.at.is_some() => String::new(),
+            (Some(spot), _) => format!(" at={spot}"),
+            (None, Some(el)) => format!(" el={el}"),
+            (None, None) => String::new(),
         };
-        let command = format!("inject {partition} vcpu=0{el}{start} {what}");
+        let command = format!("inject {partition} vcpu=0{wait} {what}");
         let id = self.live.number();
         let line = format!(
             "{}{}{command} id={id}",

@@ -192,6 +192,8 @@ pub struct Moment {
     pub el: Option<u8>,
     /// Whether it has SError masked then; `None`: nobody knows.
     pub masked: Option<bool>,
+    /// The hypervisor waits until it is at EL1 with SError `masked`, or `unmasked`.
+    pub spot: Option<String>,
     /// Before its first instruction.
     pub at_start: bool,
     /// The guest stands at this address.

@@ -6,7 +6,7 @@ use firebreak_image::document::Table;
 
 use super::{Address, Moment, Steps, Typed};
 
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 14] = [
     "name",
     "guests",
     "type",
@@ -14,6 +14,7 @@ const KEYS: [&str; 13] = [
     "el",
     "masked",
     "at_start",
+    "at",
     "address",
     "symbol",
     "steps",
@@ -21,6 +22,8 @@ const KEYS: [&str; 13] = [
     "then_type",
     "then_until",
 ];
+/// What the hypervisor can wait for, besides an exception level.
+const SPOTS: [&str; 2] = ["masked", "unmasked"];
 /// Instructions are stepped over one by one: more would take minutes.
 const MOST_STEPS: u64 = 100_000;
 
@@ -49,6 +52,14 @@ pub(super) fn read(table: Table<'_, '_>) -> Result<Moment, Problem> {
         None => None,
     };
     let masked = table.boolean("masked")?.map(|flag| flag.value);
+    let spot = match table.string("at")? {
+        Some(word) if SPOTS.contains(&word.value.as_str()) => Some(word.value),
+        Some(word) => {
+            let what = "place to wait for";
+            return Err(super::errors::unknown(&table, Some(&word), what, &SPOTS));
+        }
+        None => None,
+    };
     let at_start = table.boolean("at_start")?.is_some_and(|flag| flag.value);
     let address = table
         .integer("address")?
@@ -62,6 +73,7 @@ pub(super) fn read(table: Table<'_, '_>) -> Result<Moment, Problem> {
         prepare,
         el,
         masked,
+        spot,
         at_start,
         at: address.or(symbol),
         steps,
