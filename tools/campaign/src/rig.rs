@@ -401,6 +401,7 @@ impl Attempt<'_> {
     fn is_time_for_then(&self) -> bool {
         let seen = &self.observer.seen;
         seen.raised == Raised::Yes
+            && self.observer.elapsed_ns() >= self.moment.then_after_ns
             && (!seen.life.is_empty() || seen.beats > 0 || self.observer.elapsed_ns() > THEN_NS)
     }
 }

@@ -202,6 +202,8 @@ pub struct Moment {
     pub steps: Steps,
     /// What is typed once the error was raised.
     pub then: Vec<Typed>,
+    /// How long after the error that is, in nanoseconds of the machine's time.
+    pub then_after_ns: u64,
 }
 
 /// Something typed.

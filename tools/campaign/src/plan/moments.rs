@@ -6,7 +6,7 @@ use firebreak_image::document::Table;
 
 use super::{Address, Moment, Steps, Typed};
 
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 15] = [
     "name",
     "guests",
     "type",
@@ -21,6 +21,7 @@ const KEYS: [&str; 14] = [
     "random_steps",
     "then_type",
     "then_until",
+    "then_after_ms",
 ];
 /// What the hypervisor can wait for, besides an exception level.
 const SPOTS: [&str; 2] = ["masked", "unmasked"];
@@ -36,6 +37,7 @@ pub(super) fn read(table: Table<'_, '_>) -> Result<Moment, Problem> {
     let guests = super::read::names(&mut table, "guests")?;
     let prepare = typed(&mut table, "type", "until")?;
     let then = typed(&mut table, "then_type", "then_until")?;
+    let then_after_ms = table.integer("then_after_ms")?;
     let el = match table.integer("el")? {
         Some(el) if el.value <= 1 => Some(u8::try_from(el.value).unwrap_or(1)),
         Some(el) => {
@@ -78,6 +80,7 @@ pub(super) fn read(table: Table<'_, '_>) -> Result<Moment, Problem> {
         at: address.or(symbol),
         steps,
         then,
+        then_after_ns: then_after_ms.map_or(0, |ms| ms.value.saturating_mul(1_000_000)),
     })
 }
 
