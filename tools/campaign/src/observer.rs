@@ -43,6 +43,8 @@ pub(crate) struct Observer {
     now_ns: u64,
     alive_ns: u64,
     lines: usize,
+    /// Something was typed behind the error: a task that ends from now on may end by that.
+    pub(crate) typed_then: bool,
     pub(crate) console: Vec<String>,
     pub(crate) timeline: Vec<report::Event>,
     /// The `error` event of the hypervisor.
@@ -59,6 +61,7 @@ impl Observer {
             now_ns: 0,
             alive_ns: 0,
             lines: 0,
+            typed_then: false,
             console: Vec::new(),
             timeline: Vec::new(),
             record: None,
@@ -136,6 +139,7 @@ impl Observer {
         let seen = &mut self.seen;
         let list = match means {
             Some(Meaning::Usual) => return,
+            Some(Meaning::TaskKilled) if self.typed_then => return,
             Some(Meaning::Alive) => {
                 self.alive_ns = self.now_ns;
                 seen.beats += 1;
@@ -418,6 +422,18 @@ mod tests {
         assert_eq!(seen.life[0].esr, Some(0xbe00_0811));
         assert_eq!((seen.panics.len(), seen.beats), (1, 1));
         assert_eq!((seen.corruptions.len(), seen.unusual.len()), (1, 1));
+    }
+
+    #[test]
+    fn a_task_that_ends_by_what_was_typed_counts_for_nothing() {
+        let mut observer = observer();
+        let ended = Record::parse("linux| agent: child ended signal=9");
+        observer.typed_then = true;
+        observer.push(&ended);
+        assert!(observer.seen.task_kills.is_empty());
+        observer.typed_then = false;
+        observer.push(&ended);
+        assert_eq!(observer.seen.task_kills.len(), 1);
     }
 
     #[test]
