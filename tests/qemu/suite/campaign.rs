@@ -86,13 +86,13 @@ fn options(output: PathBuf) -> Options {
     }
 }
 
-const MOMENTS: &str = "[[moment]]\nname = \"unmasked\"\nmasked = false\nel = 1\n\
+const MOMENTS: &str = "[[moment]]\nname = \"unmasked\"\nmasked = false\nat = \"unmasked\"\n\
     [[moment]]\nname = \"masked\"\nmasked = true\ntype = \"m\"\nuntil = \"victim: masked\"\n\
     [[moment]]\nname = \"unmasks\"\nmasked = true\ntype = \"m\"\nuntil = \"victim: masked\"\n\
     then_type = \"u\"\nthen_until = \"victim: unmasked\"\n\
     [[moment]]\nname = \"esb\"\nmasked = true\ntype = \"m\"\nuntil = \"victim: masked\"\n\
     then_type = \"e\"\nthen_until = \"victim: esb\"\n\
-    [[moment]]\nname = \"not-so\"\nmasked = true\n";
+    [[moment]]\nname = \"never\"\nel = 0\n";
 
 fn hold(holds: bool, what: &str, cases: &[Case]) -> Outcome {
     if holds {
@@ -123,7 +123,7 @@ fn classes(reset: &str) -> Outcome {
     for case in &cases {
         let class = match case.moment.as_str() {
             "masked" => Class::NotDelivered,
-            "not-so" => Class::Inconclusive,
+            "never" => Class::Inconclusive,
             _ => Class::RecoveredAndLogged,
         };
         hold(

@@ -43,8 +43,9 @@ pub(crate) struct Observer {
     now_ns: u64,
     alive_ns: u64,
     lines: usize,
-    /// Something was typed behind the error: a task that ends from now on may end by that.
-    pub(crate) typed_then: bool,
+    /// What was typed behind the error: its echo means nothing, and a task that ends from now on
+    /// may end by that.
+    pub(crate) typed: Vec<String>,
     pub(crate) console: Vec<String>,
     pub(crate) timeline: Vec<report::Event>,
     /// The `error` event of the hypervisor.
@@ -61,7 +62,7 @@ impl Observer {
             now_ns: 0,
             alive_ns: 0,
             lines: 0,
-            typed_then: false,
+            typed: Vec::new(),
             console: Vec::new(),
             timeline: Vec::new(),
             record: None,
@@ -139,7 +140,7 @@ impl Observer {
         let seen = &mut self.seen;
         let list = match means {
             Some(Meaning::Usual) => return,
-            Some(Meaning::TaskKilled) if self.typed_then => return,
+            Some(Meaning::TaskKilled) if !self.typed.is_empty() => return,
             Some(Meaning::Alive) => {
                 self.alive_ns = self.now_ns;
                 seen.beats += 1;
@@ -153,6 +154,7 @@ impl Observer {
             Some(Meaning::Panicked) => &mut seen.panics,
             Some(Meaning::TaskKilled) => &mut seen.task_kills,
             None if text.trim().is_empty() => return,
+            None if self.typed.iter().any(|typed| typed.trim() == text.trim()) => return,
             None => &mut seen.unusual,
         };
         if list.len() < MOST_ENTRIES {
@@ -428,10 +430,12 @@ mod tests {
     fn a_task_that_ends_by_what_was_typed_counts_for_nothing() {
         let mut observer = observer();
         let ended = Record::parse("linux| agent: child ended signal=9");
-        observer.typed_then = true;
+        observer.typed.push("rest\n".to_owned());
         observer.push(&ended);
-        assert!(observer.seen.task_kills.is_empty());
-        observer.typed_then = false;
+        observer.push(&Record::parse("linux| rest"));
+        let seen = &observer.seen;
+        assert!(seen.task_kills.is_empty() && seen.unusual.is_empty());
+        observer.typed.clear();
         observer.push(&ended);
         assert_eq!(observer.seen.task_kills.len(), 1);
     }

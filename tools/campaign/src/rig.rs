@@ -383,7 +383,7 @@ impl Attempt<'_> {
             }
             if left > 0 && waiting.is_none() && self.is_time_for_then() {
                 if let Some(step) = then.next() {
-                    self.observer.typed_then = true;
+                    self.observer.typed.push(step.text.clone());
                     self.observer.touched(&format!("typed {:?}", step.text));
                     self.live.type_text(&step.text)?;
                     waiting = (!step.until.is_empty()).then_some(step.until.as_str());

@@ -109,7 +109,9 @@ fn wrong_syndrome(seen: &Observation) -> Option<String> {
 fn broken_promise(seen: &Observation) -> Option<String> {
     let first = seen.life.first()?;
     let waited = first.stage == Stage::Pending;
-    match seen.promise.masked {
+    // Nothing masks an external abort.
+    let is_serror = first.esr.is_none_or(|esr| esr >> 26 == 0x2f);
+    match seen.promise.masked.filter(|_| is_serror) {
         Some(true) if !waited => {
             return Some("the moment masks SError, and the error did not wait".to_owned());
         }

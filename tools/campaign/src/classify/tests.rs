@@ -182,6 +182,15 @@ fn what_proves_nothing_is_inconclusive() {
 }
 
 #[test]
+fn an_external_abort_waits_for_nobody() {
+    let seen = with(|seen| {
+        seen.promise.masked = Some(true);
+        seen.life = vec![step(Stage::Taken, Some(0x9600_0010))];
+    });
+    assert_eq!(classify(&seen).class, Class::SurvivedSilently);
+}
+
+#[test]
 fn a_syndrome_that_nobody_can_know_is_not_compared() {
     // A CPU without FEAT_RAS.
     let seen = with(|seen| {
