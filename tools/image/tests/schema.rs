@@ -163,7 +163,7 @@ fn every_example_fits_the_schema() {
     let whole = |partition: &str| {
         let mut keys = String::new();
         for field in PARTITION.iter().filter(|field| field.required) {
-            if !partition.starts_with(field.key) {
+            if !partition.starts_with(&format!("{} = ", field.key)) {
                 keys += &format!("{}\n", field.example);
             }
         }
