@@ -131,7 +131,13 @@ fn read_device(
             );
             return Err(wrong(&page.span, message, "both", remedy));
         }
-        (None, None) => return Err(table.missing("path", "path = \"/pl061@9030000\"")),
+        (None, None) => {
+            let (message, remedy) = (
+                "a device without a name is no device of the board",
+                "add path = \"/pl061@9030000\", or a page",
+            );
+            return Err(wrong(&table.span, message, "nameless", remedy));
+        }
     };
     Ok(DeviceEntry {
         path,

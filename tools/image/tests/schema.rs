@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use firebreak_image::fields::{
-    BOARD, Field, Form, NOT_YET, ON_ERROR, PARTITION, RANGE, RESTART, ROOT, SYSTEM,
+    BOARD, DEVICE, Field, Form, NOT_YET, ON_ERROR, PARTITION, RANGE, RESTART, ROOT, SYSTEM,
 };
 use firebreak_image::{partition_file, schema};
 use jsonschema::Validator;
@@ -136,6 +136,7 @@ fn every_field_is_on_the_page_and_in_the_schema_with_an_example_that_is_read() {
     let all = [
         SYSTEM.len(),
         PARTITION.len(),
+        DEVICE.len(),
         RESTART.len(),
         ON_ERROR.len(),
         ROOT.len(),
