@@ -5,17 +5,19 @@
 //! pseudo file systems, keeps the watchdog refreshed, prints one `agent: beat` line a second
 //! with the state of 16 MiB of known memory, and reaps orphans. Typed commands (`help`) make it
 //! reboot, power off, panic the kernel or fall silent: the ways in which a Linux guest can end.
-//! `touch` starts a process with a page to lose, and tells the signal that ends it.
+//! `touch` and `touch cache` start a process with a page to lose, and tell the signal that ends it.
 //! `spin`, `kspin` and `calls` start a child that keeps the CPU in user space, in the kernel or on
 //! the way between them, for an error to hit; `nap` starts one that leaves it to the kernel's idle
 //! loop, and `first` has the first process stay in the kernel. No beats are printed meanwhile, until `rest`.
-//! `oops` makes the kernel panic when it finds a bug in itself, and `symbol` tells where it has one.
+//! `oops` makes the kernel panic when it finds a bug in itself, `symbol` tells where it has one,
+//! and `page` where in memory that is.
 //! `disk` works on a passed-through disk and tells how often that was done before.
 //!
 //! Command line options of the kernel that it reads: `agent.watchdog_s=<n>` (0: leave the
 //! watchdog closed).
 
 mod disk;
+mod kernel;
 mod load;
 mod pattern;
 mod sys;
@@ -41,12 +43,13 @@ enum Command {
     PowerOff,
     Panic,
     Silence,
-    Touch,
+    Touch(touch::Kind),
     Load(load::Kind),
     Rest,
     PanicOnOops,
     Symbol(String),
     Disk,
+    Page(String),
     SecondCpu(bool),
 }
 
@@ -58,7 +61,8 @@ impl Command {
             "poweroff" => Some(Self::PowerOff),
             "panic" => Some(Self::Panic),
             "silence" => Some(Self::Silence),
-            "touch" => Some(Self::Touch),
+            "touch" => Some(Self::Touch(touch::Kind::Heap)),
+            "touch cache" => Some(Self::Touch(touch::Kind::Cache)),
             "spin" => Some(Self::Load(load::Kind::User)),
             "kspin" => Some(Self::Load(load::Kind::Kernel)),
             "calls" => Some(Self::Load(load::Kind::Calls)),
@@ -69,9 +73,11 @@ impl Command {
             "disk" => Some(Self::Disk),
             "cpu1 off" => Some(Self::SecondCpu(false)),
             "cpu1 on" => Some(Self::SecondCpu(true)),
-            other => other
-                .strip_prefix("symbol ")
-                .map(|name| Self::Symbol(name.to_owned())),
+            other => match other.split_once(' ')? {
+                ("symbol", name) => Some(Self::Symbol(name.to_owned())),
+                ("page", name) => Some(Self::Page(name.to_owned())),
+                _ => None,
+            },
         }
     }
 }
@@ -131,15 +137,20 @@ fn open_watchdog() -> Option<Watchdog> {
 /// Tells where the kernel has symbols of that name, separated by commas.
 fn tell_symbol(name: &str) {
     let all = fs::read_to_string("/proc/kallsyms").unwrap_or_default();
-    let found: Vec<String> = all
-        .lines()
-        .filter_map(|line| {
-            let mut words = line.split_ascii_whitespace();
-            let address = words.next()?;
-            (words.nth(1)? == name).then(|| format!("0x{address}"))
-        })
+    let found: Vec<String> = kernel::addresses(&all, name)
+        .map(|address| format!("{address:#018x}"))
         .collect();
     say(&format!("symbol {name}={}", found.join(",")));
+}
+
+/// Tells the physical address of a symbol of the kernel's image.
+fn tell_page(name: &str) {
+    let symbols = fs::read_to_string("/proc/kallsyms").unwrap_or_default();
+    let memory = fs::read_to_string("/proc/iomem").unwrap_or_default();
+    match kernel::physical(&symbols, &memory, name) {
+        Some(ipa) => say(&format!("page {name}={ipa:#x}")),
+        None => say(&format!("the kernel's image has no {name}")),
+    }
 }
 
 /// Runs a command. Returns whether the agent falls silent.
@@ -147,7 +158,7 @@ fn obey(command: Option<Command>) -> bool {
     match command {
         Some(Command::Help) | None => say(
             "commands: help reboot poweroff panic silence touch spin kspin calls nap first rest oops disk, \
-             symbol NAME, cpu1 off, cpu1 on",
+             touch cache, symbol NAME, page NAME, cpu1 off, cpu1 on",
         ),
         Some(Command::Reboot) => sys::leave(sys::Exit::Reboot),
         Some(Command::PowerOff) => sys::leave(sys::Exit::PowerOff),
@@ -156,8 +167,8 @@ fn obey(command: Option<Command>) -> bool {
                 say(&format!("no panic: {error}"));
             }
         }
-        Some(Command::Touch) => {
-            if let Err(error) = touch::start() {
+        Some(Command::Touch(kind)) => {
+            if let Err(error) = touch::start(kind) {
                 say(&format!("no process: {error}"));
             }
         }
@@ -183,6 +194,7 @@ fn obey(command: Option<Command>) -> bool {
             }) => say(&format!("disk lives={lives} intact={intact} irqs={irqs}")),
             Err(error) => say(&format!("no disk: {error}")),
         },
+        Some(Command::Page(name)) => tell_page(&name),
         Some(Command::SecondCpu(online)) => {
             let state = if online { "1" } else { "0" };
             match fs::write("/sys/devices/system/cpu/cpu1/online", state) {
@@ -235,8 +247,8 @@ fn wait_until(deadline: Instant, console: &mut Option<File>, typed: &mut String)
 }
 
 fn main() {
-    if touch::is_wanted() {
-        if let Err(error) = touch::run() {
+    if let Some(kind) = touch::Kind::wanted() {
+        if let Err(error) = touch::run(kind) {
             say(&format!("no page: {error}"));
         }
         return;

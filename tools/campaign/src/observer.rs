@@ -46,6 +46,9 @@ pub(crate) struct Observer {
     /// What was typed behind the error: its echo means nothing, and a task that ends from now on
     /// may end by that.
     pub(crate) typed: Vec<String>,
+    /// Reports of the bystander, and how many there were when the guest's fate was decided.
+    reports: u32,
+    decided: Option<u32>,
     pub(crate) console: Vec<String>,
     pub(crate) timeline: Vec<report::Event>,
     /// The `error` event of the hypervisor.
@@ -63,6 +66,8 @@ impl Observer {
             alive_ns: 0,
             lines: 0,
             typed: Vec::new(),
+            reports: 0,
+            decided: None,
             console: Vec::new(),
             timeline: Vec::new(),
             record: None,
@@ -78,20 +83,24 @@ impl Observer {
     /// Something was done to the guest: signs of life count anew.
     pub(crate) fn touched(&mut self, what: &str) {
         self.seen.beats = 0;
+        self.decided = None;
         self.alive_ns = self.now_ns;
         self.tell(Source::Host, what.to_owned());
     }
 
-    /// Says whether nothing that is still to come can change the class.
-    pub(crate) fn is_over(&self) -> bool {
+    /// Says whether nothing that is still to come can change the class. A bystander tells afterwards
+    /// what it missed: its next report is waited for.
+    pub(crate) fn is_over(&mut self) -> bool {
         let seen = &self.seen;
+        if seen.host.is_some() || seen.flooded || !seen.faults.is_empty() {
+            return true;
+        }
         let ended = !seen.ends.is_empty() || seen.machine_reset.is_some();
-        ended
-            || seen.alive()
-            || seen.silent
-            || seen.flooded
-            || seen.host.is_some()
-            || !seen.faults.is_empty()
+        if !(ended || seen.alive() || seen.silent) {
+            return false;
+        }
+        let decided = *self.decided.get_or_insert(self.reports);
+        self.setting.bystander.is_none() || self.reports > decided
     }
 
     /// Takes one record.
@@ -170,7 +179,9 @@ impl Observer {
         if name != bystander {
             return;
         }
-        if let Some(missed) = missed_ticks(text).filter(|missed| missed > before) {
+        let missed = missed_ticks(text);
+        self.reports += u32::from(missed.is_some());
+        if let Some(missed) = missed.filter(|missed| missed > before) {
             let more = missed - before;
             self.fault(format!("{bystander} missed {more} ticks"));
         }
@@ -266,7 +277,12 @@ impl Observer {
             self.tell(Source::Firmware, line.raw.clone());
         }
         match line.verb.as_str() {
-            "raised" | "storm" if ours => self.seen.raised = Raised::Yes,
+            "raised" | "storm" if ours => {
+                // What the guest said before that says nothing.
+                self.seen.beats = 0;
+                self.decided = None;
+                self.seen.raised = Raised::Yes;
+            }
             "handled" | "dropped" if ours => self.seen.verdicts.push(line.raw.clone()),
             "reset" => self.seen.machine_reset = Some(line.raw.clone()),
             "error" => self.seen.raised = Raised::Refused(line.raw.clone()),
@@ -486,6 +502,22 @@ mod tests {
         assert!(observer.console.len() <= CONSOLE_LINES);
         assert!(observer.timeline.len() <= MOST_ENTRIES);
         assert!(observer.seen.unusual.len() <= MOST_ENTRIES);
+    }
+
+    #[test]
+    fn the_bystander_has_the_last_word() {
+        let raised = "~~ raised id=9 pe=1";
+        let beat = "linux| agent: beat n=1 pattern=ok";
+        let tick = "control| control: ticks=2000 missed=3 jitter_max_ns=5";
+        let over = |lines: &[&str]| fed(lines).is_over();
+        // Whatever was said before the error was there counts for nothing.
+        assert!(!over(&[beat, beat, raised, tick]));
+        let mut observer = fed(&[raised, tick, beat, beat]);
+        assert!(!observer.is_over());
+        observer.push(&Record::parse(tick));
+        assert!(observer.is_over());
+        let late = "control| control: ticks=2000 missed=4 jitter_max_ns=5";
+        assert!(over(&[late]));
     }
 
     #[test]
