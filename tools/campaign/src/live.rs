@@ -62,7 +62,7 @@ pub(crate) struct Live {
     pub(crate) running: Running,
     pub(crate) mark: Mark,
     pub(crate) partition: Partition,
-    /// Ticks that the bystander had missed when the machine stood ready.
+    /// Ticks that the bystander had missed when the case began.
     pub(crate) missed_before: u64,
     guest: Guest,
     commands: u64,
@@ -172,11 +172,6 @@ impl Live {
         let ours = told.find(|event| event.text("name") == Some(&self.guest.partition));
         let ours = ours.ok_or("the hypervisor told of no such partition at boot")?;
         self.partition = Partition::of(ours);
-        let missed = |record: &Record| {
-            let bystander = self.guest.bystander.as_ref()?;
-            missed_ticks(record.line(bystander)?)
-        };
-        self.missed_before = records.iter().filter_map(missed).max().unwrap_or(0);
         Ok(())
     }
 
@@ -268,11 +263,31 @@ impl Live {
             }
             Reset::Cold => self.prepare(&moment.prepare)?,
         }
+        self.count_missed()?;
         self.barrier()?;
         Ok(match (first, self.reset) {
             (true, Reset::Restart) => Reset::Restart,
             (_, reset) => reset,
         })
+    }
+
+    /// What the bystander misses from here on is the case's: until now the machine was prepared, and
+    /// stood still for its state to be kept.
+    fn count_missed(&mut self) -> Result<(), String> {
+        let Some(name) = &self.guest.bystander else {
+            return Ok(());
+        };
+        let what = format!("a report of {name}");
+        let missed = |record: &Record| missed_ticks(record.line(name)?);
+        let from = self.running.mark();
+        let found = self
+            .running
+            .wait_for(&what, from, Self::patience(), |record| {
+                missed(record).is_some()
+            });
+        let record = found.map_err(|failure| failure.to_string())?;
+        self.missed_before = missed(&record).unwrap_or(0);
+        Ok(())
     }
 
     fn return_by_snapshot(&mut self, index: usize, moment: &Moment) -> Result<(), String> {
