@@ -6,7 +6,7 @@
 //! for whole words, so that commands come together more often than by chance.
 
 use firebreak_wire::{
-    COMMAND, COMMAND_BYTES, Command, ESCAPE, Fault, Input, InputDecoder, Refused, Request,
+    COMMAND, COMMAND_BYTES, Command, ESCAPE, Fault, Input, InputDecoder, Place, Refused, Request,
     encode_piece,
 };
 
