@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The plan: which guests, hit by which errors, at which moments, and what is expected of them.
 //!
-//! [`read`] takes it from its file and says what is wrong with it, with the line and the remedy.
+//! [`read()`] takes it from its file and says what is wrong with it, with the line and the remedy.
 //! `docs/campaigns.md` describes the file for people who write one.
 
 mod check;
