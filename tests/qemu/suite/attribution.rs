@@ -13,6 +13,8 @@ use libtest_mimic::{Failed, Trial};
 use crate::errors::{boot, boot_machine, control_ticks, victim_loses_page, victim_takes};
 use crate::harness::{Case, Outcome, failed, field, trial, with_firmware};
 
+mod together;
+
 const CE: u32 = 0x1811;
 const UER: u32 = 0x0c11;
 const UEU: u32 = 0x0411;
@@ -87,12 +89,18 @@ pub(crate) fn add(trials: &mut Vec<Trial>) {
         ("a_bad_payload_is_not_loaded_again", payload),
         ("too_many_corrected_retire_a_page_early", worn),
         ("a_window_of_time_ends", window),
-        ("two_errors_at_once", two_at_once),
-        ("errors_while_another_is_recovered_from", storm_beside),
-        ("corrected_in_the_recovery_itself", corrected_in_recovery),
+        ("two_errors_at_once", together::two_at_once),
+        (
+            "errors_while_another_is_recovered_from",
+            together::storm_beside,
+        ),
+        (
+            "corrected_in_the_recovery_itself",
+            together::corrected_in_recovery,
+        ),
         (
             "recoverable_in_the_recovery_itself",
-            recoverable_in_recovery,
+            together::recoverable_in_recovery,
         ),
         ("the_event_says_which_side_was_worse", evidence),
     ] {
@@ -500,158 +508,6 @@ fn window() -> Outcome {
 fn spare_page(case: &Case, partition: &str) -> Result<u64, Failed> {
     const MIDDLE_IPA: u64 = 0x4080_0000;
     case.pa_of(partition, MIDDLE_IPA)
-}
-
-/// Two pages of one partition, found bad by two PEs at the same moment.
-fn two_at_once() -> Outcome {
-    let machine = with_firmware("two")?.smp(2).icount(true);
-    let (mut case, page) = boot_machine(machine)?;
-    let other = spare_page(&case, "victim")?;
-    let pair = [(1, CONTROL_PE, other), (2, VICTIM_PE, page)];
-    let raises = pair.map(|(id, pe, pa)| {
-        Raise::new(id, pe, UER, "recoverable")
-            .at(pa)
-            .after_ticks(20_000_000)
-            .in_guest()
-    });
-    for raise in &raises {
-        case.machine.send_raise(raise).map_err(failed)?;
-    }
-    decided(&case, &raises[0], "partition", ("retire", "foreign-page"))?;
-    decided(&case, &raises[1], "partition", ("retire", "own-page"))?;
-    for (_, _, pa) in pair {
-        case.event("retired", |event| event.hex("pa") == Some(pa & !0xfff))?;
-    }
-    victim_takes(&case, u64::from(UER))?;
-    // Of the two pages it only ever touches its own.
-    let ipa = case.event("retired", |event| event.hex("pa") == Some(page & !0xfff))?;
-    let abort = case.line("victim", "victim: abort")?;
-    case.hold(
-        field(&abort, "far").map(|far| far & !0xfff) == ipa.hex("ipa"),
-        "FAR in the retired page",
-    )?;
-    for id in [1, 2] {
-        case.firmware("acked", id)?;
-    }
-    control_ticks(&case)?;
-    case.never("killed")?;
-    case.never("boot")
-}
-
-/// Corrected errors without a pause on the PE that recovers from an uncorrected one: all of them are
-/// reported, some of them out of the recovery itself, and the recovery is carried out.
-fn storm_beside() -> Outcome {
-    const COUNT: u64 = 600;
-    let (mut case, page) = boot("two", CPU)?;
-    case.machine
-        .send_firmware(&format!(
-            "storm id=1000 count={COUNT} pe={VICTIM_PE} iss={CE:x} sev=corrected"
-        ))
-        .map_err(failed)?;
-    let raise = Raise::new(1, VICTIM_PE, UER, "recoverable")
-        .at(page)
-        .in_guest();
-    case.machine.send_raise(&raise).map_err(failed)?;
-    decided(&case, &raise, "partition", ("retire", "own-page"))?;
-    let over = case.wait("the end of the storm", |record| {
-        record.firmware("storm").is_some()
-    })?;
-    let acked = over.firmware("storm").and_then(|line| line.num("acked"));
-    case.hold(
-        acked == Some(COUNT),
-        "each corrected error to be acknowledged",
-    )?;
-    victim_takes(&case, u64::from(UER))?;
-    victim_loses_page(&case)?;
-    let told = |context: &str| {
-        let of_storm = |event: &Event| {
-            event.text("severity") == Some("CE") && event.text("context") == Some(context)
-        };
-        case.records()
-            .iter()
-            .filter(|record| record.event("error").is_some_and(of_storm))
-            .count()
-    };
-    case.hold(told("hypervisor") > 0, "some to strike EL2 at work")?;
-    control_ticks(&case)?;
-    case.never("killed")?;
-    case.never("boot")
-}
-
-/// Strikes the PE that starts the victim again with a second error, until it hits EL2 there; returns
-/// the machine with what became of that error.
-///
-/// The victim's end and the second error are asked for together, the second a little later than the
-/// first. How much later is the machine's to say (the host types while its time goes on), but not
-/// by much, and clearing 16 MiB takes EL2 a while: a few machines are enough.
-fn in_recovery(iss: u32, severity: &str) -> Result<(Case, Record), Failed> {
-    const MACHINES: u64 = 12;
-    const FIRST_TICKS: u64 = 20_000_000;
-    for attempt in 0..MACHINES {
-        let machine = with_firmware("restarting")?.smp(2).icount(true);
-        let (mut case, _) = boot_machine(machine)?;
-        let page = spare_page(&case, "control")?;
-        let end = Raise::new(1, VICTIM_PE, UEU, "recoverable")
-            .after_ticks(FIRST_TICKS)
-            .in_guest();
-        let second = Raise::new(2, VICTIM_PE, iss, severity)
-            .at(page)
-            .after_ticks(FIRST_TICKS + 200_000 * (attempt + 1));
-        for raise in [&end, &second] {
-            case.machine.send_raise(raise).map_err(failed)?;
-        }
-        let outcome = case.wait("what became of the second error", |record| {
-            let error = record.event("error");
-            error.is_some_and(|event| event.num("id") == Some(second.id))
-                || record.event("boot-error-record").is_some()
-        })?;
-        let missed = outcome
-            .event("error")
-            .is_some_and(|event| event.text("context") != Some("hypervisor"));
-        if !missed {
-            return Ok((case, outcome));
-        }
-    }
-    Err(failed(
-        "the second error never struck EL2 while it started the victim again",
-    ))
-}
-
-/// Nothing was lost: the recovery goes on where it was.
-fn corrected_in_recovery() -> Outcome {
-    let (mut case, outcome) = in_recovery(CE, "corrected")?;
-    let event = outcome.event("error").ok_or("the machine was reset")?;
-    case.hold(
-        event.text("verdict") == Some("log"),
-        "the second error to be logged",
-    )?;
-    case.event_of("restart", "victim")?;
-    case.line("victim", "victim: ready")?;
-    case.firmware("acked", 2)?;
-    case.forget();
-    case.lines("victim", "victim: alive", 2)?;
-    control_ticks(&case)?;
-    case.never("boot")
-}
-
-/// Nobody knows what EL2 has made of the bad data: the machine is reset, and the record names EL2's
-/// own instruction and no partition.
-fn recoverable_in_recovery() -> Outcome {
-    let (case, outcome) = in_recovery(UER, "recoverable")?;
-    let record = outcome
-        .event("boot-error-record")
-        .ok_or("the machine was not reset")?;
-    case.hold(record.num("vm").is_none(), "no partition to be blamed")?;
-    case.hold(
-        record.hex("pc").is_some_and(|pc| HYPERVISOR.contains(&pc)),
-        "the PC to be EL2's",
-    )?;
-    case.hold(
-        record.hex("pa") == Some(spare_page(&case, "control")?),
-        "the address to be told",
-    )?;
-    case.lines("victim", "victim: alive", 2)?;
-    control_ticks(&case)
 }
 
 /// The event names the severity that each side brought; the worse one decided.
