@@ -31,8 +31,11 @@ const GAPS: [u64; 14] = [
 /// The same, but so far apart that EL2's handler has ended in between.
 const ONE_AT_A_TIME: [u64; 5] = [1201, 1511, 2003, 4001, 10_007];
 
+/// A case by its name.
+type Named = (&'static str, fn() -> Outcome);
+
 pub(crate) fn add(trials: &mut Vec<Trial>) {
-    let cases: [(&str, fn() -> Outcome); 13] = [
+    let cases: [Named; 13] = [
         ("storm", storm),
         ("handled_in_firmware", handled_in_firmware),
         ("barge_in", barge_in),

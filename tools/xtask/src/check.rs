@@ -48,6 +48,21 @@ pub(crate) fn commands() -> Vec<(&'static str, Command)> {
                 "warnings",
             ]),
         ),
+        // `test = false` keeps it out of `--all-targets`.
+        (
+            "clippy: the QEMU suite",
+            cargo(&[
+                "clippy",
+                "--locked",
+                "--package",
+                "firebreak-tests-qemu",
+                "--test",
+                "qemu",
+                "--",
+                "-D",
+                "warnings",
+            ]),
+        ),
     ];
     for group in targets::ALL {
         let mut command = process::cargo();

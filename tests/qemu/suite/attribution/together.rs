@@ -1,15 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Errors that come together: on two PEs at once, beside a recovery, and into one.
 
-use std::sync::Mutex;
-
 use firebreak_qemu::{Event, Raise, Record};
 use libtest_mimic::Failed;
 
-use super::{
-    BATCH_TICKS, CE, CONTROL_PE, CPU, HYPERVISOR, UER, UEU, VICTIM_PE, decided, spare_page,
-};
-use crate::errors::{boot, boot_machine, control_ticks, victim_takes};
+use super::{CE, CONTROL_PE, CPU, HYPERVISOR, UER, UEU, VICTIM_PE, decided, spare_page};
+use crate::errors::{boot, boot_machine, control_ticks, victim_loses_page, victim_takes};
 use crate::harness::{Case, Outcome, failed, field, with_firmware};
 
 /// Two pages of one partition, found bad by two PEs at the same moment.
