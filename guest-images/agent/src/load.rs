@@ -15,9 +15,10 @@ const READ_BYTES: usize = 8 << 20;
 /// How long the first process stays in the kernel.
 const FIRST_STAYS: Duration = Duration::from_secs(10);
 
-/// Turns of a loop: a fraction of what one read takes, and of a nap.
+/// Turns of a loop: a fraction of what one read takes, and of a nap. Enough of them for who looks
+/// every 50 us for a guest in user space to come by.
 const BETWEEN_READS: u32 = 50_000;
-const BETWEEN_NAPS: u32 = 2_000;
+const BETWEEN_NAPS: u32 = 5_000;
 /// How long the kernel is left idle, each time.
 const NAP: Duration = Duration::from_millis(20);
 

