@@ -56,6 +56,11 @@ const TRIES: u32 = 60;
 
 pub(crate) fn add(trials: &mut Vec<Trial>) {
     for group in Group::ALL {
+        // The kernel is brought there by chance, and on a loaded host not always in time: a suite
+        // that decides on others' work cannot rest on that.
+        if group == Group::Elsewhere && std::env::var_os("FIREBREAK_ELSEWHERE").is_none() {
+            continue;
+        }
         let name = format!("linux::reactions::{}", group.name());
         trials.push(trial(name, move || react(group)));
     }
