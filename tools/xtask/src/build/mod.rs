@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::process::{self, step};
+use crate::setup::kernel;
 use crate::targets::{self, Group};
 use crate::{image, paths};
 
@@ -109,16 +110,6 @@ pub(crate) fn guests() -> Result<()> {
     Ok(())
 }
 
-/// Kernel modules of the initramfs.
-const MODULES: [&str; 6] = [
-    "watchdog.ko",
-    "sbsa_gwdt.ko",
-    "virtio.ko",
-    "virtio_ring.ko",
-    "virtio_mmio.ko",
-    "virtio_blk.ko",
-];
-
 /// Builds the agent, and the initramfs that holds it and the modules of the kernel that it loads.
 fn initramfs() -> Result<()> {
     step("build: agent and initramfs");
@@ -127,7 +118,7 @@ fn initramfs() -> Result<()> {
     objcopy(&["--strip-all"], &elf, &stripped)?;
     let agent = read(&stripped)?;
     let mut modules = Vec::new();
-    for name in MODULES {
+    for name in kernel::modules() {
         let path = paths::kernel().join(name);
         // A kernel that was set up by hand may have these built in.
         if path.is_file() {

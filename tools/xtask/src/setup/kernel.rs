@@ -12,16 +12,6 @@ use super::apt::PrivateApt;
 use crate::paths;
 use crate::process::{self, step};
 
-/// What is kept of the package.
-const KEPT: [&str; 7] = [
-    "Image",
-    "watchdog.ko",
-    "sbsa_gwdt.ko",
-    "virtio.ko",
-    "virtio_ring.ko",
-    "virtio_mmio.ko",
-    "virtio_blk.ko",
-];
 /// The modules, by their folder below `kernel/drivers`.
 const MODULES: [(&str, &str); 6] = [
     ("watchdog", "watchdog.ko"),
@@ -34,9 +24,15 @@ const MODULES: [(&str, &str); 6] = [
 /// The kernel that the project is tested with; any other of Debian's will do.
 const PREFERRED: &str = "linux-image-6.1.0-";
 
+/// Returns the file names of the modules, in the order in which they are loaded.
+pub(crate) fn modules() -> impl Iterator<Item = &'static str> {
+    MODULES.into_iter().map(|(_, module)| module)
+}
+
 /// Says whether the kernel stands where the demo looks for it.
 pub(super) fn is_present() -> bool {
-    KEPT.iter().all(|name| paths::kernel().join(name).is_file())
+    let mut kept = std::iter::once("Image").chain(modules());
+    kept.all(|name| paths::kernel().join(name).is_file())
 }
 
 /// Downloads the newest package, and keeps what is needed of it.

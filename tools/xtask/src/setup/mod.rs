@@ -6,7 +6,7 @@
 //! two from wherever this machine gets its packages already.
 
 mod apt;
-mod kernel;
+pub(crate) mod kernel;
 mod sources;
 mod uboot;
 
