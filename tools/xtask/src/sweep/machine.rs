@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
 use firebreak_qemu::{Machine, Mark, Record, Running, deadline};
@@ -12,6 +13,7 @@ use firebreak_qemu::{Machine, Mark, Record, Running, deadline};
 use super::lives::Life;
 use super::nested;
 use super::paths::{Kind, Mode, Path};
+use super::resume::State;
 use super::symbols::Symbols;
 use super::trace::{self, Step};
 use crate::{build, image, paths};
@@ -43,6 +45,17 @@ const PATIENCE_S: u64 = 120;
 /// Returns where the sweep keeps what it makes.
 pub(super) fn dir() -> PathBuf {
     paths::out().join("sweep")
+}
+
+/// Returns what is known of a sweep that was interrupted, or begins a new one.
+pub(super) fn state(short: bool, resume: bool) -> Result<State> {
+    let built = [
+        build::hypervisor_elf(),
+        build::firmware_image(),
+        paths::out().join("guests/sweep.bin"),
+    ];
+    fs::create_dir_all(dir())?;
+    State::open(dir().join("state.json"), &built, short, resume)
 }
 
 /// The partitions that a path runs in, by the name of their file.
@@ -86,7 +99,16 @@ fn make_image(
     let text = fs::read_to_string(&template).with_context(|| template.display().to_string())?;
     let arguments = format!("sweep={} period={}", path.round, path.period_ticks);
     let text = text.replace("sweep=hvc period=1048576", &arguments);
-    let name = format!("{}-{}", system.file(), path.name);
+    let built = hypervisor.and_then(|file| Some(format!("-{}", file.file_name()?.display())));
+    let name = format!(
+        "{}-{}{}",
+        system.file(),
+        path.name,
+        built.unwrap_or_default()
+    );
+    // Machines of the same path may start at the same time.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let manifest = dir().join(format!("{name}.toml"));
     build::write_if_changed(&manifest, text.as_bytes())?;
     let to = dir().join(format!("{name}.img"));
@@ -209,7 +231,7 @@ impl Swept {
     /// Returns what is to be swept.
     pub(super) fn trace(&mut self, guest: &Symbols, hypervisor: &Symbols) -> Result<Targets> {
         let anchor = self.anchor_offset(guest)?;
-        let file = dir().join(format!("{}.trace", self.path.name));
+        let file = dir().join(format!("{}-{}.trace", self.system.file(), self.path.name));
         // What is there belongs to another run; QEMU appends.
         let _ = fs::remove_file(&file);
         if self.path.opening.is_some() && !self.path.loses_a_page() {
@@ -420,8 +442,9 @@ impl Swept {
     }
 
     /// Waits until every error that was raised has been reported, as far as that ever happens,
-    /// and ends the machine. Returns all that was said, which is also written to a file.
-    pub(super) fn finish(self, kind: Kind) -> Vec<Record> {
+    /// and ends the machine, the path's `number`th. Returns all that was said, which is also written to a
+    /// file.
+    pub(super) fn finish(self, kind: Kind, number: usize) -> Vec<Record> {
         let mark = self.running.mark();
         // Two lines of the guest: what EL2 had to say before has been said.
         let _ = self
@@ -433,7 +456,7 @@ impl Swept {
             });
         let (path, mode) = (self.path.name, self.mode.name());
         let records = self.running.quit();
-        let file = dir().join(format!("{path}-{mode}-{}.log", kind.name()));
+        let file = dir().join(format!("{path}-{mode}-{}-{number}.log", kind.name()));
         let text: String = records.iter().map(|record| format!("{record}\n")).collect();
         // For whoever wants to look into a failure; its absence changes no verdict.
         let _ = fs::write(file, text);

@@ -42,6 +42,9 @@ pub(super) struct Row {
     /// Longest run of boundaries at EL2 with SError masked, the SEI handler aside; none where only
     /// some boundaries were chosen.
     pub(super) longest_masked: Option<usize>,
+    /// How long it took, on whatever host it was.
+    #[serde(default)]
+    pub(super) seconds: u64,
     /// The boundaries that are not `nothing_lost`.
     pub(super) lost: Vec<Lost>,
     /// What must not be.
@@ -121,6 +124,7 @@ pub(super) fn row(
         vm_lost: count(Loss::Vm),
         machine_lost: count(Loss::Machine),
         longest_masked: has_longest.then(|| longest_masked(points, symbols)),
+        seconds: 0,
         lost,
         failures,
     })

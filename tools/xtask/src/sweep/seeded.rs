@@ -6,10 +6,11 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use firebreak_qemu::{Machine, Mark, Raise, Record, Storm, deadline};
 
+use super::hit::{strike_all, strike_chosen};
 use super::paths::{Kind, Mode, PATHS};
 use super::select::Extent;
 use super::symbols::Symbols;
-use super::{HYPERVISOR_BASE, Job, machine, strike_all, strike_chosen, system_of};
+use super::{HYPERVISOR_BASE, Job, machine, system_of};
 use crate::process::step;
 use crate::{build, image, paths};
 

@@ -20,6 +20,8 @@ pub(super) struct Striker<'a> {
     job: Job<'a>,
     hypervisor: Option<&'a std::path::Path>,
     machine: Option<Swept>,
+    /// How many were used up.
+    used: usize,
     /// Points of the machines before.
     before: Vec<Point>,
 }
@@ -31,6 +33,7 @@ impl<'a> Striker<'a> {
             job,
             hypervisor,
             machine: None,
+            used: 0,
             before: Vec::new(),
         }
     }
@@ -40,8 +43,9 @@ impl<'a> Striker<'a> {
         let needed = points + SPARE_LIVES;
         if let Some(full) = self.machine.take_if(|machine| machine.room() < needed) {
             let first_id = full.first_id();
-            let points = self.judge(&full.finish(self.job.2), first_id);
+            let points = self.judge(&full.finish(self.job.2, self.used), first_id);
             self.before.extend(points);
+            self.used += 1;
         }
         if self.machine.is_none() {
             let mut machine = Swept::boot(
@@ -101,7 +105,7 @@ impl<'a> Striker<'a> {
         let mut points = std::mem::take(&mut self.before);
         if let Some(machine) = self.machine.take() {
             let first_id = machine.first_id();
-            points.extend(self.judge(&machine.finish(self.job.2), first_id));
+            points.extend(self.judge(&machine.finish(self.job.2, self.used), first_id));
         }
         points
     }
