@@ -8,6 +8,7 @@
 
 mod copies;
 mod fresh;
+mod level;
 mod power;
 
 use core::str;
@@ -40,6 +41,9 @@ fn on_exception(frame: &mut Frame, vector: Vector) {
         unexpected(frame, vector);
     }
     while let Some(intid) = gic::acknowledge() {
+        if level::take(intid) {
+            continue;
+        }
         if intid == VTIMER_INTID {
             timer::stop();
         }
@@ -123,6 +127,9 @@ fn obey(word: &str) {
         "copies" => copies::run(),
         "fresh" => fresh::tell(),
         "soil" => fresh::soil(),
+        "level" => level::run(),
+        "active" => level::leave_active(),
+        "pending" => level::leave_pending(),
         "reset" => psci::system_reset(),
         "off" => psci::system_off(),
         _ => println!("cases: unknown word"),

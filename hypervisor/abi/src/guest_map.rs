@@ -38,6 +38,8 @@ pub const WDT_INTID: u32 = 48;
 pub const VTIMER_INTID: u32 = 27;
 /// INTID of the EL1 physical timer (PPI 14).
 pub const PTIMER_INTID: u32 = 30;
+/// First INTID of shared peripheral interrupts; those below belong to one PE (IHI0069, 2.2.1).
+pub const FIRST_SPI: u32 = 32;
 /// Highest number of interrupts that a guest's distributor implements (INTIDs 0 to 159).
 pub const GUEST_INTIDS: u32 = 160;
 

@@ -67,6 +67,12 @@ start:
     // The primary PE goes on like any other: x0 = its PeBlock, the MMU is on.
     b       enter_run_loop
 
+// Below the boot stack: what an overflow writes over first.
+    .section .boot_guard, "aw"
+    .balign 16
+    .fill   {BOOT_GUARD_BYTES}, 1, {BOOT_GUARD_BYTE}
+    .section .text.boot.start, "ax"
+
 // A PE that PSCI CPU_ON started: x0 = physical address of its PeBlock, MMU off. The addresses
 // below are the same with the MMU on: EL2 maps itself where it stands.
     .global firebreak_secondary_start

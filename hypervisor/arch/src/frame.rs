@@ -131,8 +131,16 @@ const _: () = assert!(offset_of!(SeiLevel, this) == offset_of!(PeHead, this));
 const _: () = assert!(offset_of!(SeiLevel, sei_sp) == offset_of!(PeHead, sei_sp));
 const _: () = assert!(offset_of!(SeiLevel, frame) == 0);
 
+/// What each byte below the boot stack holds as long as the stack has not overflowed. Not 0, which
+/// is what rustc's probes of the stack write, one into each page.
+pub const BOOT_GUARD_BYTE: u8 = 0x42;
+/// Bytes of that pattern: a page, which no overflow can pass over without a write.
+pub const BOOT_GUARD_BYTES: usize = 0x1000;
+
 core::arch::global_asm!(
     include_str!("boot.S"),
+    BOOT_GUARD_BYTES = const BOOT_GUARD_BYTES,
+    BOOT_GUARD_BYTE = const BOOT_GUARD_BYTE,
     EL2_SP = const offset_of!(PeHead, el2_sp),
 );
 

@@ -2,8 +2,9 @@
 //! The node of a passed-through device: the board's own, at the guest's addresses and numbers.
 
 use firebreak_abi::Ipa;
+use firebreak_abi::guest_map::FIRST_SPI;
 
-use crate::guest::{CLOCK, FIRST_SPI, SPI};
+use crate::guest::{CLOCK, SPI};
 use crate::writer::FdtWriter;
 
 /// Properties of the board's node that are written anew, or mean nothing in a guest.

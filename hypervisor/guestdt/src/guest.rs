@@ -35,7 +35,6 @@ const CLOCK_HZ: u32 = 24_000_000;
 pub(crate) const SPI: u32 = 0;
 const PPI: u32 = 1;
 const LEVEL_HIGH: u32 = 4;
-pub(crate) const FIRST_SPI: u32 = 32;
 
 /// PPIs of the generic timer in the order of its binding: secure, EL1 physical, virtual, EL2.
 const TIMER_PPIS: [u32; 4] = [13, 14, 11, 10];
@@ -222,6 +221,6 @@ fn devices(root: &mut FdtWriter<'_>, machine: &GuestMachine<'_>) {
 fn interrupt(node: &mut FdtWriter<'_>, intid: u32) {
     node.prop_cells(
         "interrupts",
-        &[SPI, intid.saturating_sub(FIRST_SPI), LEVEL_HIGH],
+        &[SPI, intid.saturating_sub(guest_map::FIRST_SPI), LEVEL_HIGH],
     );
 }

@@ -6,7 +6,7 @@
 //! on memory that is not yet Normal. Stage two, with the MMU on, builds the partitions.
 
 use crate::console::{self, CONSOLE};
-use crate::early::{self, Found};
+use crate::early::{self, Found, linker_symbol};
 use crate::memory::{POOL, Tables};
 use crate::partition::Partition;
 use crate::pe::{PeBlock, PeTable, Task};
@@ -17,7 +17,7 @@ use core::mem::MaybeUninit;
 use core::sync::atomic::Ordering;
 use firebreak_abi::{Ipa, MAX_PES, Mpidr, PAGE_SIZE_BYTES, Pa, PaRange, PeId, VmId};
 use firebreak_arch::cpu::Features;
-use firebreak_arch::frame::{LAST_LEVEL, LEVELS, SeiLevel};
+use firebreak_arch::frame::{BOOT_GUARD_BYTE, BOOT_GUARD_BYTES, LAST_LEVEL, LEVELS, SeiLevel};
 use firebreak_arch::gic::{self, Gic};
 use firebreak_arch::{TaskCtx, cpu, psci, sysreg};
 use firebreak_manifest::Placement;
@@ -64,6 +64,8 @@ pub(crate) fn start(found: Found) -> &'static PeBlock {
     }
     // SAFETY: `early` reserved the range for this and mapped it.
     unsafe { POOL.lock(&ctx).add(found.pool) };
+    // Stage one went deepest.
+    check_boot_stack();
     let features = Features::read();
     require(&features);
 
@@ -142,7 +144,25 @@ pub(crate) fn start(found: Found) -> &'static PeBlock {
     // Kicks to other PEs need the system registers of the interrupt controller.
     gic::start_cpu_interface();
     introduce(&ctx, system, board.model.as_str());
+    check_boot_stack();
     set_off(&ctx, system)
+}
+
+/// Halts if the boot stack has overflowed: what stands below it may be anything now.
+#[inline(never)]
+fn check_boot_stack() {
+    let end = linker_symbol!(__boot_stack_bottom);
+    let start = end - BOOT_GUARD_BYTES as u64;
+    let intact = (start..end).step_by(8).all(|at| {
+        let word = core::ptr::with_exposed_provenance::<u64>(at as usize);
+        // SAFETY: aligned, in the image's own data; nothing of Rust stands there.
+        unsafe { word.read_volatile() == u64::from_ne_bytes([BOOT_GUARD_BYTE; 8]) }
+    });
+    if !intact {
+        halt(format_args!(
+            "the boot stack overflowed, this image cannot be trusted: please report it"
+        ));
+    }
 }
 
 /// Says what the CPU lacks. FEAT_RAS is not required: severity then comes from records alone.

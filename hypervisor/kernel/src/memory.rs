@@ -236,10 +236,10 @@ const CHUNK_LIMIT_US: u64 = 100;
 /// The interrupt stays pending until the work is done: EL2 masks it. What counts is that there is
 /// a deadline: under QEMU's `-icount`, a PE that has none before it may run on for half a second
 /// of virtual time while another PE's timer interrupt waits for its turn.
-struct Pace;
+pub(crate) struct Pace;
 
 impl Pace {
-    fn step() -> Self {
+    pub(crate) fn step() -> Self {
         let later = sysreg::cntfrq_el0() * CHUNK_LIMIT_US / 1_000_000;
         timer::arm(sysreg::cntpct_el0() + later);
         Self

@@ -8,14 +8,16 @@
 //! priority is EL2's one for everything, so that no guest's interrupt comes before EL2's own.
 
 use crate::early::Found;
+use crate::memory::Pace;
 use crate::partition::Partition;
 use crate::pe::Task;
 use crate::sync::Lock;
 use crate::system::{self, System};
 use crate::virq::{self, Lrs};
 use core::sync::atomic::{AtomicU8, Ordering};
+use firebreak_abi::guest_map::FIRST_SPI;
 use firebreak_abi::{Ipa, PAGE_SIZE_BYTES, Pa, VmId};
-use firebreak_arch::spi;
+use firebreak_arch::{spi, sysreg};
 use firebreak_guestdt::{FdtWriter, GuestDevice, interrupt_cells, write_device};
 use firebreak_manifest::devices::{MAX_INTERRUPTS, MAX_REGS, Quiesce};
 use firebreak_manifest::{Device, Devices, resolve_devices};
@@ -24,12 +26,12 @@ use firebreak_vgic::{Effects, HwOp};
 use heapless::Vec;
 use spin::Once;
 
-/// INTIDs below are private to a PE.
-pub(crate) const FIRST_SPI: u32 = 32;
 /// SPIs of a GICv3 without the extended range.
 const SPIS: usize = 988;
-/// How often a device is asked whether it is quiet.
-const POLL_LIMIT: u32 = 1_000_000;
+/// How long a device may take to become quiet, in ms.
+const QUIET_MS: u64 = 20;
+/// How often it is asked between two promises to this PE's timer.
+const POLLS_AT_ONCE: u32 = 64;
 
 /// INTID that the owner's guest sees, for each physical SPI; 0 for those that nobody owns. Written
 /// at boot alone.
@@ -183,7 +185,8 @@ pub(crate) fn quiesce(task: &Task, partition: &Partition) {
     drop(changing);
 }
 
-/// Makes a device stop what it does, by the rule of its kind; says whether it did.
+/// Makes a device stop what it does, by the rule of its kind; says whether it did. The caller
+/// re-arms this PE's timer if it has deadlines.
 fn silence(device: &Device<'_>, rule: &Quiesce) -> bool {
     let Some(base) = device.regs.first().map(|reg| reg.start) else {
         return true;
@@ -197,8 +200,19 @@ fn silence(device: &Device<'_>, rule: &Quiesce) -> bool {
     let Some((offset, mask)) = rule.until_clear else {
         return true;
     };
-    // SAFETY: as above.
-    (0..POLL_LIMIT).any(|_| unsafe { spi::read_device(at(offset)) } & mask == 0)
+    let start = sysreg::cntpct_el0();
+    let patience = sysreg::cntfrq_el0() * QUIET_MS / 1000;
+    loop {
+        let _pace = Pace::step();
+        let late = sysreg::cntpct_el0().wrapping_sub(start) > patience;
+        // SAFETY: as above.
+        if (0..POLLS_AT_ONCE).any(|_| unsafe { spi::read_device(at(offset)) } & mask == 0) {
+            return true;
+        }
+        if late {
+            return false;
+        }
+    }
 }
 
 /// Writes the nodes of a partition's devices into its devicetree.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Between the virtual GIC's decisions and the physical GIC.
 
-use crate::passthrough::{self, FIRST_SPI};
+use crate::passthrough;
 use crate::pe::{Task, attention};
 use crate::system;
 use firebreak_abi::guest_map;
@@ -76,7 +76,7 @@ impl LrBank for Lrs {
 
     #[inline(never)]
     fn hw_pending(&self, pintid: u32) -> bool {
-        if pintid >= FIRST_SPI {
+        if pintid >= guest_map::FIRST_SPI {
             return passthrough::is_pending(pintid);
         }
         system::redistributor(cpu::mpidr()).is_some_and(|own| own.is_pending(pintid))
@@ -112,7 +112,7 @@ pub(crate) fn carry_out(task: &mut Task, effects: Effects) {
         let pintid = partition
             .distributor
             .physical_intid(effects.vcpu, vintid)
-            .filter(|pintid| *pintid < FIRST_SPI);
+            .filter(|pintid| *pintid < guest_map::FIRST_SPI);
         if let (Some(pintid), Some(redistributor)) = (pintid, &redistributor) {
             private(redistributor, pintid);
         }

@@ -74,6 +74,6 @@ pub const INTIDS: usize = firebreak_abi::guest_map::GUEST_INTIDS as usize;
 /// Words of 32 INTIDs; word 0 is the private one.
 pub(crate) const WORDS: usize = INTIDS / 32;
 /// Number of SPIs.
-pub(crate) const SPIS: usize = INTIDS - 32;
+pub(crate) const SPIS: usize = INTIDS - firebreak_abi::guest_map::FIRST_SPI as usize;
 
 const _: () = assert!(MAX_VCPUS == 8 && INTIDS == 160);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Devices passed through: a Linux with a disk of its own, and what its neighbor notices of it.
+//! Devices passed through: a Linux with a disk of its own, a guest with a clock of its own, and what
+//! their neighbor notices of it.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -10,8 +11,8 @@ use libtest_mimic::{Failed, Trial};
 
 use crate::harness::{Case, Outcome, bare, failed, field, trial, workspace};
 
-/// Number of the partition that has the disk.
-const LINUX_VM: u8 = 0;
+/// Number of the partition that has the device.
+const OWNER_VM: u8 = 0;
 
 /// By the virtual clock QEMU runs the PEs in turns; a timer that nobody sees keeps the turns short,
 /// so that no tick of the neighbor waits for one (as in the demo).
@@ -27,6 +28,7 @@ pub(crate) fn add(trials: &mut Vec<Trial>) {
         "passthrough::linux_works_on_a_disk_of_its_own_over_restarts",
         disk,
     ));
+    trials.push(trial("passthrough::a_level_that_stays_high", level));
 }
 
 /// Writes an empty ext4 file system.
@@ -45,11 +47,11 @@ fn row<'a>(stats: &'a Event, list: &str, key: &str, is: u64) -> Option<&'a serde
     rows.iter().find(|row| row[key].as_u64() == Some(is))
 }
 
-/// What `stats` has counted so far: interrupts that were forwarded to Linux, maintenance interrupts
+/// What `stats` has counted so far: interrupts that were forwarded to the guest, maintenance interrupts
 /// of its PE, virtual interrupts that are pending or active outside of list registers.
 fn counted(case: &mut Case) -> Result<[u64; 3], Failed> {
     let stats = case.order("stats")?;
-    let usage = row(&stats, "usage", "vm", LINUX_VM.into());
+    let usage = row(&stats, "usage", "vm", OWNER_VM.into());
     let pe = row(&stats, "pes", "pe", 0);
     let number = |row: Option<&serde_json::Value>, key: &str| row.and_then(|row| row[key].as_u64());
     let all = [
@@ -66,7 +68,7 @@ fn counted(case: &mut Case) -> Result<[u64; 3], Failed> {
 /// Makes Linux work on its disk; returns how many interrupts of it Linux has counted.
 fn work(case: &mut Case, lives: u64) -> Result<u64, Failed> {
     case.forget();
-    case.machine.type_into(LINUX_VM, "disk\n").map_err(failed)?;
+    case.machine.type_into(OWNER_VM, "disk\n").map_err(failed)?;
     let told = case.line("linux", "agent: disk lives=")?;
     case.hold(
         field(&told, "lives") == Some(lives) && told.contains("intact=true"),
@@ -112,4 +114,51 @@ fn disk() -> Outcome {
     case.event_of("stopped", "linux")?;
     let [_, _, raised] = counted(&mut case)?;
     case.hold(raised == 0, "a stopped Linux to leave no interrupt behind")
+}
+
+/// Makes the guest ring its clock: each end while the line is high brings the interrupt again, and
+/// no other; while it is disabled nothing comes and nothing is lost. Returns what was forwarded.
+fn ring(case: &mut Case) -> Result<u64, Failed> {
+    let [before, maintenance, raised] = counted(case)?;
+    case.hold(raised == 0, "no interrupt to be left from an earlier life")?;
+    case.forget();
+    case.machine
+        .type_into(OWNER_VM, "level\n")
+        .map_err(failed)?;
+    let told = case.line("cases", "cases: level ")?;
+    let rest = "found=000 taken=5 held=0 pending=1 late=1 spurious=0";
+    case.hold(told.ends_with(rest), &format!("`{rest}`, not `{told}`"))?;
+    let [after, still, _] = counted(case)?;
+    // The emulated UART's: one for each byte that is typed at most.
+    let ends = still - maintenance;
+    let what = format!("no maintenance interrupt for the clock's, not {ends}");
+    case.hold(ends <= "level\n".len() as u64, &what)?;
+    Ok(after - before)
+}
+
+/// An interrupt whose line stays high is forwarded in hardware, comes again after each end, and is
+/// no storm; a partition that is restarted while it is pending or active loses nothing by it.
+fn level() -> Outcome {
+    let mut case = Case::start(bare("level")?.smp(1).icount(true))?;
+    case.line("cases", "cases: ready")?;
+    for leave in ["active", "pending", ""] {
+        let forwarded = ring(&mut case)?;
+        case.hold(
+            forwarded == 6,
+            &format!("six interrupts to be forwarded, not {forwarded}"),
+        )?;
+        if leave.is_empty() {
+            break;
+        }
+        case.forget();
+        let word = format!("{leave}\n");
+        case.machine.type_into(OWNER_VM, &word).map_err(failed)?;
+        let told = case.line("cases", "cases: left ")?;
+        let what = format!("an interrupt that is {leave}, not `{told}`");
+        case.hold(field(&told, leave) == Some(1), &what)?;
+        case.forget();
+        case.order("restart cases")?;
+        case.line("cases", "cases: ready")?;
+    }
+    Ok(())
 }

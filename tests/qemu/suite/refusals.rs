@@ -30,6 +30,7 @@ pub(crate) fn add(trials: &mut Vec<Trial>) {
     }));
     trials.push(trial("refusal::too_little_memory", too_little_memory));
     trials.push(trial("refusal::too_few_pes", too_few_pes));
+    trials.push(trial("refusal::boot_stack_overflowed", boot_stack));
 }
 
 fn not_at_el2() -> Outcome {
@@ -102,4 +103,25 @@ fn too_little_memory() -> Outcome {
 fn too_few_pes() -> Outcome {
     let case = Case::start(with_firmware("four")?.smp(2))?;
     halts(&case)
+}
+
+/// A pattern stands below the boot stack; each byte of it that an overflow wrote over is noticed.
+fn boot_stack() -> Outcome {
+    const GUARD: [u8; 0x1000] = [0x42; 0x1000];
+    let whole = fs::read(image("one")?).map_err(failed)?;
+    let guard = whole.windows(GUARD.len()).position(|bytes| bytes == GUARD);
+    let guard = guard.ok_or("the image has no guard below its boot stack")?;
+    for offset in [0, GUARD.len() - 1] {
+        let mut bytes = whole.clone();
+        bytes[guard + offset] = 0;
+        let path: PathBuf = out().join(format!("systems/boot-stack-{offset}.img"));
+        fs::write(&path, bytes).map_err(failed)?;
+        let case = Case::start(Machine::new(path).smp(1))?;
+        let text = "the boot stack overflowed";
+        case.event("halt", |event| {
+            event.text("text").is_some_and(|told| told.contains(text))
+        })?;
+        case.never("started")?;
+    }
+    Ok(())
 }
