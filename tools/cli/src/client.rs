@@ -106,10 +106,26 @@ enum Access {
     Fetch,
 }
 
+/// When an injection is made.
+#[derive(Clone, Copy, ValueEnum)]
+enum When {
+    Masked,
+    Unmasked,
+    Start,
+}
+
+/// Reads a hexadecimal number, with or without 0x.
+fn hex(text: &str) -> Result<u64, String> {
+    let digits = text.trim_start_matches("0x").replace('_', "");
+    u64::from_str_radix(&digits, 16).map_err(|error| format!("{error}; write it like 0x811"))
+}
+
 /// Makes a vCPU take a virtual SError or a synchronous external abort.
 #[derive(Args)]
 #[command(after_help = "Examples:
   firebreak inject linux --iss 0x811              a virtual SError with this syndrome
+  firebreak inject linux --iss 0x811 --el 0       the same, when it is found in user space
+  firebreak inject linux --iss 0xc11 --at masked  the same, when it is found with SError masked
   firebreak inject linux --vcpu 1 --sea data --far 0xffff800010000000")]
 pub(crate) struct InjectArgs {
     /// Name of the partition
@@ -118,14 +134,20 @@ pub(crate) struct InjectArgs {
     #[arg(long, value_name = "N", default_value_t = 0)]
     vcpu: u8,
     /// ESR_EL1.ISS, 25 bits
-    #[arg(long, value_name = "HEX", required_unless_present = "sea")]
-    iss: Option<String>,
+    #[arg(long, value_name = "HEX", required_unless_present = "sea", value_parser = hex)]
+    iss: Option<u64>,
     /// A synchronous external abort instead of a virtual SError
     #[arg(long, value_name = "ACCESS")]
     sea: Option<Access>,
     /// FAR_EL1 of the abort
-    #[arg(long, value_name = "HEX", requires = "sea")]
-    far: Option<String>,
+    #[arg(long, value_name = "HEX", requires = "sea", value_parser = hex)]
+    far: Option<u64>,
+    /// Waits until the guest is found at this exception level, a second at most
+    #[arg(long, value_name = "EL", value_parser = clap::value_parser!(u8).range(0..=1))]
+    el: Option<u8>,
+    /// Waits until EL1 is found with SError masked or unmasked, a second at most; or until the vCPU starts
+    #[arg(long, value_name = "WHEN", conflicts_with = "el")]
+    at: Option<When>,
     #[command(flatten)]
     way: Way,
 }
@@ -136,9 +158,10 @@ pub(crate) struct InjectArgs {
   firebreak raise pe=1 iss=0xc11 sev=recoverable pa=0x48001000 in=guest
   firebreak raise pe=0 iss=0 sev=corrected pa=0x48001000
 
-The words are those of the firmware's line: pe=N iss=0xHEX
-sev=recoverable|fatal|corrected|informational|none [pa=0xHEX] [norecord] [delay=TICKS] [in=guest].
-Without in=guest it may hit the hypervisor at work, which an uncorrected error resets.")]
+The words are those of the firmware's line (docs/sei-contract.md, section 10): pe=N iss=0xHEX
+sev=recoverable|fatal|corrected|informational|none [pa=0xHEX] [norecord] [delay=TICKS] [in=guest]
+[with=PE] [as=MODES] [sync=data|fetch] [far=0xHEX].
+Without in=guest it may hit the hypervisor at work: if it is uncorrected, the machine is reset.")]
 pub(crate) struct RaiseArgs {
     /// What to raise
     #[arg(required = true, value_name = "WORD")]
@@ -238,11 +261,16 @@ pub(crate) fn inject(args: &InjectArgs) -> Result<String, Failure> {
         Some(Access::Fetch) => "sea=fetch",
     };
     let mut line = format!("inject {} vcpu={} {fault}", args.name, args.vcpu);
-    for (key, value) in [("iss", &args.iss), ("far", &args.far)] {
-        if let Some(value) = value {
-            line += &format!(" {key}={value}");
-        }
+    for (key, value) in [("iss", args.iss), ("far", args.far)] {
+        line += &value.map_or_else(String::new, |value| format!(" {key}={value:#x}"));
     }
+    line += &args.el.map_or_else(String::new, |el| format!(" el={el}"));
+    line += match args.at {
+        None => "",
+        Some(When::Masked) => " at=masked",
+        Some(When::Unmasked) => " at=unmasked",
+        Some(When::Start) => " at=start",
+    };
     command(&args.way, line, done)
 }
 
@@ -307,13 +335,7 @@ fn open(way: &Way, ask: &Ask) -> Result<BufReader<UnixStream>, Failure> {
 }
 
 fn refused(way: &Way, why: &str) -> Failure {
-    if way.json {
-        return Failure {
-            stdout: format!("{}\n", json!({"ok": false, "text": why})),
-            stderr: String::new(),
-        };
-    }
-    Failure::text(why.to_owned())
+    Failure::told(why.to_owned(), way.json)
 }
 
 fn next(way: &Way, stream: &mut BufReader<UnixStream>) -> Result<Option<Value>, Failure> {

@@ -3,7 +3,7 @@
 
 use clap::Args;
 use firebreak_abi::VmId;
-use firebreak_syndrome::{Ec, Esr, Iss};
+use firebreak_syndrome::{AbortFsc, DataAbort, Ec, Esr, Iss};
 use firebreak_triage::{Owner, Rule};
 use serde::Serialize;
 
@@ -77,15 +77,16 @@ pub(crate) fn run(args: &DecodeArgs) -> Result<String, Failure> {
         let line = |one: &Explained| format!("{:<5}  {}: {}\n", one.kind, one.name, one.text);
         return Ok(explained.iter().map(line).collect());
     }
-    if let Some(bytes) = dump::bytes_of(&args.syndrome).map_err(Failure::text)? {
-        let value = dump::decode(&bytes).map_err(Failure::text)?;
+    let refuse = |why: String| Failure::told(why, args.json);
+    if let Some(bytes) = dump::bytes_of(&args.syndrome).map_err(refuse)? {
+        let value = dump::decode(&bytes).map_err(refuse)?;
         return Ok(if args.json {
             format!("{value:#}\n")
         } else {
             dump::to_text(&value)
         });
     }
-    let decoded = decode(&args.syndrome).map_err(Failure::text)?;
+    let decoded = decode(&args.syndrome).map_err(refuse)?;
     if args.json {
         return Ok(format!("{:#}\n", serde_json::json!(decoded)));
     }
@@ -93,7 +94,11 @@ pub(crate) fn run(args: &DecodeArgs) -> Result<String, Failure> {
     if let Some(esr) = &decoded.esr {
         text += &format!("esr       {esr}: {}\n", decoded.exception_class);
     }
-    text += &format!("iss       {}: {}\n", decoded.iss, decoded.text);
+    let words = match decoded.text.as_str() {
+        "" => String::new(),
+        words => format!(": {words}"),
+    };
+    text += &format!("iss       {}{words}\n", decoded.iss);
     if let Some(severity) = decoded.severity {
         text += &format!("severity  {severity}\n");
     }
@@ -125,12 +130,53 @@ fn decode(number: &str) -> Result<Decoded, String> {
         exception_class: esr.ec().to_string(),
         iss: format!("{:#x}", iss.get()),
         severity: is_serror.then(|| iss.severity().name()),
-        text: if is_serror {
-            iss.decode().to_string()
-        } else {
-            esr.to_string()
+        text: match esr.ec() {
+            Ec::SERROR => iss.decode().to_string(),
+            Ec::DABT_LOWER | Ec::DABT_SAME => abort(esr, true),
+            Ec::IABT_LOWER | Ec::IABT_SAME => abort(esr, false),
+            // What its bits mean depends on the class, and few of them are of use here.
+            _ => String::new(),
         },
     })
+}
+
+/// Returns what the syndrome of an abort says: the fault, and what the access was.
+fn abort(esr: Esr, data: bool) -> String {
+    let bits = DataAbort::new(esr.raw());
+    let mut words = vec![fault(bits.fsc())];
+    if data {
+        words.push(if bits.is_write() { "write" } else { "read" }.to_owned());
+    }
+    if data && bits.is_cache_maintenance() {
+        words.push("by cache maintenance".to_owned());
+    }
+    if bits.on_stage1_walk() {
+        words.push("stage 2 fault of a stage 1 table walk".to_owned());
+    }
+    if bits.far_not_valid() {
+        words.push("FAR is not valid".to_owned());
+    }
+    words.join(", ")
+}
+
+/// Returns the name of a fault status (Arm ARM, D24.2, "DFSC" and "IFSC").
+fn fault(status: AbortFsc) -> String {
+    let at = |what: &str, level: i8| format!("{what}, level {level}");
+    match status {
+        AbortFsc::AddressSize(level) => at("address size fault", level),
+        AbortFsc::Translation(level) => at("translation fault", level),
+        AbortFsc::AccessFlag(level) => at("access flag fault", level),
+        AbortFsc::Permission(level) => at("permission fault", level),
+        AbortFsc::External => "synchronous external abort".to_owned(),
+        AbortFsc::ExternalOnWalk(level) => at("synchronous external abort on a table walk", level),
+        AbortFsc::Alignment => "alignment fault".to_owned(),
+        AbortFsc::Other(0x18) => "synchronous parity or ECC error".to_owned(),
+        AbortFsc::Other(bits @ 0x1b..=0x1f) => at(
+            "synchronous parity or ECC error on a table walk",
+            bits.cast_signed() - 0x1c,
+        ),
+        AbortFsc::Other(bits) => format!("fault status {bits:#04x}"),
+    }
 }
 
 #[cfg(test)]
@@ -164,6 +210,29 @@ mod tests {
         let abort = decode("0x96000010").unwrap();
         assert_eq!(abort.severity, None);
         assert_eq!(abort.iss, "0x10");
+    }
+
+    #[test]
+    fn an_abort_is_told_by_its_fault_and_its_access() {
+        for (esr, text) in [
+            ("0x96000050", "synchronous external abort, write"),
+            ("0x86000010", "synchronous external abort"),
+            ("0x92000007", "translation fault, level 3, read"),
+            (
+                "0x920005c4",
+                "translation fault, level 0, write, by cache maintenance, \
+                 stage 2 fault of a stage 1 table walk, FAR is not valid",
+            ),
+            ("0x96000018", "synchronous parity or ECC error, read"),
+            (
+                "0x8600001b",
+                "synchronous parity or ECC error on a table walk, level -1",
+            ),
+            ("0x96000035", "fault status 0x35, read"),
+            ("0x5a000000", ""),
+        ] {
+            assert_eq!(decode(esr).unwrap().text, text, "{esr}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use clap::Parser as _;
+use clap::{Command, CommandFactory as _, Parser as _};
 
 use crate::Cli;
 
@@ -19,6 +19,44 @@ fn words(line: &str) -> Option<Vec<String>> {
     rest.split_whitespace().next()?;
     let words = rest.split_whitespace().map(|word| word.replace('"', ""));
     Some(["firebreak".to_owned()].into_iter().chain(words).collect())
+}
+
+/// Returns the command lines of a help text's examples, without what is said of them.
+fn examples(help: &str) -> Vec<String> {
+    let (_, examples) = help.split_once("Examples:\n").unwrap_or_default();
+    examples
+        .replace("\\\n      ", "")
+        .lines()
+        .filter_map(|line| line.strip_prefix("  ")?.split("  ").next())
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Holds a command's help, and that of its own commands; returns how many examples there were.
+fn hold_help(command: &Command, name: &str) -> usize {
+    let help = command.clone().render_long_help().to_string();
+    assert!(!help.contains("\\\""), "{name}: {help}");
+    assert!(help.contains("Examples:\n"), "{name} has no examples");
+    let mut count = 0;
+    for words in examples(&help).iter().filter_map(|line| words(line)) {
+        let fault = Cli::try_parse_from(&words).err();
+        assert!(fault.is_none(), "{name}: {words:?}: {fault:?}");
+        count += 1;
+    }
+    assert!(count > 0, "{name} has no example that calls firebreak");
+    let inner = command
+        .get_subcommands()
+        .filter(|inner| inner.get_name() != "help");
+    count
+        + inner
+            .map(|inner| hold_help(inner, inner.get_name()))
+            .sum::<usize>()
+}
+
+#[test]
+fn each_example_of_the_help_is_understood() {
+    let count = hold_help(&Cli::command(), "firebreak");
+    assert!(count > 50, "only {count} examples were found");
 }
 
 #[test]

@@ -90,6 +90,9 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Value, String> {
     if bytes.starts_with(b"CPER") {
         return cper_record(bytes).map_err(|error| error.to_string());
     }
+    if bytes.get(56..60) == Some(b"ARM\x64") {
+        return Err("this is an arm64 Image, not a dump; `firebreak run` boots it".to_owned());
+    }
     status_blocks(bytes)
 }
 
@@ -440,6 +443,15 @@ mod tests {
             changed[index] ^= 0xff;
             let _ = decode(&changed).map(|value| to_text(&value));
         }
+    }
+
+    #[test]
+    fn an_image_is_not_taken_for_error_records() {
+        // Its first words would pass for a status block: an uncorrectable error without sections.
+        let mut image = [0; 64];
+        image[0] = 1;
+        image[56..60].copy_from_slice(b"ARM\x64");
+        assert!(decode(&image).unwrap_err().contains("firebreak run"));
     }
 
     #[test]

@@ -28,8 +28,7 @@ use firebreak_image::{Diagnostics, Explanation, Options, Report};
 #[command(name = "firebreak", version, arg_required_else_help = true)]
 #[command(after_help = "Examples:
   firebreak check guest-images/demo/firebreak.toml --payloads target/firebreak
-  firebreak build guest-images/demo/firebreak.toml --payloads target/firebreak \\
-      --hypervisor target/firebreak/hypervisor.bin -o demo.img
+  firebreak build guest-images/demo/firebreak.toml --payloads target/firebreak -o demo.img
   firebreak run demo.img
   firebreak decode 0xbe000c11
 
@@ -69,7 +68,7 @@ struct Input {
     /// Directory that images and RAM disks are relative to [default: the partition file's]
     #[arg(long, value_name = "DIR")]
     payloads: Option<PathBuf>,
-    /// The bare hypervisor, as `cargo xtask build` makes it
+    /// The bare hypervisor, as `cargo xtask build` makes it [default: hypervisor.bin of --payloads]
     #[arg(long, value_name = "BIN", env = "FIREBREAK_HYPERVISOR")]
     hypervisor: Option<PathBuf>,
     /// Writes one JSON object to standard output
@@ -94,7 +93,8 @@ struct CheckArgs {
 /// Builds one bootable image.
 #[derive(Args)]
 #[command(after_help = "Examples:
-  firebreak build system.toml -o system.img
+  firebreak build guest-images/demo/firebreak.toml --payloads target/firebreak -o system.img
+  firebreak build system.toml --hypervisor target/firebreak/hypervisor.bin -o system.img
   qemu-system-aarch64 -M virt,virtualization=on,gic-version=3 -cpu neoverse-n1 -smp 4 -m 1024 \\
       -nic none -nographic -kernel system.img")]
 struct BuildArgs {
@@ -174,6 +174,18 @@ impl Failure {
             stderr: format!("firebreak: {message}\n"),
         }
     }
+
+    /// The same, or one JSON object on standard output.
+    fn told(message: String, json: bool) -> Self {
+        if !json {
+            return Self::text(message);
+        }
+        let object = serde_json::json!({ "ok": false, "text": message });
+        Self {
+            stdout: format!("{object}\n"),
+            stderr: String::new(),
+        }
+    }
 }
 
 /// Colors only for eyes, and not for those who do not want them (<https://no-color.org>).
@@ -182,16 +194,28 @@ fn colors() -> bool {
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-fn options(input: &Input) -> Options {
+/// Returns where payloads and the hypervisor are: `cargo xtask build` puts it beside them.
+fn options(payloads: Option<&Path>, hypervisor: Option<&Path>) -> Options {
+    let beside = || {
+        payloads
+            .map(|dir| dir.join("hypervisor.bin"))
+            .filter(|file| file.is_file())
+    };
     Options {
-        payloads: input.payloads.clone(),
-        hypervisor: input.hypervisor.clone(),
+        payloads: payloads.map(Path::to_owned),
+        hypervisor: hypervisor.map(Path::to_owned).or_else(beside),
+    }
+}
+
+impl Input {
+    fn options(&self) -> Options {
+        options(self.payloads.as_deref(), self.hypervisor.as_deref())
     }
 }
 
 fn check(args: &CheckArgs) -> Result<String, Failure> {
     let input = &args.input;
-    let system = firebreak_image::check(&input.file, &options(input))
+    let system = firebreak_image::check(&input.file, &input.options())
         .map_err(|problems| Failure::diagnostics(&problems, input.json))?;
     let explanation = args.explain.then(|| Explanation::new(&system));
     Ok(told(
@@ -205,13 +229,12 @@ fn check(args: &CheckArgs) -> Result<String, Failure> {
 
 fn build(args: &BuildArgs) -> Result<String, Failure> {
     let input = &args.input;
-    let built = firebreak_image::build(&input.file, &options(input))
+    let built = firebreak_image::build(&input.file, &input.options())
         .map_err(|problems| Failure::diagnostics(&problems, input.json))?;
     std::fs::write(&args.output, &built.bytes).map_err(|error| {
-        Failure::text(format!(
-            "{} cannot be written: {error}; choose another -o",
-            args.output.display()
-        ))
+        let path = args.output.display();
+        let why = format!("{path} cannot be written: {error}; choose another -o");
+        Failure::told(why, input.json)
     })?;
     Ok(told(
         &built.report,

@@ -9,6 +9,9 @@ use clap::Args;
 
 use crate::Failure;
 
+/// What each devicetree blob begins with.
+const DTB_MAGIC: [u8; 4] = 0xd00d_feed_u32.to_be_bytes();
+
 /// Writes a first partition file into a directory, and never over a file that is there.
 #[derive(Args)]
 #[command(after_help = "Examples:
@@ -37,12 +40,23 @@ pub(crate) struct NewArgs {
 
 /// Runs the command.
 pub(crate) fn run(args: &NewArgs) -> Result<String, Failure> {
+    write_all(args).map_err(|why| Failure::told(why, args.json))
+}
+
+fn write_all(args: &NewArgs) -> Result<String, String> {
     let mut files = Vec::new();
     let board = match &args.devicetree {
         None => known_board(&args.board)?,
         Some(path) => {
-            let told = |error: String| Failure::text(format!("{}: {error}", path.display()));
-            let dtb = fs::read(path).map_err(|error| told(format!("cannot be read: {error}")))?;
+            let told = |error: String| format!("{}: {error}", path.display());
+            let dtb = fs::read(path)
+                .map_err(|error| told(format!("cannot be read: {error}; check the path")))?;
+            if !dtb.starts_with(&DTB_MAGIC) {
+                return Err(told(
+                    "this is no devicetree blob; `dtc -I dts -O dtb` makes one of a source"
+                        .to_owned(),
+                ));
+            }
             let name = path.file_stem().unwrap_or_default().to_string_lossy();
             let text = firebreak_image::board_file(&name, &dtb).map_err(told)?;
             files.push((args.directory.join("board.toml"), text));
@@ -52,10 +66,10 @@ pub(crate) fn run(args: &NewArgs) -> Result<String, Failure> {
     let file = args.directory.join("firebreak.toml");
     files.push((file.clone(), firebreak_image::partition_file(&board)));
     if let Some((there, _)) = files.iter().find(|(path, _)| path.exists()) {
-        return Err(Failure::text(format!(
+        return Err(format!(
             "{} is there already; choose another directory",
             there.display()
-        )));
+        ));
     }
     fs::create_dir_all(&args.directory).map_err(|error| refuse(&args.directory, &error))?;
     for (path, text) in &files {
@@ -79,7 +93,7 @@ pub(crate) fn run(args: &NewArgs) -> Result<String, Failure> {
         ))
 }
 
-fn known_board(name: &str) -> Result<String, Failure> {
+fn known_board(name: &str) -> Result<String, String> {
     let known: Vec<&str> = firebreak_image::KNOWN_BOARDS
         .iter()
         .map(|(name, _)| *name)
@@ -87,24 +101,21 @@ fn known_board(name: &str) -> Result<String, Failure> {
     if known.contains(&name) {
         return Ok(name.to_owned());
     }
-    Err(Failure::text(format!(
+    Err(format!(
         "there is no board \"{name}\"; use {}, or --devicetree",
         known.join(", ")
-    )))
+    ))
 }
 
-fn refuse(path: &Path, error: &std::io::Error) -> Failure {
+fn refuse(path: &Path, error: &std::io::Error) -> String {
     let remedy = match error.kind() {
         ErrorKind::AlreadyExists => "choose another directory",
         _ => "check the path and its permissions",
     };
-    Failure::text(format!(
-        "{} cannot be written: {error}; {remedy}",
-        path.display()
-    ))
+    format!("{} cannot be written: {error}; {remedy}", path.display())
 }
 
-fn write_new(path: &Path, text: &str) -> Result<(), Failure> {
+fn write_new(path: &Path, text: &str) -> Result<(), String> {
     fs::File::create_new(path)
         .and_then(|mut file| file.write_all(text.as_bytes()))
         .map_err(|error| refuse(path, &error))

@@ -230,6 +230,65 @@ fn new_refuses_what_is_no_devicetree_or_no_board() {
     assert!(!Path::new(&path).exists());
 }
 
+/// With `--json` a refusal is an object on standard output, as everything else is.
+#[test]
+fn what_is_refused_is_json_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().display().to_string();
+    let socket = format!("{path}/none.sock");
+    std::fs::write(dir.path().join("firebreak.toml"), "").unwrap();
+    for wrong in [
+        &["new", &path, "--json"][..],
+        &["new", &path, "--json", "--board", "none"],
+        &["decode", "zz", "--json"],
+        &["decode", "unknown-key.toml", "--json"],
+        &["ps", "--json", "--socket", &socket],
+    ] {
+        let output = firebreak(wrong);
+        assert_eq!(output.status.code(), Some(1), "{wrong:?}");
+        assert!(output.stderr.is_empty(), "{}", text(&output.stderr));
+        let json = json(&output);
+        assert_eq!(json["ok"], false, "{wrong:?}");
+        assert!(json["text"].as_str().unwrap().len() > 20, "{json}");
+    }
+}
+
+#[test]
+fn run_refuses_what_is_no_image() {
+    for file in ["unknown-key.stderr", "payloads/raw.bin", "none.img"] {
+        let output = firebreak(&["run", file, "--plain"]);
+        assert_eq!(output.status.code(), Some(1), "{file}");
+        assert!(text(&output.stderr).contains(file));
+    }
+}
+
+#[test]
+fn a_number_that_is_none_is_a_wrong_command_line() {
+    for wrong in [
+        &["inject", "linux", "--iss", "zz"][..],
+        &["inject", "linux", "--sea", "data", "--far", "-1"],
+        &["inject", "linux", "--iss", "0x811", "--el", "2"],
+        &[
+            "inject", "linux", "--iss", "0x811", "--el", "0", "--at", "start",
+        ],
+    ] {
+        assert_eq!(firebreak(wrong).status.code(), Some(2), "{wrong:?}");
+    }
+}
+
+#[test]
+fn the_hypervisor_beside_the_payloads_is_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = good_file(dir.path());
+    let payloads = dir.path().join("payloads");
+    std::fs::create_dir(&payloads).unwrap();
+    std::fs::write(payloads.join("raw.bin"), [0; 64]).unwrap();
+    std::fs::write(payloads.join("hypervisor.bin"), "no hypervisor").unwrap();
+    let path = payloads.display().to_string();
+    let output = firebreak(&["check", &file, "--payloads", &path]);
+    assert!(text(&output.stderr).contains("is not a bare Firebreak hypervisor"));
+}
+
 #[test]
 fn explain_says_who_dies_and_who_is_told() {
     let dir = tempfile::tempdir().unwrap();

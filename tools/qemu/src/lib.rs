@@ -26,7 +26,8 @@ pub use demux::{Demux, Event, Item};
 pub use firmware::{FirmwareLine, Raise};
 pub use log::{Failure, Mark, Record};
 pub use machine::{
-    BOOTLOADER_IMAGE_PA, Error, Machine, Opened, Tap, deadline, loader, qemu_binary, qemu_version,
+    BOOTLOADER_IMAGE_PA, Ended, Error, Machine, Opened, Tap, deadline, loader, qemu_binary,
+    qemu_version,
 };
 pub use running::{Clock, Running};
 pub use storm::{Storm, StormAccount};

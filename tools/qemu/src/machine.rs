@@ -361,14 +361,28 @@ pub struct Opened {
 
 impl Opened {
     /// Ends QEMU, and returns what it said on standard error.
-    pub fn end(mut self) -> String {
+    pub fn end(mut self) -> Ended {
         let _ = self.child.kill();
-        let mut text = String::new();
+        let mut said = String::new();
         if let Some(mut pipe) = self.child.stderr.take() {
-            let _ = pipe.read_to_string(&mut text);
+            let _ = pipe.read_to_string(&mut said);
         }
-        text
+        // A QEMU that ends by itself keeps its status, which our signal then comes too late for.
+        let code = self.child.wait().ok().and_then(|status| status.code());
+        Ended {
+            said,
+            failed: code.is_some_and(|code| code != 0),
+        }
     }
+}
+
+/// How a machine ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ended {
+    /// What QEMU said on standard error.
+    pub said: String,
+    /// QEMU ended by itself and said by its exit status that it had failed.
+    pub failed: bool,
 }
 
 impl Drop for Opened {

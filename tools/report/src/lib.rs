@@ -29,5 +29,5 @@ pub use order::natural;
 pub use page::{html, html_compare};
 pub use read::{LeftOut, ReadError, Results, read, read_file};
 pub use run::{End, Guest, Line, Run, Shard, VERSION};
-pub use summary::{Counts, text};
+pub use summary::{Counts, json as summary_json, text};
 pub use write::Writer;

@@ -120,6 +120,35 @@ pub fn text(results: &Results) -> String {
     text
 }
 
+/// Returns the same as data: the counts, the classes, and what a reader must know.
+#[must_use]
+pub fn json(results: &Results) -> serde_json::Value {
+    let Counts {
+        expected,
+        unexpected,
+        observed,
+        inconclusive,
+    } = Counts::of(&results.cases);
+    let classes: serde_json::Map<String, serde_json::Value> = Class::ALL
+        .into_iter()
+        .map(|class| {
+            let count = results.cases.iter().filter(|case| case.class == class);
+            (class.name().to_owned(), count.count().into())
+        })
+        .collect();
+    serde_json::json!({
+        "plan": results.run.plan,
+        "cases_of_the_plan": results.run.cases,
+        "cases": results.cases.len(),
+        "as_expected": expected,
+        "unexpected": unexpected,
+        "without_expectation": observed,
+        "inconclusive": inconclusive,
+        "classes": classes,
+        "notes": notes(results),
+    })
+}
+
 /// Returns what a reader must know of how whole the results are.
 #[must_use]
 pub(crate) fn notes(results: &Results) -> Vec<String> {

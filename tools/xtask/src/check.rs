@@ -6,9 +6,9 @@ use std::process::Command;
 use anyhow::Result;
 
 use crate::process::{self, step};
-use crate::{layers, licenses, targets};
+use crate::{layers, licenses, map, targets};
 
-/// Checks formatting, lints (host and target crates), the direction of dependencies, and licences.
+/// Checks formatting, lints (host and target crates), the direction of dependencies, and licenses.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   cargo xtask check     run it before you commit; it stops at the first thing that is wrong")]
@@ -20,12 +20,19 @@ pub(crate) fn run(_args: &Args) -> Result<()> {
         step(format!("check: {name}"));
         process::run(&mut command)?;
     }
-    step("check: layers");
-    layers::check()?;
-    step("check: licences and sources of what others wrote");
-    licenses::check()?;
+    rules()?;
     step("check: all well");
     Ok(())
+}
+
+/// Checks what a look at the tree and at cargo's metadata can tell.
+pub(crate) fn rules() -> Result<()> {
+    step("check: layers");
+    layers::check()?;
+    step("check: map of the code");
+    map::check()?;
+    step("check: licenses and sources of what others wrote");
+    licenses::check()
 }
 
 /// Returns the commands, each with a name.

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 
 use crate::{Cli, paths};
 
@@ -133,6 +133,27 @@ fn each_xtask_command_is_understood() {
         }
     }
     assert!(count > 10, "only {count} commands were found");
+}
+
+#[test]
+fn each_help_has_examples_that_are_understood() {
+    let mut count = 0;
+    for command in Cli::command().get_subcommands() {
+        let name = command.get_name();
+        let help = command.clone().render_long_help().to_string();
+        assert!(!help.contains("\\\""), "{name}: {help}");
+        let (_, examples) = help.split_once("Examples:\n").expect(name);
+        // What is said of an example stands three spaces behind it.
+        let lines = examples.lines().map(|line| line.trim_start());
+        let lines = lines.map(|line| line.split("   ").next().unwrap_or(line));
+        for line in lines.filter(|line| line.starts_with("cargo xtask")) {
+            let words = line.trim_start_matches("cargo xtask").split_whitespace();
+            let fault = Cli::try_parse_from(["cargo xtask"].into_iter().chain(words)).err();
+            assert!(fault.is_none(), "{name}: {line}: {fault:?}");
+            count += 1;
+        }
+    }
+    assert!(count > 20, "only {count} examples were found");
 }
 
 /// The files that the tutorial names in the clone are those that the build makes.

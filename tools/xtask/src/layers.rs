@@ -54,7 +54,7 @@ const LAYERS: [Layer; 13] = [
     },
     Layer {
         name: "drivers",
-        crates: &["firebreak-drivers", "firebreak-boards"],
+        crates: &["firebreak-drivers"],
         may_use: &["firebreak-abi"],
         inside: false,
         others: Some(&[]),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Holds what others wrote against `deny.toml`: licences, known traps, and where it comes from.
+//! Holds what others wrote against `deny.toml`: licenses, known traps, and where it comes from.
 //!
 //! It reads the same file as `cargo deny check licenses bans sources` and answers the same
 //! questions about every package that any of our targets is built from, from `cargo metadata`
@@ -111,7 +111,7 @@ fn violations(rules: &Rules, packages: &BTreeSet<Package>) -> Result<Vec<String>
             wrong.push(format!("{name} {version} does not come from a registry"));
         }
         let Some(license) = &package.license else {
-            wrong.push(format!("{name} {version} names no licence"));
+            wrong.push(format!("{name} {version} names no license"));
             continue;
         };
         if !Expression::new(license).judge(&rules.licenses.allow)? {
@@ -144,7 +144,7 @@ fn numbers(version: &str) -> Result<Vec<u64>> {
         .collect()
 }
 
-/// An SPDX licence expression that is being read. `/` is the old way to write OR.
+/// An SPDX license expression that is being read. `/` is the old way to write OR.
 struct Expression {
     /// Words, in reverse.
     rest: Vec<String>,
@@ -168,7 +168,7 @@ impl Expression {
     fn judge(mut self, allow: &[String]) -> Result<bool> {
         let allowed = self.either(allow)?;
         if !self.rest.is_empty() {
-            bail!("`{}` is no licence expression", self.text);
+            bail!("`{}` is no license expression", self.text);
         }
         Ok(allowed)
     }
@@ -208,7 +208,7 @@ impl Expression {
         }
         let mut license = match self.rest.pop() {
             Some(word) if !["AND", "OR", "WITH", ")"].contains(&word.as_str()) => word,
-            _ => bail!("`{}` is no licence expression", self.text),
+            _ => bail!("`{}` is no license expression", self.text),
         };
         if self.takes("WITH") {
             let exception = self.rest.pop().unwrap_or_default();
@@ -288,7 +288,7 @@ mod tests {
             "old 1.1.9 is banned: a trap",
             "bad 9.0.0 is banned: worse",
             "strict 1.0.0 is under GPL-2.0",
-            "silent 1.0.0 names no licence",
+            "silent 1.0.0 names no license",
             "far 1.0.0 does not come from a registry",
         ] {
             assert!(wrong.contains(expected), "{expected} in:\n{wrong}");

@@ -17,6 +17,7 @@ mod fuzz;
 mod image;
 mod layers;
 mod licenses;
+mod map;
 mod paths;
 mod process;
 mod setup;

@@ -27,7 +27,7 @@ pub(crate) struct Args {
     /// How many errors.
     #[arg(long, default_value_t = 1_000_000)]
     count: u64,
-    /// Writes {\"count\",\"seconds\",\"account\":{...}}.
+    /// Writes {"count","seconds","account":{...}}.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{read, write};
+use super::{read, summary, write};
 use crate::Failure;
 
 /// Makes one run of its shards, in whatever order they are named.
@@ -23,6 +23,9 @@ pub(super) struct MergeArgs {
     /// Where the results of the whole run go
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
+    /// Writes the summary as one JSON object to standard output
+    #[arg(long)]
+    json: bool,
 }
 
 pub(super) fn run(args: &MergeArgs) -> Result<String, Failure> {
@@ -38,5 +41,5 @@ pub(super) fn run(args: &MergeArgs) -> Result<String, Failure> {
     let bytes = merged.to_bytes();
     let bytes = bytes.map_err(|error| Failure::text(format!("no JSON: {error}")))?;
     write(&args.output, &bytes)?;
-    Ok(firebreak_report::text(&merged))
+    Ok(summary(&merged, args.json))
 }

@@ -64,6 +64,14 @@ fn read(path: &Path) -> Result<Results, Failure> {
     Ok(results)
 }
 
+/// Says how many cases came to what.
+fn summary(results: &Results, json: bool) -> String {
+    if json {
+        return format!("{:#}\n", firebreak_report::summary_json(results));
+    }
+    firebreak_report::text(results)
+}
+
 fn write(path: &Path, contents: &[u8]) -> Result<(), Failure> {
     std::fs::write(path, contents).map_err(|error| {
         let path = path.display();

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{read, write};
+use super::{read, summary, write};
 use crate::Failure;
 
 /// Shows the results of a campaign, whole or not: as text, as one page that needs
@@ -16,7 +16,8 @@ use crate::Failure;
 #[command(after_help = "Examples:
   firebreak campaign report linux-serror.jsonl
   firebreak campaign report linux-serror.jsonl -o linux-serror.html
-  firebreak campaign report linux-serror.jsonl --junit linux-serror.xml")]
+  firebreak campaign report linux-serror.jsonl --junit linux-serror.xml
+  firebreak campaign report linux-serror.jsonl --json | jq .classes")]
 pub(super) struct ReportArgs {
     /// The results (JSON Lines, as `firebreak campaign` writes them)
     results: PathBuf,
@@ -26,6 +27,9 @@ pub(super) struct ReportArgs {
     /// Writes JUnit XML
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
+    /// Writes the summary as one JSON object to standard output
+    #[arg(long)]
+    json: bool,
 }
 
 pub(super) fn run(args: &ReportArgs) -> Result<String, Failure> {
@@ -40,5 +44,5 @@ pub(super) fn run(args: &ReportArgs) -> Result<String, Failure> {
         let xml = xml.map_err(|error| Failure::text(format!("no JUnit XML: {error}")))?;
         write(path, xml.as_bytes())?;
     }
-    Ok(firebreak_report::text(&results))
+    Ok(summary(&results, args.json))
 }

@@ -5,7 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 
-use firebreak_qemu::{Machine, Opened};
+use firebreak_qemu::{Ended, Machine, Opened};
 use rustix::fs::OFlags;
 use rustix::termios::{self, OptionalActions, SpecialCodeIndex};
 
@@ -23,8 +23,8 @@ pub(crate) trait Link {
     fn firmware(&mut self) -> io::Result<Option<Wire>>;
     /// Whether the system may have run before anybody listened.
     fn was_running(&self) -> bool;
-    /// Ends it, as far as it is ours to end; returns what it says about its end.
-    fn end(self: Box<Self>) -> String;
+    /// Ends it, as far as it is ours to end; returns how it ended.
+    fn end(self: Box<Self>) -> Ended;
 }
 
 /// A machine in QEMU.
@@ -59,7 +59,7 @@ impl Link for QemuLink {
         false
     }
 
-    fn end(self: Box<Self>) -> String {
+    fn end(self: Box<Self>) -> Ended {
         self.0.end()
     }
 }
@@ -141,8 +141,8 @@ impl Link for SerialLink {
         true
     }
 
-    fn end(self: Box<Self>) -> String {
-        String::new()
+    fn end(self: Box<Self>) -> Ended {
+        Ended::default()
     }
 }
 

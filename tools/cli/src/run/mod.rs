@@ -11,19 +11,18 @@ pub(crate) mod words;
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{IsTerminal as _, stdin, stdout};
+use std::io::{IsTerminal as _, Read as _, stdin, stdout};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
-use firebreak_image::Options;
 use firebreak_qemu::Machine;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use self::hub::Hub;
 use self::link::{Link, QemuLink, SerialLink};
-use crate::Failure;
+use crate::{Failure, options};
 
 /// Runs a system in QEMU, or attaches to one on a serial port, and shows what it says.
 ///
@@ -31,7 +30,7 @@ use crate::Failure;
 /// `firebreak ps`, `stop`, `inject` and the other commands reach it by a socket.
 #[derive(Args)]
 #[command(after_help = "Examples:
-  firebreak run system.toml --payloads target/firebreak --hypervisor target/firebreak/hypervisor.bin
+  firebreak run guest-images/demo/firebreak.toml --payloads target/firebreak
   firebreak run demo.img --firmware target/firebreak/firmware.bin
   firebreak run system.img --plain | tee system.log
   firebreak run --serial /dev/ttyUSB0:115200
@@ -45,7 +44,7 @@ pub(crate) struct RunArgs {
     /// Directory that images and RAM disks are relative to [default: the partition file's]
     #[arg(long, value_name = "DIR")]
     payloads: Option<PathBuf>,
-    /// The bare hypervisor, to build a partition file with
+    /// The bare hypervisor, to build a partition file with [default: hypervisor.bin of --payloads]
     #[arg(long, value_name = "BIN", env = "FIREBREAK_HYPERVISOR")]
     hypervisor: Option<PathBuf>,
     /// Firmware for EL3: errors can be raised then
@@ -111,9 +110,9 @@ pub(crate) fn run(args: &RunArgs) -> Result<String, Failure> {
         plain::run(&hub, &heard, args.json, patience)
     };
     drop(socket);
-    let last_words = link.end();
-    let bad = hub.with(|model| model.halted.is_some() || model.failed);
-    let text = format!("{why}\n{last_words}");
+    let ended = link.end();
+    let bad = ended.failed || hub.with(|model| model.halted.is_some() || model.failed);
+    let text = format!("{why}\n{}", ended.said);
     if bad {
         return Err(Failure::text(text.trim_end().to_owned()));
     }
@@ -163,7 +162,7 @@ fn open(args: &RunArgs, dir: &Path) -> Result<Box<dyn Link>, Failure> {
     let image = if matches!(extension, Some("toml" | "dts" | "dtb")) {
         build(args, system, dir)?
     } else {
-        there(system)?
+        built(system)?
     };
     let mut machine = Machine::new(image)
         .cpu(&args.cpu)
@@ -173,6 +172,20 @@ fn open(args: &RunArgs, dir: &Path) -> Result<Box<dyn Link>, Failure> {
         machine = machine.firmware(there(firmware)?);
     }
     Ok(Box::new(QemuLink::start(machine).map_err(Failure::text)?))
+}
+
+/// Recognizes an arm64 `Image`: QEMU would boot anything else as well, and nothing would ever be said.
+fn built(path: &Path) -> Result<PathBuf, Failure> {
+    let path = there(path)?;
+    let mut header = [0; 60];
+    let read = fs::File::open(&path).and_then(|mut file| file.read_exact(&mut header));
+    if read.is_ok() && header.ends_with(b"ARM\x64") {
+        return Ok(path);
+    }
+    Err(Failure::text(format!(
+        "{} is no image; name a partition file (.toml, .dts or .dtb), or what `firebreak build` made of one",
+        path.display()
+    )))
 }
 
 fn there(path: &Path) -> Result<PathBuf, Failure> {
@@ -186,10 +199,7 @@ fn there(path: &Path) -> Result<PathBuf, Failure> {
 }
 
 fn build(args: &RunArgs, file: &Path, dir: &Path) -> Result<PathBuf, Failure> {
-    let options = Options {
-        payloads: args.payloads.clone(),
-        hypervisor: args.hypervisor.clone(),
-    };
+    let options = options(args.payloads.as_deref(), args.hypervisor.as_deref());
     let built = firebreak_image::build(file, &options)
         .map_err(|problems| Failure::diagnostics(&problems, args.json))?;
     let path = dir.join("system.img");

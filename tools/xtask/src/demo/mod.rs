@@ -209,10 +209,10 @@ fn run_case(
             .to_string()
     })?;
     step(format!(
-        "demo: {}: raising a {} on PE {}",
+        "demo: {}: raising on PE {}: {}",
         case.name(),
-        case.title(),
-        raise.pe
+        raise.pe,
+        case.title()
     ));
     if !skip {
         machine.send_raise(&raise)?;

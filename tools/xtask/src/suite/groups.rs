@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Result, bail};
 
 use crate::process;
-use crate::{check, layers, paths};
+use crate::{check, paths};
 
 /// A part of all tests.
 pub(super) struct Group {
@@ -50,8 +50,8 @@ pub(super) fn all() -> [Group; 8] {
     [
         group(
             "layers",
-            "direction of dependencies between crates",
-            Work::Call(layers::check),
+            "direction of dependencies, map of the code, licenses of others",
+            Work::Call(check::rules),
         ),
         group(
             "lints",

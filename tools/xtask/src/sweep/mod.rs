@@ -59,7 +59,7 @@ pub(crate) struct Args {
     /// Raises errors of this class alone.
     #[arg(long, value_enum)]
     error: Option<Kind>,
-    /// Writes {\"paths\":[{\"path\",\"mode\",\"boundaries\",\"nothing_lost\",\"vm_lost\",...}]}.
+    /// Writes {"paths":[{"path","mode","boundaries","nothing_lost","vm_lost",...}]}.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Goes on with a sweep that was interrupted; refused when something was built anew since.
