@@ -96,13 +96,21 @@ impl Default for SecondaryStack {
     }
 }
 
+impl SecondaryStack {
+    /// Leaves `function` for a vCPU that is started in `guest_secondary_entry`. Returns the context
+    /// argument of its CPU_ON.
+    pub fn prepare(&'static self, function: extern "C" fn() -> !) -> u64 {
+        let _ = (self.room.get(), self.pad);
+        self.function.set(function as usize as u64);
+        &raw const self.function as u64
+    }
+}
+
 /// Starts vCPU `index` in `function`. Returns PSCI's answer: 0, or a negative error.
 ///
 /// The stack must not be in use by another vCPU: give each its own.
 pub fn cpu_on(index: u64, stack: &'static SecondaryStack, function: extern "C" fn() -> !) -> i64 {
-    let _ = (stack.room.get(), stack.pad);
-    stack.function.set(function as usize as u64);
-    let top = &raw const stack.function as u64;
+    let top = stack.prepare(function);
     let entry = guest_secondary_entry as *const () as u64;
     hvc(CPU_ON, [index, entry, top])
 }

@@ -13,6 +13,7 @@
 
 mod lives;
 mod ops;
+mod pair;
 mod registers;
 
 use firebreak_guest_rt::cell::Cell64;
@@ -115,6 +116,7 @@ fn one_round(op: &Op, round: u64, schedule: Schedule) -> u64 {
         // The timer may have expired for nothing.
         timer::stop();
         drain_interrupts();
+        op.other.take_back();
         return 0;
     }
     let after = System::read();
@@ -153,6 +155,7 @@ fn main(boot: Boot) -> ! {
     gic::init_cpu();
     gic::enable_private(firebreak_abi::guest_map::VTIMER_INTID);
     gic::enable_private(ops::SGI as u32);
+    op.other.start(schedule);
     println!(
         "sweep: ready path={} period={period_ticks} born={born}",
         op.name

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the rounds do, and what each may change.
 
+use crate::pair::Other;
 use crate::registers::Registers;
 use core::arch::global_asm;
 use firebreak_abi::guest_map::{UART, VTIMER_INTID};
@@ -30,7 +31,7 @@ macro_rules! rounds {
 
 rounds! {
     sweep_round_guest sweep_round_hvc sweep_round_smc sweep_round_load sweep_round_store
-    sweep_round_sgi sweep_round_timer sweep_round_wfi sweep_round_console
+    sweep_round_sgi sweep_round_timer sweep_round_wfi sweep_round_console sweep_round_receive
 }
 
 /// What it takes to prepare a round, and to look at it afterwards.
@@ -44,6 +45,10 @@ enum Kind {
     Enable,
     /// An SGI to itself.
     Sgi,
+    /// An SGI to the second vCPU.
+    SgiToOther,
+    /// CPU_ON of the second vCPU.
+    CpuOn,
     /// The virtual timer, which expires while the round runs.
     Timer,
     /// The same, and a call that waits for it.
@@ -66,7 +71,14 @@ pub(crate) struct Op {
     pub(crate) run: Round,
     /// Registers that hold results: bit n for xn.
     pub(crate) outputs: u64,
+    /// What the second vCPU does meanwhile.
+    pub(crate) other: Other,
     kind: Kind,
+}
+
+/// Waits for an interrupt, with these registers.
+pub(crate) fn receive(registers: &mut Registers) {
+    sweep_round_receive(0, registers);
 }
 
 const fn op(name: &'static str, run: Round, outputs: u64, kind: Kind) -> Op {
@@ -74,11 +86,18 @@ const fn op(name: &'static str, run: Round, outputs: u64, kind: Kind) -> Op {
         name,
         run,
         outputs,
+        other: Other::Nobody,
         kind,
     }
 }
 
-static OPS: [Op; 15] = [
+impl Op {
+    const fn with(self, other: Other) -> Self {
+        Self { other, ..self }
+    }
+}
+
+static OPS: [Op; 20] = [
     op("guest", sweep_round_guest, 0, Kind::Nothing),
     op("hvc", sweep_round_hvc, 1, Kind::Call(psci::VERSION, 0)),
     op(
@@ -109,6 +128,11 @@ static OPS: [Op; 15] = [
     op("restart", sweep_round_hvc, 0, Kind::End(SYSTEM_RESET)),
     op("off", sweep_round_hvc, 0, Kind::End(SYSTEM_OFF)),
     op("killed", sweep_round_guest, 0, Kind::Killed),
+    op("pair_sgi", sweep_round_sgi, 0, Kind::SgiToOther).with(Other::Receives),
+    op("pair_on", sweep_round_hvc, 1, Kind::CpuOn).with(Other::IsStarted),
+    op("pair_restart", sweep_round_hvc, 0, Kind::End(SYSTEM_RESET)).with(Other::Waits),
+    op("pair_killed", sweep_round_guest, 0, Kind::Killed).with(Other::Waits),
+    op("pair_retire", sweep_round_guest, 0, Kind::Nothing).with(Other::Reads),
 ];
 
 impl Op {
@@ -125,6 +149,7 @@ impl Op {
     /// Puts into the registers what the round needs there; arms the timer.
     pub(crate) fn prepare(&self, registers: &mut Registers, start_ticks: u64) {
         let x = &mut registers.x;
+        let call = self.other.ask();
         match self.kind {
             Kind::Nothing | Kind::Killed => {}
             Kind::End(function) => x[0] = function,
@@ -132,6 +157,11 @@ impl Op {
             Kind::Device(address, value) => (x[0], x[1]) = (value, address),
             Kind::Enable => (x[0], x[1]) = (1 << SGI, gic::isenabler0()),
             Kind::Sgi => x[0] = gic::sgi_to(0, SGI),
+            Kind::SgiToOther => x[0] = gic::sgi_to(1, SGI),
+            Kind::CpuOn => {
+                x[0] = psci::CPU_ON;
+                (x[1], x[2], x[3]) = (call[0], call[1], call[2]);
+            }
             Kind::Console => (x[0], x[1], x[2]) = (b'.'.into(), UART.get(), b'\n'.into()),
             Kind::Timer => arm(start_ticks),
             Kind::TimerCall(function) => {
@@ -154,7 +184,7 @@ impl Op {
             Kind::Call(function, _) if function == psci::VERSION => {
                 check("version", found.x[0], 0x1_0001)
             }
-            Kind::Call(..) | Kind::TimerCall(_) => check("result", found.x[0], 0),
+            Kind::Call(..) | Kind::TimerCall(_) | Kind::CpuOn => check("result", found.x[0], 0),
             Kind::Device(address, _) => {
                 // The same without anybody's striking: not in a round.
                 let again = u64::from(firebreak_guest_rt::mmio::read32(address));
@@ -166,6 +196,7 @@ impl Op {
             | Kind::Enable
             | Kind::Console
             | Kind::Sgi
+            | Kind::SgiToOther
             | Kind::Timer => {}
         }
         let wanted = match self.kind {
@@ -182,7 +213,7 @@ impl Op {
             gic::end(intid);
         }
         check("second intid", gic::acknowledge().map_or(0, u64::from), 0);
-        bad
+        bad + self.other.await_answer(round)
     }
 }
 

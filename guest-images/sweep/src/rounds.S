@@ -15,7 +15,8 @@
     .equ    STEP, 4                 // instructions of a turn of the wait
     .equ    SLED, 24                // no-operations, more than a turn and the way out of it
 
-    .macro  round name
+    // `timed` = 0: it begins at once.
+    .macro  round name, timed=1
     .text
     .global sweep_round_\name
     .global sweep_anchor_\name
@@ -28,6 +29,7 @@ sweep_round_\name:
     stp     x29, x30, [sp, #80]
     str     x1, [sp, #96]
     sub     sp, sp, #(GPR_BYTES + 16)
+    .if     \timed
 1:  mrs     x2, cntpct_el0
     sub     x2, x0, x2
     cmp     x2, #(SLED + 8)
@@ -43,6 +45,7 @@ sweep_round_\name:
 2:  .rept   SLED
     nop
     .endr
+    .endif
 sweep_anchor_\name:
     ldp     x2, x3, [x1, #256]      // NZCV and a spare word
     msr     nzcv, x2
@@ -156,3 +159,22 @@ sweep_done_\name:
     str     w0, [x1]
     str     w2, [x1]
     round_end console
+
+    // Waits for an interrupt that stays masked. EL3 wakes it for its own ends: x29 says whether
+    // there is one.
+    round   receive, 0
+1:  wfi
+    mrs     x29, isr_el1
+    cbz     x29, 1b
+    round_end receive
+
+    // The first instructions of a vCPU that a round started: x0 = top of its stack, all others 0.
+    .text
+    .global sweep_secondary_entry
+sweep_secondary_entry:
+    .irp    n, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30
+    orr     x1, x1, x\n
+    .endr
+    adrp    x2, sweep_residue
+    str     x1, [x2, :lo12:sweep_residue]
+    b       guest_secondary_entry

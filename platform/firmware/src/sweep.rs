@@ -15,41 +15,64 @@ use crate::errors::Error;
 pub const PREPARE_TICKS: u64 = 20_000;
 /// Periods in a row in which an error may stay unacknowledged, before the sweep gives up.
 pub const PATIENCE: u32 = 64;
+/// Every instruction of A64.
+const INSTRUCTION_BYTES: u64 = 4;
 
 /// What to sweep.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Plan {
     /// The error of the first point; the later ones count its number up, by 2.
     pub error: Error,
-    /// An error that comes first in each period, at this offset: the point then lies in what it
-    /// sets off. Its number is that of the point's error, plus 1.
-    pub opening: Option<(u64, Error)>,
+    /// An error of which the point lies in what it sets off.
+    pub opening: Option<Opening>,
     /// Length of a period, in ticks of CNTPCT.
     pub period_ticks: u64,
     /// Offset of the first point from the start of a period, in ticks.
     pub from_ticks: u64,
     /// Offset of the last point.
     pub to_ticks: u64,
-    /// An instruction of EL2. At the offset nothing strikes yet, but when this instruction is
-    /// reached next: for boundaries that no tick falls on, and PEs that no tick fits.
-    pub probe: Option<u64>,
+    /// Instructions of EL2. At the offset nothing strikes yet, but when the instruction is reached
+    /// next: for boundaries that no tick falls on, and PEs that no tick fits.
+    pub probes: Option<Probes>,
+}
+
+/// An error that comes once in each period. Its number is that of the point's error, plus 1.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Opening {
+    /// Offset from the start of the period, in ticks.
+    pub at_ticks: u64,
+    /// What it is.
+    pub error: Error,
+    /// Another PE that it strikes, where that runs a guest.
+    pub pe: Option<usize>,
+}
+
+/// Instructions of EL2 that stand one behind the other: one for each period, all at the offset of
+/// the first point.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Probes {
+    /// Address of the first.
+    pub first: u64,
+    /// How many there are.
+    pub count: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
     /// Before this period, at [`PREPARE_TICKS`], it is looked whether all is quiet.
     Wait { period_ticks: u64 },
-    /// The opening error is due in this period.
-    Open { period_ticks: u64 },
-    /// The point is due in this period.
-    Armed { period_ticks: u64 },
+    /// The opening error is due in this period; `point`: and then the point.
+    Open { period_ticks: u64, point: bool },
+    /// The point is due in this period; `open`: and then the opening error.
+    Armed { period_ticks: u64, open: bool },
 }
 
 /// A sweep under way on one PE.
 #[derive(Clone, Copy, Debug)]
 pub struct Sweep {
     plan: Plan,
-    offset_ticks: u64,
+    /// Points so far.
+    turn: u64,
     phase: Phase,
     skipped: u32,
 }
@@ -59,10 +82,12 @@ pub struct Sweep {
 pub enum Step {
     /// Nothing yet.
     Nothing,
-    /// The opening error.
-    Open(Error),
+    /// The opening error, on this PE or another one.
+    Open(Error, Option<usize>),
     /// The point itself, at this offset.
     Point(u64, Error),
+    /// The point is to strike when this instruction is reached.
+    Plant(u64, Error),
     /// All points were raised, and the last one was acknowledged.
     Done {
         /// How many.
@@ -80,7 +105,7 @@ impl Sweep {
     pub fn new(plan: Plan, now_ticks: u64) -> Self {
         let mut sweep = Self {
             plan,
-            offset_ticks: plan.from_ticks,
+            turn: 0,
             phase: Phase::Wait { period_ticks: 0 },
             skipped: 0,
         };
@@ -92,10 +117,10 @@ impl Sweep {
     pub fn deadline(&self) -> u64 {
         match self.phase {
             Phase::Wait { period_ticks } => period_ticks.saturating_sub(PREPARE_TICKS),
-            Phase::Open { period_ticks } => {
-                period_ticks.saturating_add(self.plan.opening.map_or(0, |(at, _)| at))
+            Phase::Open { period_ticks, .. } => {
+                period_ticks.saturating_add(self.plan.opening.map_or(0, |opening| opening.at_ticks))
             }
-            Phase::Armed { period_ticks } => period_ticks.saturating_add(self.offset_ticks),
+            Phase::Armed { period_ticks, .. } => period_ticks.saturating_add(self.offset_ticks()),
         }
     }
 
@@ -107,60 +132,100 @@ impl Sweep {
         match self.phase {
             Phase::Wait { period_ticks } if quiet => {
                 self.skipped = 0;
-                if self.offset_ticks > self.plan.to_ticks {
-                    return Step::Done {
-                        points: self.points(),
-                    };
+                if self.turn >= self.wanted() {
+                    return Step::Done { points: self.turn };
                 }
-                self.phase = match self.plan.opening {
-                    Some(_) => Phase::Open { period_ticks },
-                    None => Phase::Armed { period_ticks },
+                let opening_ticks = self.plan.opening.map(|opening| opening.at_ticks);
+                self.phase = match opening_ticks {
+                    Some(at) if at <= self.offset_ticks() => Phase::Open {
+                        period_ticks,
+                        point: true,
+                    },
+                    later => Phase::Armed {
+                        period_ticks,
+                        open: later.is_some(),
+                    },
                 };
                 Step::Nothing
             }
             Phase::Wait { .. } => {
                 self.skipped += 1;
                 if self.skipped > PATIENCE {
-                    let at_ticks = self.offset_ticks.saturating_sub(1);
+                    let at_ticks = self.offset_ticks().saturating_sub(1);
                     return Step::Stuck { at_ticks };
                 }
                 self.next_period(now_ticks);
                 Step::Nothing
             }
-            Phase::Open { period_ticks } => {
-                self.phase = Phase::Armed { period_ticks };
+            Phase::Open {
+                period_ticks,
+                point,
+            } => {
+                let id = self.id().saturating_add(1);
+                if point {
+                    self.phase = Phase::Armed {
+                        period_ticks,
+                        open: false,
+                    };
+                } else {
+                    self.next_turn(now_ticks);
+                }
                 match self.plan.opening {
-                    Some((_, error)) => Step::Open(Error {
-                        id: self.id().saturating_add(1),
-                        ..error
-                    }),
+                    Some(Opening { error, pe, .. }) => Step::Open(Error { id, ..error }, pe),
                     None => Step::Nothing,
                 }
             }
-            Phase::Armed { .. } => {
-                let error = Error {
-                    id: self.id(),
-                    ..self.plan.error
-                };
-                let at = self.offset_ticks;
-                self.offset_ticks = at.saturating_add(1);
-                self.next_period(now_ticks);
-                Step::Point(at, error)
+            Phase::Armed { period_ticks, open } => {
+                let step = self.point();
+                if open {
+                    self.phase = Phase::Open {
+                        period_ticks,
+                        point: false,
+                    };
+                } else {
+                    self.next_turn(now_ticks);
+                }
+                step
             }
         }
     }
 
-    /// Returns the instruction at which the points strike, if it is not the clock that says so.
-    pub fn probe(&self) -> Option<u64> {
-        self.plan.probe
+    fn point(&self) -> Step {
+        let error = Error {
+            id: self.id(),
+            ..self.plan.error
+        };
+        match self.plan.probes {
+            Some(probes) => {
+                let bytes = self.turn.saturating_mul(INSTRUCTION_BYTES);
+                Step::Plant(probes.first.saturating_add(bytes), error)
+            }
+            None => Step::Point(self.offset_ticks(), error),
+        }
     }
 
-    fn points(&self) -> u64 {
-        self.offset_ticks.saturating_sub(self.plan.from_ticks)
+    fn next_turn(&mut self, now_ticks: u64) {
+        self.turn = self.turn.saturating_add(1);
+        self.next_period(now_ticks);
+    }
+
+    /// Says whether it is the clock that strikes, or what the PE reaches.
+    pub fn has_probes(&self) -> bool {
+        self.plan.probes.is_some()
+    }
+
+    fn offset_ticks(&self) -> u64 {
+        let ahead = if self.has_probes() { 0 } else { self.turn };
+        self.plan.from_ticks.saturating_add(ahead)
+    }
+
+    fn wanted(&self) -> u64 {
+        let ticks = (self.plan.to_ticks + 1).saturating_sub(self.plan.from_ticks);
+        self.plan.probes.map_or(ticks, |probes| probes.count)
     }
 
     fn id(&self) -> u64 {
-        let turn = self.points().saturating_mul(2);
+        let turn = self.turn.saturating_mul(2);
         self.plan.error.id.saturating_add(turn)
     }
 
@@ -184,11 +249,15 @@ mod tests {
         let error = Error::sei(10, Iss::UEO, None, Some(CperSeverity::Corrected));
         Plan {
             error,
-            opening: opening.map(|at| (at, error)),
+            opening: opening.map(|at_ticks| Opening {
+                at_ticks,
+                error,
+                pe: None,
+            }),
             period_ticks: PERIOD,
             from_ticks: 5,
             to_ticks: 7,
-            probe: None,
+            probes: None,
         }
     }
 
@@ -228,22 +297,77 @@ mod tests {
     }
 
     #[test]
+    fn probes_stand_at_one_instruction_after_the_other_and_at_one_offset() {
+        let probes = Some(Probes {
+            first: 0x4020_0c00,
+            count: 3,
+        });
+        let plan = Plan {
+            probes,
+            ..plan(None)
+        };
+        let steps = run(plan, 0, |_| true);
+        let planted: Vec<(u64, u64, u64)> = steps
+            .iter()
+            .filter_map(|(at, step)| match step {
+                Step::Plant(address, error) => Some((at % PERIOD, *address, error.id)),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(
+            planted,
+            [
+                (5, 0x4020_0c00, 10),
+                (5, 0x4020_0c04, 12),
+                (5, 0x4020_0c08, 14)
+            ]
+        );
+        assert_eq!(steps.last().unwrap().1, Step::Done { points: 3 });
+    }
+
+    #[test]
     fn an_opening_error_comes_first_in_each_period() {
         let steps = run(plan(Some(2)), 0, |_| true);
         let ids: Vec<u64> = steps
             .iter()
             .filter_map(|(_, step)| match step {
-                Step::Open(error) | Step::Point(_, error) => Some(error.id),
+                Step::Open(error, _) | Step::Point(_, error) => Some(error.id),
                 _ => None,
             })
             .collect();
         assert_eq!(ids, [11, 10, 13, 12, 15, 14]);
         for pair in steps.chunks_exact(2) {
-            let [(open, Step::Open(_)), (point, Step::Point(offset, _))] = pair else {
+            let [(open, Step::Open(..)), (point, Step::Point(offset, _))] = pair else {
                 panic!("{pair:?}")
             };
             assert_eq!(point - open, offset - 2);
         }
+    }
+
+    #[test]
+    fn a_probe_stands_before_an_opening_error_that_comes_later() {
+        let opening = Some(Opening {
+            pe: Some(0),
+            ..plan(Some(9)).opening.unwrap()
+        });
+        let probes = Some(Probes {
+            first: 0x40,
+            count: 2,
+        });
+        let plan = Plan {
+            opening,
+            probes,
+            ..plan(None)
+        };
+        let steps: Vec<(u64, u64)> = run(plan, 0, |_| true)
+            .iter()
+            .filter_map(|(at, step)| match step {
+                Step::Plant(_, error) => Some((at % PERIOD, error.id)),
+                Step::Open(error, Some(0)) => Some((at % PERIOD, error.id)),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(steps, [(5, 10), (9, 11), (5, 12), (9, 13)]);
     }
 
     #[test]

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `sweep pe=<dec> id=<dec> iss=<hex> sev=<word> [pa=<hex>] period=<ticks> from=<ticks> to=<ticks>
-//! [open=<ticks>:<hex>:<word>[:<hex>]] [probe=<hex>]`: `open` has offset, syndrome, severity and
-//! address of what comes first, `probe` an instruction of EL2.
+//! [open=<ticks>:<hex>:<word>[:<hex>][@<dec>]] [probe=<hex>[+<dec>]]`: `open` has offset, syndrome, severity,
+//! address and PE of what comes once in each period, `probe` an instruction of EL2 and how many from there on.
 
 use firebreak_abi::{MAX_PES, Pa};
 use firebreak_syndrome::{CperSeverity, Iss};
 
 use super::{Command, decimal, hexadecimal, once};
 use crate::errors::Error;
-use crate::sweep::Plan;
+use crate::sweep::{Opening, Plan, Probes};
 
 pub(super) fn parse<'a>(words: impl Iterator<Item = &'a str>) -> Result<Command, &'static str> {
     let (mut id, mut pe, mut iss, mut severity, mut pa) = (None, None, None, None, None);
@@ -45,14 +45,18 @@ pub(super) fn parse<'a>(words: impl Iterator<Item = &'a str>) -> Result<Command,
             period_ticks: period.filter(|ticks| *ticks != 0).ok_or("period-missing")?,
             from_ticks: from.ok_or("from-missing")?,
             to_ticks: to.ok_or("to-missing")?,
-            probe,
+            probes: probe,
         },
     })
 }
 
-/// An instruction in RAM, where EL3 can write.
-fn code(text: &str) -> Option<u64> {
-    hexadecimal(text).filter(|address| address % 4 == 0 && crate::psci::is_ram(*address))
+/// Instructions in RAM, where EL3 can write.
+fn code(text: &str) -> Option<Probes> {
+    let (first, count) = text.split_once('+').unwrap_or((text, "1"));
+    let (first, count) = (hexadecimal(first)?, decimal(count)?);
+    let last = count.checked_sub(1)?.checked_mul(4)?.checked_add(first)?;
+    let is_code = |address| address % 4 == 0 && crate::psci::is_ram(address);
+    (is_code(first) && is_code(last)).then_some(Probes { first, count })
 }
 
 fn syndrome(text: &str) -> Option<Iss> {
@@ -66,18 +70,25 @@ fn record(word: &str) -> Result<Option<CperSeverity>, &'static str> {
     }
 }
 
-fn opening(text: &str) -> Result<(u64, Error), &'static str> {
+fn opening(text: &str) -> Result<Opening, &'static str> {
+    let (text, pe) = match text.split_once('@') {
+        Some((text, pe)) => (text, Some(super::pe_number(decimal(pe))?)),
+        None => (text, None),
+    };
     let mut parts = text.split(':');
-    let at = parts.next().and_then(decimal).ok_or("open-bad")?;
+    let at_ticks = parts.next().and_then(decimal).ok_or("open-bad")?;
     let iss = parts.next().and_then(syndrome).ok_or("open-bad")?;
     let record = record(parts.next().ok_or("open-bad")?)?;
     let pa = match parts.next() {
         Some(text) => Some(Pa::new(hexadecimal(text).ok_or("open-bad")?)),
         None => None,
     };
-    let error = Error::sei(0, iss, pa, record);
     match parts.next() {
-        None => Ok((at, error)),
+        None => Ok(Opening {
+            at_ticks,
+            error: Error::sei(0, iss, pa, record),
+            pe,
+        }),
         Some(_) => Err("open-bad"),
     }
 }
@@ -88,7 +99,7 @@ mod tests {
 
     #[test]
     fn a_full_line_becomes_a_plan() {
-        let line = b"sweep pe=1 id=100 iss=0 sev=corrected pa=0x50000000 period=65536 from=3 to=9 open=2:c11:recoverable:0x51000000";
+        let line = b"sweep pe=1 id=100 iss=0 sev=corrected pa=0x50000000 period=65536 from=3 to=9 open=2:c11:recoverable:0x51000000@0";
         let Ok(Some(Command::Sweep { pe: 1, plan })) = super::super::parse(line) else {
             panic!("not a sweep")
         };
@@ -100,12 +111,32 @@ mod tests {
             (plan.error.id, plan.error.pa),
             (100, Some(Pa::new(0x5000_0000)))
         );
-        let (at, opening) = plan.opening.unwrap();
+        let Opening {
+            at_ticks,
+            error: opening,
+            pe,
+        } = plan.opening.unwrap();
+        assert_eq!(pe, Some(0));
         assert_eq!(
-            (at, opening.iss, opening.record),
+            (at_ticks, opening.iss, opening.record),
             (2, Iss::UER, Some(CperSeverity::Recoverable))
         );
         assert_eq!(opening.pa, Some(Pa::new(0x5100_0000)));
+    }
+
+    #[test]
+    fn a_probe_is_one_instruction_or_a_run_of_them() {
+        let words = "sweep pe=0 id=2 iss=811 sev=corrected period=65536 from=0 to=0 probe=";
+        for (probe, first, count) in [
+            ("40200c00", 0x4020_0c00, 1),
+            ("0x40200c04+64", 0x4020_0c04, 64),
+        ] {
+            let line = format!("{words}{probe}");
+            let Ok(Some(Command::Sweep { plan, .. })) = super::super::parse(line.as_bytes()) else {
+                panic!("not a sweep: {line}")
+            };
+            assert_eq!(plan.probes, Some(Probes { first, count }));
+        }
     }
 
     #[test]
@@ -125,9 +156,12 @@ mod tests {
             ("sweep open=1:0", "open-bad"),
             ("sweep open=1:0:none:1:1", "open-bad"),
             ("sweep open=1:0:bad", "sev-unknown"),
+            ("sweep open=1:0:none@8", "pe-missing-or-bad"),
             ("sweep delay=1", "unknown-word"),
             ("sweep probe=40200002", "bad-number"),
             ("sweep probe=9040000", "bad-number"),
+            ("sweep probe=40200000+0", "bad-number"),
+            ("sweep probe=40200000+9223372036854775807", "bad-number"),
         ] {
             assert_eq!(super::super::parse(line.as_bytes()), Err(reason), "{line}");
         }

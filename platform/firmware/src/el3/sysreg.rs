@@ -149,6 +149,13 @@ pub(super) fn isb() {
     unsafe { core::arch::asm!("isb", options(nostack, preserves_flags)) }
 }
 
+/// Returns an instruction of EL2.
+pub(super) fn instruction(address: u64) -> u32 {
+    let place = core::ptr::with_exposed_provenance::<u32>(address as usize);
+    // SAFETY: EL2 has just executed it: RAM of the normal world.
+    unsafe { place.read_volatile() }
+}
+
 /// Replaces an instruction of EL2, and returns the one that stood there.
 pub(super) fn replace_instruction(address: u64, instruction: u32) -> u32 {
     let place = core::ptr::with_exposed_provenance_mut::<u32>(address as usize);

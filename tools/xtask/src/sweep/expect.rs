@@ -80,8 +80,9 @@ pub(super) struct Map {
 }
 
 impl Map {
-    /// Reads them from its symbols.
-    pub(super) fn new(symbols: &Symbols) -> Result<Self> {
+    /// Reads them from its symbols. `trap_behind_call`: an entry by a call is early until it has
+    /// read its syndrome, too.
+    pub(super) fn new(symbols: &Symbols, trap_behind_call: bool) -> Result<Self> {
         let window = |name: &str| -> Result<Range<u64>> {
             let start = symbols.address(&format!("firebreak_window_{name}_start"))?;
             Ok(start..symbols.address(&format!("firebreak_window_{name}_end"))?)
@@ -92,11 +93,15 @@ impl Map {
                 known: symbols.address(&format!("firebreak_window_{name}_known"))?,
             })
         };
+        let mut entries: Vec<Prologue> = ["entry_sync", "entry_irq", "entry_serror"]
+            .iter()
+            .map(prologue)
+            .collect::<Result<_>>()?;
+        if trap_behind_call && let Some(sync) = entries.first_mut() {
+            sync.known = symbols.address("firebreak_window_entry_sync_esr")?;
+        }
         Ok(Self {
-            entries: ["entry_sync", "entry_irq", "entry_serror"]
-                .iter()
-                .map(prologue)
-                .collect::<Result<_>>()?,
+            entries,
             seis: ["sei_el2t", "sei_el2h"]
                 .iter()
                 .map(prologue)

@@ -74,7 +74,7 @@ pub(super) fn strike_all(
 }
 
 /// Addresses of these that were not hit yet, with their offsets.
-fn missing(wanted: &BTreeMap<u64, u64>, points: &[judge::Point]) -> Vec<(u64, u64)> {
+pub(super) fn missing(wanted: &BTreeMap<u64, u64>, points: &[judge::Point]) -> Vec<(u64, u64)> {
     let hit: BTreeSet<u64> = points
         .iter()
         .filter(|point| point.in_el2())

@@ -55,9 +55,9 @@ pub(super) struct Stage {
     /// Symbol of the guest that ends the round; `None`: where its registers are stored.
     pub(super) is_over_at: Option<&'static str>,
     /// From the first time that EL2 reaches this function; `None`: from the start of the round.
-    from: Option<&'static str>,
+    pub(super) from: Option<&'static str>,
     /// Up to the first time behind that it reaches this one; `None`: to the end of the round.
-    to: Option<&'static str>,
+    pub(super) to: Option<&'static str>,
     /// Lives that go by before anything is looked at.
     pub(super) warm_up_lives: u64,
     /// The most restarts, by the partition file.
@@ -84,6 +84,13 @@ impl Stage {
         to: None,
         warm_up_lives: 150,
         most_lives: 999,
+    };
+
+    /// The same without a warm-up, for a path whose boundaries are found by their addresses.
+    pub(super) const UNTIL_MEMORY: Self = Self {
+        to: Some(MEMORY),
+        warm_up_lives: 0,
+        ..Self::ANOTHER_LIFE
     };
 
     /// Says whether not all of the round is swept: each point costs more there.
@@ -114,7 +121,7 @@ const PERIOD_TICKS: u64 = 1 << 26;
 /// Where EL2 begins to write the memory of the next life.
 const MEMORY: &str = "firebreak_guest_write_start";
 /// Behind the handler of an SEI that had interrupted the guest.
-const BEHIND_THE_SEI: &str = "guest_entry_slow";
+pub(super) const BEHIND_THE_SEI: &str = "guest_entry_slow";
 
 /// SYSTEM_RESET: from the guest's call until its memory is cleared.
 pub(super) const RESTART: Path = Path {
@@ -129,6 +136,8 @@ pub(super) const RESTART: Path = Path {
     },
     short: false,
     severe: false,
+    trap_behind_call: false,
+    pe: None,
 };
 
 /// From there to the first instruction of the guest.

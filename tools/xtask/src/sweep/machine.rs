@@ -11,11 +11,11 @@ use anyhow::{Context, Result, bail};
 use firebreak_qemu::{Machine, Mark, Record, Running, deadline};
 
 use super::lives::Life;
-use super::nested;
 use super::paths::{Kind, Mode, Path};
 use super::resume::State;
 use super::symbols::Symbols;
 use super::trace::{self, Step};
+use super::{nested, two_pes};
 use crate::{build, image, paths};
 
 /// Opening errors that come while a trace is taken: more than the rounds that are looked at.
@@ -69,6 +69,10 @@ pub(super) enum System {
     Lives,
     /// The sweep guest alone, with memory of which a page can be lost again and again.
     Pages,
+    /// The sweep guest with two vCPUs, and a bystander.
+    Pair,
+    /// The same with as little memory as there can be.
+    PairLives,
 }
 
 impl System {
@@ -78,6 +82,8 @@ impl System {
             Self::Beside => "sweep-beside",
             Self::Lives => "sweep-lives",
             Self::Pages => "sweep-pages",
+            Self::Pair => "sweep-pair",
+            Self::PairLives => "sweep-pair-lives",
         }
     }
 
@@ -85,6 +91,7 @@ impl System {
         match self {
             Self::Alone | Self::Pages => 1,
             Self::Beside | Self::Lives => 2,
+            Self::Pair | Self::PairLives => 3,
         }
     }
 }
@@ -219,7 +226,7 @@ impl Swept {
         }
         let mark = self.running.mark();
         self.running
-            .send_firmware(&format!("behave pe=0 as={behavior}"))?;
+            .send_firmware(&format!("behave pe={} as={behavior}", self.pe()))?;
         self.running
             .wait_for("`fw: behaving`", mark, deadline(PATIENCE_S), |record| {
                 record.firmware("behaving").is_some()
@@ -230,7 +237,10 @@ impl Swept {
     /// Traces some periods, with the opening errors of the path but without its points.
     /// Returns what is to be swept.
     pub(super) fn trace(&mut self, guest: &Symbols, hypervisor: &Symbols) -> Result<Targets> {
-        let anchor = self.anchor_offset(guest)?;
+        let anchor = match self.path.pe {
+            Some(_) => 0,
+            None => self.anchor_offset(guest)?,
+        };
         let file = dir().join(format!("{}-{}.trace", self.system.file(), self.path.name));
         // What is there belongs to another run; QEMU appends.
         let _ = fs::remove_file(&file);
@@ -276,8 +286,13 @@ impl Swept {
                 })?;
             self.running.monitor("log none")?;
             if file.exists() {
-                let steps = trace::read(&file, 0)?;
-                found = targets(&self.path, &steps, (guest, hypervisor), anchor)?;
+                let symbols = (guest, hypervisor);
+                found = if self.path.pe.is_some() {
+                    two_pes::targets(&self.path, &file, symbols)?
+                } else {
+                    let steps = trace::read(&file, 0)?;
+                    targets(&self.path, &steps, symbols, anchor)?
+                };
             }
             if found.is_some() {
                 break;
@@ -307,11 +322,23 @@ impl Swept {
             .with_context(|| format!("path {}: a period begins at {elr:x?}", self.path.name))
     }
 
-    fn send(&mut self, kind: Kind, (from, to): (u64, u64), probe: Option<u64>) -> Result<()> {
+    /// Returns the PE that is struck.
+    fn pe(&self) -> u8 {
+        self.path.pe.unwrap_or(0)
+    }
+
+    /// `probe`: an instruction, and how many from there on.
+    fn send(
+        &mut self,
+        kind: Kind,
+        (from, to): (u64, u64),
+        probe: Option<(u64, u64)>,
+    ) -> Result<()> {
         let id = self.next_id;
-        self.next_id += 2 * (to + 1 - from);
+        self.next_id += 2 * probe.map_or(to + 1 - from, |(_, count)| count);
         let mut line = format!(
-            "sweep pe=0 id={id} iss={:#x} sev={} period={} from={from} to={to}",
+            "sweep pe={} id={id} iss={:#x} sev={} period={} from={from} to={to}",
+            self.pe(),
             kind.iss(),
             kind.severity(),
             self.path.period_ticks
@@ -328,9 +355,12 @@ impl Swept {
                 self.pages += 1;
                 line.push_str(&format!(":{page:#x}"));
             }
+            if self.path.pe.is_some_and(|pe| pe != 0) {
+                line.push_str("@0");
+            }
         }
-        if let Some(address) = probe {
-            line.push_str(&format!(" probe={address:#x}"));
+        if let Some((address, count)) = probe {
+            line.push_str(&format!(" probe={address:#x}+{count}"));
         }
         Ok(self.running.send_firmware(&line)?)
     }
@@ -375,7 +405,19 @@ impl Swept {
         self.running
             .wait_for("a sign of life", mark, deadline(PATIENCE_S), is_period)?;
         let mark = self.running.mark();
-        self.send(kind, (at, at), probe)?;
+        self.send(kind, (at, at), probe.map(|address| (address, 1)))?;
+        if self.await_chunk(mark)?.is_some() {
+            self.await_next_boot(mark)?;
+        }
+        self.count_restarts(mark);
+        Ok(())
+    }
+
+    /// Raises errors when the PE reaches these instructions, one in each period.
+    pub(super) fn probe(&mut self, kind: Kind, first: u64, count: u64) -> Result<()> {
+        let mark = self.running.mark();
+        let at = two_pes::PLANT_TICKS;
+        self.send(kind, (at, at), Some((first, count)))?;
         if self.await_chunk(mark)?.is_some() {
             self.await_next_boot(mark)?;
         }

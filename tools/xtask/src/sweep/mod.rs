@@ -22,6 +22,7 @@ mod select;
 mod strike;
 mod symbols;
 mod trace;
+mod two_pes;
 
 use std::fs;
 use std::path::PathBuf;
@@ -139,7 +140,13 @@ type Job<'a> = (&'a Path, Mode, Kind);
 
 /// What is at stake beside the interrupted partition has to be there.
 fn system_of(path: &Path, kind: Kind) -> System {
-    if path.stage.life != Life::GoesOn {
+    if path.pe.is_some() {
+        if path.stage.life == Life::GoesOn {
+            System::Pair
+        } else {
+            System::PairLives
+        }
+    } else if path.stage.life != Life::GoesOn {
         System::Lives
     } else if path.loses_a_page() {
         System::Pages

@@ -2,7 +2,7 @@
 //! The paths that are swept, and the errors that sweep them.
 
 use super::lives::{self, Stage};
-use super::nested;
+use super::{nested, two_pes};
 
 /// An error that comes first in each period, so that the point lies in what it sets off.
 #[derive(Clone, Copy, Debug)]
@@ -88,6 +88,11 @@ pub(super) struct Path {
     pub(super) short: bool,
     /// Whether it is swept with errors that cost something, too.
     pub(super) severe: bool,
+    /// The instruction behind the guest's HVC may trap: without a syndrome nobody can tell the two
+    /// apart, and the partition is stopped.
+    pub(super) trap_behind_call: bool,
+    /// Two PEs take part, and this one is struck, by probes.
+    pub(super) pe: Option<u8>,
 }
 
 impl Path {
@@ -120,6 +125,8 @@ pub(super) const fn path(name: &'static str, label: &'static str, short: bool) -
         stage: Stage::WHOLE,
         short,
         severe: false,
+        trap_behind_call: false,
+        pe: None,
     }
 }
 
@@ -146,6 +153,14 @@ pub(super) const PATHS: &[Path] = &[
     lives::RETIRE,
     lives::RETIRE_NEXT,
     lives::DRAIN,
+    two_pes::SGI_SENDER,
+    two_pes::SGI_RECEIVER,
+    two_pes::ON_CALLER,
+    two_pes::ON_STARTED,
+    two_pes::RESET_CALLER,
+    two_pes::RESET_OTHER,
+    two_pes::KILL_STRUCK,
+    two_pes::KILL_OTHER,
 ];
 
 /// What the firmware does about the mask.

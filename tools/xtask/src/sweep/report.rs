@@ -61,7 +61,7 @@ pub(super) fn row(
     points: &[Point],
     symbols: &Symbols,
 ) -> Result<Row> {
-    let map = Map::new(symbols)?;
+    let map = Map::new(symbols, path.trap_behind_call)?;
     let mut worst: BTreeMap<u64, Loss> = BTreeMap::new();
     let mut failures = Vec::new();
     let windows = symbols.windows();
@@ -96,7 +96,7 @@ pub(super) fn row(
         }
     }
     // What an error without a record opens is the SEI path itself.
-    let has_longest = !kind.is_severe() && !nested::is_sei_path(path);
+    let has_longest = !kind.is_severe() && !nested::is_sei_path(path) && path.pe.is_none();
     let hit: BTreeSet<u64> = worst.keys().copied().collect();
     for address in chosen.keys().filter(|address| !hit.contains(address)) {
         failures.push(format!(

@@ -17,7 +17,7 @@ use super::report::Row;
 use super::resume::State;
 use super::select::Extent;
 use super::symbols::Symbols;
-use super::{Args, HYPERVISOR_BASE, Job, machine, nested, system_of};
+use super::{Args, HYPERVISOR_BASE, Job, machine, nested, system_of, two_pes};
 use crate::process::{self, step};
 use crate::{build, paths as places};
 
@@ -46,6 +46,8 @@ pub(super) fn jobs(args: &Args) -> Result<Vec<Job<'static>>> {
             let kinds = kinds
                 .iter()
                 .filter(|kind| !kind.is_severe() || path.severe)
+                // Of the errors that cost nothing one is enough there, unless another is asked for.
+                .filter(|kind| path.pe.is_none() || **kind == Kind::Ueo || args.error.is_some())
                 .filter(|kind| args.error.is_none_or(|wanted| wanted == **kind));
             jobs.extend(kinds.map(|kind| (path, mode, *kind)));
         }
@@ -100,7 +102,9 @@ impl Common<'_> {
         let start = Instant::now();
         let (path, targets) = self.targets(path, system_of(path, kind))?;
         let job = (&path, mode, kind);
-        let row = if kind.is_severe() {
+        let row = if path.pe.is_some() {
+            two_pes::strike_all(job, None, &targets, self.symbols)
+        } else if kind.is_severe() {
             let extent = if self.short {
                 Extent::Labels
             } else {

@@ -84,6 +84,12 @@ impl<'a> Striker<'a> {
         self.machine(1)?.strike(kind, at, probe)
     }
 
+    /// Raises errors when the PE reaches these instructions, one in each period.
+    pub(super) fn probe(&mut self, first: u64, count: u64) -> Result<()> {
+        let kind = self.job.2;
+        self.machine(count)?.probe(kind, first, count)
+    }
+
     fn judge(&self, records: &[firebreak_qemu::Record], first_id: u64) -> Vec<Point> {
         let mut points = judge::points(records);
         points.retain(|point| point.id >= first_id);

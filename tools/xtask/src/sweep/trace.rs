@@ -34,12 +34,10 @@ pub(super) struct Step {
     pub(super) level: Level,
 }
 
-/// Reads a line; `None` for those that say nothing about an instruction of this PE.
-fn step(line: &str, pe: u8) -> Option<Step> {
+/// Reads a line; `None` for those that say nothing about an instruction. Returns also the PE.
+fn step(line: &str) -> Option<(u8, Step)> {
     let (number, rest) = line.strip_prefix("Trace ")?.split_once(':')?;
-    if number.parse() != Ok(pe) {
-        return None;
-    }
+    let pe = number.parse().ok()?;
     let inside = rest.split_once('[')?.1;
     let mut fields = inside.split(['/', ']']);
     let pc = u64::from_str_radix(fields.nth(1)?, 16).ok()?;
@@ -49,7 +47,7 @@ fn step(line: &str, pe: u8) -> Option<Step> {
         6 => Level::El2,
         _ => Level::El3,
     };
-    Some(Step { pc, level })
+    Some((pe, Step { pc, level }))
 }
 
 /// Reads what a PE did in a trace.
@@ -57,18 +55,25 @@ pub(super) fn read(path: &Path, pe: u8) -> Result<Vec<Step>> {
     let file = File::open(path).with_context(|| path.display().to_string())?;
     // It may still grow, faster than it is read.
     let len = file.metadata().map_or(0, |metadata| metadata.len());
+    let all = read_all(file.take(len)).with_context(|| path.display().to_string())?;
+    let ours = all.into_iter().filter(|(by, _)| *by == pe);
+    Ok(ours.map(|(_, step)| step).collect())
+}
+
+/// Reads what all PEs did, in QEMU's order.
+pub(super) fn read_all(trace: impl Read) -> std::io::Result<Vec<(u8, Step)>> {
     let mut steps = Vec::new();
-    let mut last_is_ours = false;
-    for line in BufReader::new(file.take(len)).lines() {
-        let line = line.with_context(|| path.display().to_string())?;
+    let mut last_is_step = false;
+    for line in BufReader::new(trace).lines() {
+        let line = line?;
         // It stands right behind the line that it takes back.
         if line.starts_with("Stopped execution") {
-            if last_is_ours {
+            if last_is_step {
                 steps.pop();
             }
         } else if line.starts_with("Trace ") {
-            let step = step(&line, pe);
-            last_is_ours = step.is_some();
+            let step = step(&line);
+            last_is_step = step.is_some();
             steps.extend(step);
         }
     }
@@ -188,23 +193,28 @@ mod tests {
     fn lines_of_qemu_are_steps() {
         let line = "Trace 0: 0x7f95e420c880 [00000000/0000000040200c80/00000061/ff022201] sym";
         assert_eq!(
-            step(line, 0),
-            Some(Step {
-                pc: 0x4020_0c80,
-                level: Level::El2
-            })
+            step(line),
+            Some((
+                0,
+                Step {
+                    pc: 0x4020_0c80,
+                    level: Level::El2
+                }
+            ))
         );
         let line = "Trace 0: 0x7f95e42301c0 [00004000/0000000040201470/00000021/ff022201] ";
         assert_eq!(
-            step(line, 0),
-            Some(Step {
-                pc: 0x4020_1470,
-                level: Level::Guest
-            })
+            step(line),
+            Some((
+                0,
+                Step {
+                    pc: 0x4020_1470,
+                    level: Level::Guest
+                }
+            ))
         );
-        assert_eq!(step(line, 1), None, "another PE's");
         assert_eq!(
-            step("Stopped execution of TB chain before 0x7f95e420c880", 0),
+            step("Stopped execution of TB chain before 0x7f95e420c880"),
             None
         );
     }

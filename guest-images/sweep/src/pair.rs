@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The second vCPU, for rounds in which two take part.
+//!
+//! Nothing here is a read-modify-write: each word has one writer, and the other vCPU looks at it.
+
+use crate::registers::{Registers, System};
+use crate::{Schedule, ops, physical_now, sleep_until};
+use firebreak_abi::guest_map::{RAM, VTIMER_INTID};
+use firebreak_guest_rt::cell::Cell64;
+use firebreak_guest_rt::psci::{self, SecondaryStack};
+use firebreak_guest_rt::{cpu, gic, mmio, println};
+
+/// What the second vCPU does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Other {
+    /// There is none.
+    Nobody,
+    /// It waits for an SGI, with a pattern in each register.
+    Receives,
+    /// It is off. Each round turns it on; it looks around, says so, and goes off.
+    IsStarted,
+    /// It waits, and is stopped with its partition.
+    Waits,
+    /// It reads memory of which pages are taken away.
+    Reads,
+}
+
+/// AFFINITY_INFO, 64-bit, and what it says of a vCPU that is off.
+const AFFINITY_INFO: u64 = 0xc400_0004;
+const OFF: i64 = 1;
+/// How long the other one may take, and how often to look, in ticks.
+const PATIENCE_TICKS: u64 = 4_000_000;
+const LOOK_TICKS: u64 = 50_000;
+/// Patterns of the second vCPU are those of other rounds.
+const OTHER_ROUNDS: u64 = 1 << 40;
+/// What `Reads` reads: the last word of each block of 2 MiB, from the first of which a page is taken.
+const BLOCK_BYTES: u64 = 2 << 20;
+const BLOCKS: core::ops::Range<u64> = 3..80;
+/// For how long it does so in each period, and how long before the first one's round it begins.
+const READING_TICKS: u64 = 1_500_000;
+const READING_AHEAD_TICKS: u64 = 60_000;
+
+static STACK: SecondaryStack = SecondaryStack::new();
+/// Rounds that the first vCPU began; it writes this.
+static ASKED: Cell64 = Cell64::new(0);
+/// Rounds that the second one finished; it writes this.
+static ANSWERED: Cell64 = Cell64::new(0);
+/// The second vCPU is there; it writes this.
+static READY: Cell64 = Cell64::new(0);
+/// All registers of a vCPU at its first instruction, but x0, in one: `rounds.S` writes it.
+#[unsafe(no_mangle)]
+static sweep_residue: Cell64 = Cell64::new(0);
+/// When rounds begin, for the second vCPU.
+static PERIOD: Cell64 = Cell64::new(1);
+static PHASE: Cell64 = Cell64::new(0);
+
+unsafe extern "C" {
+    fn sweep_secondary_entry();
+}
+
+impl Other {
+    /// Brings the second vCPU to where the rounds need it.
+    pub(crate) fn start(self, schedule: Schedule) {
+        PERIOD.set(schedule.period_ticks);
+        PHASE.set(schedule.phase_ticks);
+        let function: extern "C" fn() -> ! = match self {
+            Self::Nobody | Self::IsStarted => return,
+            Self::Receives | Self::Waits => receive,
+            Self::Reads => read,
+        };
+        let answer = psci::cpu_on(1, &STACK, function);
+        wait(0, "start", || answer == 0 && READY.get() != 0);
+    }
+
+    /// Says that a round is about to begin. Returns x1 to x3 of the CPU_ON that begins it.
+    pub(crate) fn ask(self) -> [u64; 3] {
+        ASKED.add(1);
+        let entry = sweep_secondary_entry as *const () as u64;
+        [1, entry, STACK.prepare(started)]
+    }
+
+    /// Takes that back: it was too late for the round.
+    pub(crate) fn take_back(self) {
+        ASKED.add(u64::MAX);
+    }
+
+    /// Waits for the second vCPU's part of a round. Returns the differences.
+    pub(crate) fn await_answer(self, round: u64) -> u64 {
+        let has_answered = || match self {
+            Self::Nobody | Self::Waits | Self::Reads => true,
+            Self::Receives => ANSWERED.get() == ASKED.get(),
+            Self::IsStarted => {
+                let is_off = || psci::hvc(AFFINITY_INFO, [1, 0, 0]) == OFF;
+                ANSWERED.get() == ASKED.get() && is_off()
+            }
+        };
+        wait(round, "answer", has_answered)
+    }
+}
+
+fn wait(round: u64, what: &str, done: impl Fn() -> bool) -> u64 {
+    let start = physical_now();
+    while !done() {
+        if physical_now() - start > PATIENCE_TICKS {
+            let (asked, answered) = (ASKED.get(), ANSWERED.get());
+            println!(
+                "sweep: bad round={round} no {what} from vCPU 1: asked={asked:#x} answered={answered:#x}"
+            );
+            return 1;
+        }
+        sleep_until(physical_now() + LOOK_TICKS);
+    }
+    0
+}
+
+extern "C" fn receive() -> ! {
+    gic::init_cpu();
+    gic::enable_private(ops::SGI as u32);
+    READY.set(1);
+    for round in 1.. {
+        let number = OTHER_ROUNDS + round;
+        let mut given = Registers::of(number);
+        given.x[29] = 0;
+        let system = System::scramble(number);
+        let mut found = given;
+        ops::receive(&mut found);
+        found.compare(&given, 1 << 29, round);
+        System::read().compare(&system, round);
+        let intid = gic::acknowledge();
+        intid.into_iter().for_each(gic::end);
+        let wanted = [
+            (intid.map(u64::from), Some(ops::SGI)),
+            (gic::acknowledge().map(u64::from), None),
+        ];
+        for (found, wanted) in wanted {
+            if found != wanted {
+                println!("sweep: bad round={round} vCPU 1 took {found:?}, wanted {wanted:?}");
+            }
+        }
+        if ASKED.get() != round {
+            let asked = ASKED.get();
+            println!("sweep: bad round={round} vCPU 1 was asked {asked} times");
+        }
+        ANSWERED.set(round);
+    }
+    psci::cpu_off()
+}
+
+extern "C" fn started() -> ! {
+    let round = ASKED.get();
+    if sweep_residue.get() != 0 {
+        let found = sweep_residue.get();
+        println!("sweep: bad round={round} at-reset x1-x30={found:#x} wanted=0x0");
+    }
+    System::read().compare_with_reset(round);
+    System::scramble(OTHER_ROUNDS + round);
+    ANSWERED.set(round);
+    psci::cpu_off()
+}
+
+extern "C" fn read() -> ! {
+    gic::init_cpu();
+    gic::enable_private(VTIMER_INTID);
+    READY.set(1);
+    loop {
+        let period = PERIOD.get();
+        let ahead = PHASE.get().saturating_sub(READING_AHEAD_TICKS);
+        let begin = (physical_now() / period + 1) * period + ahead;
+        sleep_until(begin);
+        while physical_now() < begin + READING_TICKS {
+            for block in BLOCKS {
+                let last = RAM.get() + (block + 1) * BLOCK_BYTES - 4;
+                let found = mmio::read32(last);
+                if found != 0 {
+                    println!("sweep: bad round=0 vCPU 1 read {found:#x} at {last:#x}");
+                }
+            }
+            ANSWERED.add(1);
+        }
+        cpu::yield_now();
+    }
+}
