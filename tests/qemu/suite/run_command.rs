@@ -16,6 +16,7 @@ use crate::harness::{Case, Outcome, failed, image, out, trial, workspace};
 pub(crate) fn add(trials: &mut Vec<Trial>) {
     trials.push(trial("run_command::single_commands", single_commands));
     trials.push(trial("run_command::refusal_of_the_system", refusal));
+    trials.push(trial("run_command::a_qemu_that_fails", failing_qemu));
 }
 
 /// Builds the command that is tested, once.
@@ -155,6 +156,24 @@ impl Drop for Session {
     }
 }
 
+/// A QEMU that ends with a status of its own is a run that failed, and what it said is passed on.
+fn failing_qemu() -> Outcome {
+    let dir = tempfile::tempdir().map_err(failed)?;
+    let output = Command::new(program()?)
+        .args(["run", "--plain", "--cpu", "no-such-cpu"])
+        .arg(image("control")?)
+        .arg("--socket")
+        .arg(dir.path().join("s"))
+        .stdin(Stdio::null())
+        .output()
+        .map_err(failed)?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    if output.status.code() == Some(1) && said.contains("no-such-cpu") {
+        return Ok(());
+    }
+    Err(failed(format!("{} and\n{said}", output.status)))
+}
+
 fn single_commands() -> Outcome {
     let mut session = Session::start("control")?;
     session.line("victim| victim: alive")?;
@@ -196,6 +215,9 @@ fn single_commands() -> Outcome {
         1,
         "firmware refused",
     )?;
+    session.holds("inject victim --iss 0x811 --at unmasked", 0, "injection 3")?;
+    session.line("victim| victim: serror n=3 esr=0xbe000811")?;
+    session.holds("inject victim --iss 0x811 --el 0", 1, "")?;
     session.holds("stats", 0, "PE 1  errors handed over: 1")?;
     session.holds("log -n 1000", 0, "victim| victim: serror n=2")?;
     session.holds("console nobody", 1, "no partition")?;

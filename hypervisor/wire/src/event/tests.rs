@@ -302,6 +302,61 @@ fn every_event_is_one_json_object_with_the_members_of_its_schema() {
     ];
     for (event, expected) in cases {
         assert_eq!(decoded(&event), expected);
+        hold_page(&event);
+    }
+}
+
+/// Holds that `docs/events.md` has a row for an event, with each of its members.
+fn hold_page(event: &Event<'_>) {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/events.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let head = format!("| `{}` |", event.name());
+    let row = page.lines().find(|line| line.starts_with(&head));
+    let row = row.unwrap_or_else(|| panic!("docs/events.md has no row for {}", event.name()));
+    let value = decoded(event);
+    let common = ["v", "t", "ev"];
+    // What an answer says beside these is the command's, and stands in docs/control.md.
+    let answer = ["id", "ok", "text"];
+    for key in value.as_object().unwrap().keys() {
+        let is_named = row.contains(&format!("`{key}`"));
+        let is_elsewhere = common.contains(&key.as_str())
+            || event.name() == "answer" && !answer.contains(&key.as_str());
+        assert!(
+            is_named || is_elsewhere,
+            "docs/events.md: {row} has no {key}"
+        );
+    }
+}
+
+#[test]
+fn the_page_of_events_has_those_without_a_schema_above() {
+    let (vm, name, reason) = (0, "a", "r");
+    for event in [
+        Event::Retired { vm, ipa: 0, pa: 0 },
+        Event::Undef {
+            vm,
+            vcpu: 0,
+            pc: 0,
+            esr: 0,
+        },
+        Event::Killed { vm, name, reason },
+        Event::Stopped { vm, name, reason },
+        Event::Restart {
+            vm,
+            name,
+            reason,
+            count: 1,
+        },
+        Event::Watchdog { vm, name },
+        Event::Suppressed {
+            what: "errors",
+            count: 1,
+        },
+        Event::Unclaimed { pe: 0, iss: 0 },
+        Event::Unnotified { pe: 0 },
+        Event::Halt { text: "why" },
+    ] {
+        hold_page(&event);
     }
 }
 
@@ -330,6 +385,7 @@ fn an_error_keeps_all_64_bits_of_its_addresses() {
         corrected_on_page: 0,
         corrected_limit: 16,
     });
+    hold_page(&event);
     let value = decoded(&event);
     assert_eq!(value["pc"], "0xffffffffffffffff");
     assert_eq!(value["iss"], "0x1ffffff");

@@ -30,7 +30,10 @@ pub(super) struct CompareArgs {
 }
 
 pub(super) fn run(args: &CompareArgs) -> Result<String, Failure> {
-    let (before, after) = (read(&args.before)?, read(&args.after)?);
+    let (before, after) = (
+        read(&args.before, args.json)?,
+        read(&args.after, args.json)?,
+    );
     let comparison = firebreak_report::compare(&before, &after);
     if let Some(path) = &args.output {
         let page = firebreak_report::html_compare(&before, &after);

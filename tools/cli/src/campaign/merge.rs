@@ -31,13 +31,13 @@ pub(super) struct MergeArgs {
 pub(super) fn run(args: &MergeArgs) -> Result<String, Failure> {
     let mut parts = Vec::new();
     for path in &args.shards {
-        parts.push((path.display().to_string(), read(path)?));
+        parts.push((path.display().to_string(), read(path, args.json)?));
     }
     for warning in firebreak_report::warnings(&parts) {
         eprintln!("firebreak: {warning}");
     }
     let merged = firebreak_report::merge(parts);
-    let merged = merged.map_err(|error| Failure::text(error.to_string()))?;
+    let merged = merged.map_err(|error| Failure::told(error.to_string(), args.json))?;
     let bytes = merged.to_bytes();
     let bytes = bytes.map_err(|error| Failure::text(format!("no JSON: {error}")))?;
     write(&args.output, &bytes)?;

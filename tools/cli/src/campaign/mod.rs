@@ -55,9 +55,9 @@ pub(crate) fn run(args: &CampaignArgs) -> Result<String, Failure> {
 }
 
 /// Reads results, and says on standard error what of them cannot be read.
-fn read(path: &Path) -> Result<Results, Failure> {
+fn read(path: &Path, json: bool) -> Result<Results, Failure> {
     let results = firebreak_report::read_file(path);
-    let results = results.map_err(|error| Failure::text(error.to_string()))?;
+    let results = results.map_err(|error| Failure::told(error.to_string(), json))?;
     if !results.left_out.is_nothing() {
         eprintln!("firebreak: {}: {}", path.display(), results.left_out);
     }

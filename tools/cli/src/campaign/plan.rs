@@ -100,14 +100,13 @@ fn duration(text: &str) -> Result<Duration, String> {
 pub(crate) fn run(args: &PlanArgs) -> Result<String, Failure> {
     let path = args.plan.as_deref().unwrap_or(Path::new(""));
     let plan = plan::read(path).map_err(|problems| Failure::diagnostics(&problems, args.json))?;
-    if args.dry_run {
-        return Ok(dry_run(&plan, args));
-    }
     let chosen = choose(&plan, args.case.as_deref(), args.shard);
     if chosen.is_empty() {
-        return Err(Failure::text(
-            "no case of the plan has such a name; --dry-run --list shows all".to_owned(),
-        ));
+        let why = "no case of the plan has such a name; --dry-run --list shows all".to_owned();
+        return Err(Failure::told(why, args.json));
+    }
+    if args.dry_run {
+        return Ok(dry_run(&plan, args));
     }
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
@@ -119,7 +118,7 @@ pub(crate) fn run(args: &PlanArgs) -> Result<String, Failure> {
     }
     let options = options(&plan, path, args);
     let summary = firebreak_campaign::run(&plan, &options, &stop)
-        .map_err(|error| Failure::text(error.to_string()))?;
+        .map_err(|error| Failure::told(error.to_string(), args.json))?;
     let text = match args.json {
         true => format!("{:#}\n", json(&summary)),
         false => told(&summary, &options.output),
@@ -212,17 +211,40 @@ fn dry_run(plan: &Plan, args: &PlanArgs) -> String {
         .count();
     let _ = writeln!(
         text,
-        "{}: {} cases ({} guests, {} errors, {} moments), some {} with {} jobs; nothing is \
-         expected of {without}",
+        "{}: {} ({}), some {} with {}; nothing is expected of {without}",
         plan.name,
-        cases.len(),
-        plan.guests.len(),
-        plan.errors.len(),
-        plan.moments.len(),
+        counted(cases.len(), "case"),
+        dimensions(plan),
         time(takes_s),
-        args.jobs,
+        counted(args.jobs, "job"),
     );
     text
+}
+
+/// Says how much of what the plan puts together, as `2 guests, 19 errors, 3 moments`.
+fn dimensions(plan: &Plan) -> String {
+    let always = [
+        (plan.guests.len(), "guest"),
+        (plan.errors.len(), "error"),
+        (plan.moments.len(), "moment"),
+    ];
+    let where_several = [
+        (plan.policies.len(), "policy"),
+        (plan.firmware.len(), "firmware mode"),
+        (plan.repetitions as usize, "repetition"),
+    ];
+    let several = where_several.into_iter().filter(|(count, _)| *count > 1);
+    let parts = always.into_iter().chain(several);
+    let parts: Vec<String> = parts.map(|(count, what)| counted(count, what)).collect();
+    parts.join(", ")
+}
+
+fn counted(count: usize, what: &str) -> String {
+    match (count, what) {
+        (1, what) => format!("1 {what}"),
+        (count, "policy") => format!("{count} policies"),
+        (count, what) => format!("{count} {what}s"),
+    }
 }
 
 fn time(seconds: u64) -> String {

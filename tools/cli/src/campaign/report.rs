@@ -33,7 +33,7 @@ pub(super) struct ReportArgs {
 }
 
 pub(super) fn run(args: &ReportArgs) -> Result<String, Failure> {
-    let results = read(&args.results)?;
+    let results = read(&args.results, args.json)?;
     if let Some(path) = &args.output {
         let page = firebreak_report::html(&results);
         let page = page.map_err(|error| Failure::text(format!("no page: {error}")))?;
