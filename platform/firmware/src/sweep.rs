@@ -9,6 +9,8 @@
 //!
 //! Pure: the schedule alone. `errors` does what it does with every error.
 
+use firebreak_abi::Pa;
+
 use crate::errors::Error;
 
 /// How long before a period the firmware looks for acknowledgements, in ticks.
@@ -18,13 +20,16 @@ pub const PATIENCE: u32 = 64;
 /// Every instruction of A64.
 const INSTRUCTION_BYTES: u64 = 4;
 
+/// Errors that can come beside the point in each period.
+pub const OPENINGS: usize = 2;
+
 /// What to sweep.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Plan {
     /// The error of the first point; the later ones count its number up, by 2.
     pub error: Error,
-    /// An error of which the point lies in what it sets off.
-    pub opening: Option<Opening>,
+    /// Errors of which the point lies in what they set off, in the order of their offsets.
+    pub openings: [Option<Opening>; OPENINGS],
     /// Length of a period, in ticks of CNTPCT.
     pub period_ticks: u64,
     /// Offset of the first point from the start of a period, in ticks.
@@ -36,7 +41,8 @@ pub struct Plan {
     pub probes: Option<Probes>,
 }
 
-/// An error that comes once in each period. Its number is that of the point's error, plus 1.
+/// An error that comes once in each period. Its number is that of the point's error, plus 1, whether
+/// it is the first of them or the second.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Opening {
     /// Offset from the start of the period, in ticks.
@@ -45,6 +51,8 @@ pub struct Opening {
     pub error: Error,
     /// Another PE that it strikes, where that runs a guest.
     pub pe: Option<usize>,
+    /// From the address of one to that of the next, in bytes.
+    pub stride_bytes: u64,
 }
 
 /// Instructions of EL2 that stand one behind the other: one for each period, all at the offset of
@@ -61,10 +69,14 @@ pub struct Probes {
 enum Phase {
     /// Before this period, at [`PREPARE_TICKS`], it is looked whether all is quiet.
     Wait { period_ticks: u64 },
-    /// The opening error is due in this period; `point`: and then the point.
-    Open { period_ticks: u64, point: bool },
-    /// The point is due in this period; `open`: and then the opening error.
-    Armed { period_ticks: u64, open: bool },
+    /// The opening error of this index is due in this period; `point`: and later the point.
+    Open {
+        period_ticks: u64,
+        index: usize,
+        point: bool,
+    },
+    /// The point is due in this period; and then the opening error of this index, if there is one.
+    Armed { period_ticks: u64, index: usize },
 }
 
 /// A sweep under way on one PE.
@@ -117,8 +129,13 @@ impl Sweep {
     pub fn deadline(&self) -> u64 {
         match self.phase {
             Phase::Wait { period_ticks } => period_ticks.saturating_sub(PREPARE_TICKS),
-            Phase::Open { period_ticks, .. } => {
-                period_ticks.saturating_add(self.plan.opening.map_or(0, |opening| opening.at_ticks))
+            Phase::Open {
+                period_ticks,
+                index,
+                ..
+            } => {
+                let at_ticks = self.opening(index).map_or(0, |opening| opening.at_ticks);
+                period_ticks.saturating_add(at_ticks)
             }
             Phase::Armed { period_ticks, .. } => period_ticks.saturating_add(self.offset_ticks()),
         }
@@ -135,17 +152,7 @@ impl Sweep {
                 if self.turn >= self.wanted() {
                     return Step::Done { points: self.turn };
                 }
-                let opening_ticks = self.plan.opening.map(|opening| opening.at_ticks);
-                self.phase = match opening_ticks {
-                    Some(at) if at <= self.offset_ticks() => Phase::Open {
-                        period_ticks,
-                        point: true,
-                    },
-                    later => Phase::Armed {
-                        period_ticks,
-                        open: later.is_some(),
-                    },
-                };
+                self.go_on(period_ticks, 0, true, now_ticks);
                 Step::Nothing
             }
             Phase::Wait { .. } => {
@@ -159,35 +166,61 @@ impl Sweep {
             }
             Phase::Open {
                 period_ticks,
+                index,
                 point,
             } => {
-                let id = self.id().saturating_add(1);
-                if point {
-                    self.phase = Phase::Armed {
-                        period_ticks,
-                        open: false,
+                let step = self.opening(index).map_or(Step::Nothing, |opening| {
+                    let error = Error {
+                        id: self.id().saturating_add(1),
+                        pa: self.address_of(opening),
+                        ..opening.error
                     };
-                } else {
-                    self.next_turn(now_ticks);
-                }
-                match self.plan.opening {
-                    Some(Opening { error, pe, .. }) => Step::Open(Error { id, ..error }, pe),
-                    None => Step::Nothing,
-                }
+                    Step::Open(error, opening.pe)
+                });
+                self.go_on(period_ticks, index + 1, point, now_ticks);
+                step
             }
-            Phase::Armed { period_ticks, open } => {
+            Phase::Armed {
+                period_ticks,
+                index,
+            } => {
                 let step = self.point();
-                if open {
-                    self.phase = Phase::Open {
-                        period_ticks,
-                        point: false,
-                    };
-                } else {
-                    self.next_turn(now_ticks);
-                }
+                self.go_on(period_ticks, index, false, now_ticks);
                 step
             }
         }
+    }
+
+    /// What comes next in a period: the opening error of this index, or, if that is still ahead
+    /// (`point`), the point before it.
+    fn go_on(&mut self, period_ticks: u64, index: usize, point: bool, now_ticks: u64) {
+        match self.opening(index) {
+            Some(opening) if !point || opening.at_ticks <= self.offset_ticks() => {
+                self.phase = Phase::Open {
+                    period_ticks,
+                    index,
+                    point,
+                };
+            }
+            _ if point => {
+                self.phase = Phase::Armed {
+                    period_ticks,
+                    index,
+                };
+            }
+            _ => self.next_turn(now_ticks),
+        }
+    }
+
+    fn opening(&self, index: usize) -> Option<Opening> {
+        self.plan.openings.get(index).copied().flatten()
+    }
+
+    /// The address of an opening error in this turn.
+    fn address_of(&self, opening: Opening) -> Option<Pa> {
+        let bytes = self.turn.saturating_mul(opening.stride_bytes);
+        let pa = opening.error.pa?;
+        Some(Pa::new(pa.get().saturating_add(bytes)))
     }
 
     fn point(&self) -> Step {
@@ -245,14 +278,20 @@ mod tests {
 
     const PERIOD: u64 = 1 << 20;
 
-    fn plan(opening: Option<u64>) -> Plan {
+    fn plan(openings: [Option<u64>; OPENINGS]) -> Plan {
         let error = Error::sei(10, Iss::UEO, None, Some(CperSeverity::Corrected));
         Plan {
             error,
-            opening: opening.map(|at_ticks| Opening {
-                at_ticks,
-                error,
-                pe: None,
+            openings: openings.map(|at_ticks| {
+                Some(Opening {
+                    at_ticks: at_ticks?,
+                    error: Error {
+                        pa: Some(Pa::new(0x5000_0000)),
+                        ..error
+                    },
+                    pe: None,
+                    stride_bytes: 0x1000,
+                })
             }),
             period_ticks: PERIOD,
             from_ticks: 5,
@@ -280,7 +319,7 @@ mod tests {
 
     #[test]
     fn each_offset_is_hit_once_and_each_in_a_period_of_its_own() {
-        let steps = run(plan(None), 3, |_| true);
+        let steps = run(plan([None; 2]), 3, |_| true);
         let mut points = Vec::new();
         for (at, step) in &steps {
             if let Step::Point(offset, error) = step {
@@ -304,7 +343,7 @@ mod tests {
         });
         let plan = Plan {
             probes,
-            ..plan(None)
+            ..plan([None; 2])
         };
         let steps = run(plan, 0, |_| true);
         let planted: Vec<(u64, u64, u64)> = steps
@@ -327,7 +366,7 @@ mod tests {
 
     #[test]
     fn an_opening_error_comes_first_in_each_period() {
-        let steps = run(plan(Some(2)), 0, |_| true);
+        let steps = run(plan([Some(2), None]), 0, |_| true);
         let ids: Vec<u64> = steps
             .iter()
             .filter_map(|(_, step)| match step {
@@ -336,6 +375,14 @@ mod tests {
             })
             .collect();
         assert_eq!(ids, [11, 10, 13, 12, 15, 14]);
+        let pages: Vec<u64> = steps
+            .iter()
+            .filter_map(|(_, step)| match step {
+                Step::Open(error, _) => Some(error.pa?.get()),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(pages, [0x5000_0000, 0x5000_1000, 0x5000_2000]);
         for pair in steps.chunks_exact(2) {
             let [(open, Step::Open(..)), (point, Step::Point(offset, _))] = pair else {
                 panic!("{pair:?}")
@@ -346,18 +393,16 @@ mod tests {
 
     #[test]
     fn a_probe_stands_before_an_opening_error_that_comes_later() {
-        let opening = Some(Opening {
-            pe: Some(0),
-            ..plan(Some(9)).opening.unwrap()
-        });
+        let mut openings = plan([Some(9), None]).openings;
+        openings[0].as_mut().unwrap().pe = Some(0);
         let probes = Some(Probes {
             first: 0x40,
             count: 2,
         });
         let plan = Plan {
-            opening,
+            openings,
             probes,
-            ..plan(None)
+            ..plan([None; 2])
         };
         let steps: Vec<(u64, u64)> = run(plan, 0, |_| true)
             .iter()
@@ -372,7 +417,7 @@ mod tests {
 
     #[test]
     fn a_point_waits_for_the_acknowledgement_of_the_one_before() {
-        let steps = run(plan(None), 0, |now| now / PERIOD != 1);
+        let steps = run(plan([None; 2]), 0, |now| now / PERIOD != 1);
         let periods: Vec<u64> = steps.iter().map(|(at, _)| at / PERIOD).collect();
         assert_eq!(
             periods,
@@ -383,8 +428,26 @@ mod tests {
 
     #[test]
     fn an_error_that_is_never_acknowledged_ends_the_sweep_and_is_named() {
-        let steps = run(plan(None), 0, |now| now < PERIOD);
+        let steps = run(plan([None; 2]), 0, |now| now < PERIOD);
         assert_eq!(steps.len(), 2);
         assert_eq!(steps[1].1, Step::Stuck { at_ticks: 5 });
+    }
+
+    #[test]
+    fn two_opening_errors_come_one_after_the_other_before_each_point() {
+        let steps = run(plan([Some(2), Some(4)]), 0, |_| true);
+        assert_eq!(steps.len(), 10);
+        for three in steps.chunks_exact(3) {
+            let [
+                (one, Step::Open(first, _)),
+                (two, Step::Open(second, _)),
+                (point, _),
+            ] = three
+            else {
+                panic!("{three:?}")
+            };
+            assert_eq!((two - one, first.id), (2, second.id));
+            assert!(point > two);
+        }
     }
 }

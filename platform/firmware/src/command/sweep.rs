@@ -1,19 +1,20 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `sweep pe=<dec> id=<dec> iss=<hex> sev=<word> [pa=<hex>] period=<ticks> from=<ticks> to=<ticks>
-//! [open=<ticks>:<hex>:<word>[:<hex>][@<dec>]] [probe=<hex>[+<dec>]]`: `open` has offset, syndrome, severity,
-//! address and PE of what comes once in each period, `probe` an instruction of EL2 and how many from there on.
+//! [open=<ticks>:<hex>:<word>[:<hex>[:<hex>]][@<dec>]] [probe=<hex>[+<dec>]]`: `open` has offset,
+//! syndrome, severity, address and PE of what comes once in each period, and how much further on the
+//! next address is; it may stand there twice. `probe` is an instruction of EL2 and how many from there on.
 
 use firebreak_abi::{MAX_PES, Pa};
 use firebreak_syndrome::{CperSeverity, Iss};
 
 use super::{Command, decimal, hexadecimal, once};
 use crate::errors::Error;
-use crate::sweep::{Opening, Plan, Probes};
+use crate::sweep::{OPENINGS, Opening, Plan, Probes};
 
 pub(super) fn parse<'a>(words: impl Iterator<Item = &'a str>) -> Result<Command, &'static str> {
     let (mut id, mut pe, mut iss, mut severity, mut pa) = (None, None, None, None, None);
-    let (mut period, mut from, mut to, mut open) = (None, None, None, None);
-    let mut probe = None;
+    let (mut period, mut from, mut to, mut probe) = (None, None, None, None);
+    let mut openings = [None; OPENINGS];
     for word in words {
         match word.split_once('=').unwrap_or((word, "")) {
             ("id", value) => once(&mut id, decimal(value))?,
@@ -25,7 +26,10 @@ pub(super) fn parse<'a>(words: impl Iterator<Item = &'a str>) -> Result<Command,
             ("from", value) => once(&mut from, decimal(value))?,
             ("to", value) => once(&mut to, decimal(value))?,
             ("probe", value) => once(&mut probe, code(value))?,
-            ("open", value) => once(&mut open, Some(opening(value)?))?,
+            ("open", value) => {
+                let free = openings.iter_mut().find(|slot| slot.is_none());
+                *free.ok_or("open-too-often")? = Some(opening(value)?);
+            }
             _ => return Err("unknown-word"),
         }
     }
@@ -41,7 +45,7 @@ pub(super) fn parse<'a>(words: impl Iterator<Item = &'a str>) -> Result<Command,
                 pa,
                 severity.ok_or("sev-missing")?,
             ),
-            opening: open,
+            openings,
             period_ticks: period.filter(|ticks| *ticks != 0).ok_or("period-missing")?,
             from_ticks: from.ok_or("from-missing")?,
             to_ticks: to.ok_or("to-missing")?,
@@ -79,15 +83,18 @@ fn opening(text: &str) -> Result<Opening, &'static str> {
     let at_ticks = parts.next().and_then(decimal).ok_or("open-bad")?;
     let iss = parts.next().and_then(syndrome).ok_or("open-bad")?;
     let record = record(parts.next().ok_or("open-bad")?)?;
-    let pa = match parts.next() {
-        Some(text) => Some(Pa::new(hexadecimal(text).ok_or("open-bad")?)),
-        None => None,
+    let mut number = || -> Result<Option<u64>, &'static str> {
+        let text = parts.next();
+        text.map(|text| hexadecimal(text).ok_or("open-bad"))
+            .transpose()
     };
+    let (pa, stride) = (number()?, number()?);
     match parts.next() {
         None => Ok(Opening {
             at_ticks,
-            error: Error::sei(0, iss, pa, record),
+            error: Error::sei(0, iss, pa.map(Pa::new), record),
             pe,
+            stride_bytes: stride.unwrap_or(0),
         }),
         Some(_) => Err("open-bad"),
     }
@@ -99,7 +106,7 @@ mod tests {
 
     #[test]
     fn a_full_line_becomes_a_plan() {
-        let line = b"sweep pe=1 id=100 iss=0 sev=corrected pa=0x50000000 period=65536 from=3 to=9 open=2:c11:recoverable:0x51000000@0";
+        let line = b"sweep pe=1 id=100 iss=0 sev=corrected pa=0x50000000 period=65536 from=3 to=9 open=2:c11:recoverable:0x51000000:0x200000@0";
         let Ok(Some(Command::Sweep { pe: 1, plan })) = super::super::parse(line) else {
             panic!("not a sweep")
         };
@@ -111,11 +118,18 @@ mod tests {
             (plan.error.id, plan.error.pa),
             (100, Some(Pa::new(0x5000_0000)))
         );
-        let Opening {
-            at_ticks,
-            error: opening,
-            pe,
-        } = plan.opening.unwrap();
+        let [
+            Some(Opening {
+                at_ticks,
+                error: opening,
+                pe,
+                stride_bytes: 0x20_0000,
+            }),
+            None,
+        ] = plan.openings
+        else {
+            panic!("{plan:?}")
+        };
         assert_eq!(pe, Some(0));
         assert_eq!(
             (at_ticks, opening.iss, opening.record),
@@ -154,9 +168,13 @@ mod tests {
             ),
             ("sweep open=1", "open-bad"),
             ("sweep open=1:0", "open-bad"),
-            ("sweep open=1:0:none:1:1", "open-bad"),
+            ("sweep open=1:0:none:1:1:1", "open-bad"),
             ("sweep open=1:0:bad", "sev-unknown"),
             ("sweep open=1:0:none@8", "pe-missing-or-bad"),
+            (
+                "sweep open=1:0:none open=2:0:none open=3:0:none",
+                "open-too-often",
+            ),
             ("sweep delay=1", "unknown-word"),
             ("sweep probe=40200002", "bad-number"),
             ("sweep probe=9040000", "bad-number"),

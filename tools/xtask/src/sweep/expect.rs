@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use anyhow::Result;
 
-use super::paths::{Kind, Mode};
+use super::paths::{Kind, Mode, SWEPT};
 use super::symbols::Symbols;
 
 /// Where an error found the PE.
@@ -49,17 +49,39 @@ impl By {
     }
 }
 
-/// What must happen.
+/// What comes to an end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Expected {
-    /// Nothing but the report.
+pub(super) enum End {
+    /// Nothing does.
     Nothing,
-    /// The interrupted guest is told by a virtual SError, once.
-    Told,
     /// The interrupted partition is stopped.
     Vm,
     /// The machine is reset, with a boot error record.
     Machine(By),
+}
+
+/// What must happen beside the report.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Expected {
+    /// What comes to an end.
+    pub(super) end: End,
+    /// Partition that is told by a virtual SError, once.
+    pub(super) told: Option<u64>,
+    /// Partition that loses a page.
+    pub(super) retired: Option<u64>,
+}
+
+impl Expected {
+    /// Nothing happens.
+    pub(super) const NOTHING: Self = Self::only(End::Nothing);
+
+    const fn only(end: End) -> Self {
+        Self {
+            end,
+            told: None,
+            retired: None,
+        }
+    }
 }
 
 /// A window with the mark behind which ELR and SPSR are known.
@@ -143,44 +165,60 @@ pub(super) fn expected(
     (place, masked): (Place, bool),
     later: Option<Place>,
 ) -> Expected {
-    let in_el2 = place != Place::Guest;
     if kind == Kind::Ueu {
         // Whoever was interrupted is lost, and EL2 cannot be notified of its own loss.
-        return if in_el2 {
-            Expected::Machine(By::Firmware)
-        } else {
-            Expected::Vm
-        };
+        return Expected::only(match place {
+            Place::Guest => End::Vm,
+            _ => End::Machine(By::Firmware),
+        });
     }
     let place = match (mode, masked) {
         // It waits. EL2 takes it on its way to the guest, unless the firmware comes first.
         (Mode::Conforming, true) => later.unwrap_or(Place::Guest),
         _ => place,
     };
+    let retired = kind.page_of();
     match (place, kind) {
-        (Place::EntryEarly, _) => Expected::Vm,
-        (Place::SeiEarly, _) => Expected::Machine(By::Hypervisor),
-        (_, Kind::Ce | Kind::Ueo) => Expected::Nothing,
-        (Place::Guest | Place::Entry | Place::Exit | Place::Wait, _) => Expected::Told,
-        (Place::Sei | Place::Work, _) => Expected::Machine(By::Hypervisor),
+        // Nobody is left to be told, unless the page is another partition's.
+        (Place::EntryEarly, _) => Expected {
+            end: End::Vm,
+            told: retired.filter(|vm| *vm != SWEPT),
+            retired,
+        },
+        (Place::SeiEarly, _) => Expected::only(End::Machine(By::Hypervisor)),
+        (_, Kind::Ce | Kind::Ueo | Kind::Bare) => Expected::NOTHING,
+        // The owner of the page is told, or, where there is none, whoever was interrupted.
+        (Place::Guest | Place::Entry | Place::Exit | Place::Wait, _) => Expected {
+            end: End::Nothing,
+            told: Some(retired.unwrap_or(SWEPT)),
+            retired,
+        },
+        (Place::Sei | Place::Work, _) => Expected::only(End::Machine(By::Hypervisor)),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::paths::BYSTANDER;
     use super::*;
     use Mode::{BargeIn, Conforming};
+
+    const TOLD: Expected = Expected {
+        end: End::Nothing,
+        told: Some(SWEPT),
+        retired: None,
+    };
 
     #[test]
     fn corrected_and_restartable_errors_cost_only_what_barging_in_destroys() {
         for kind in [Kind::Ce, Kind::Ueo] {
             let at = |mode, place| expected((kind, mode), (place, true), None);
             for place in [Place::EntryEarly, Place::Entry, Place::Sei, Place::SeiEarly] {
-                assert_eq!(at(Conforming, place), Expected::Nothing);
+                assert_eq!(at(Conforming, place), Expected::NOTHING);
             }
-            assert_eq!(at(BargeIn, Place::EntryEarly), Expected::Vm);
-            assert_eq!(at(BargeIn, Place::Entry), Expected::Nothing);
-            let machine = Expected::Machine(By::Hypervisor);
+            assert_eq!(at(BargeIn, Place::EntryEarly), Expected::only(End::Vm));
+            assert_eq!(at(BargeIn, Place::Entry), Expected::NOTHING);
+            let machine = Expected::only(End::Machine(By::Hypervisor));
             assert_eq!(at(BargeIn, Place::SeiEarly), machine);
         }
     }
@@ -188,22 +226,22 @@ mod tests {
     #[test]
     fn a_recoverable_error_is_told_to_the_guest_that_was_interrupted_or_ends_the_machine() {
         let at = |mode, place, masked, later| expected((Kind::Uer, mode), (place, masked), later);
-        let machine = Expected::Machine(By::Hypervisor);
+        let machine = Expected::only(End::Machine(By::Hypervisor));
         for mode in [Conforming, BargeIn] {
             for place in [Place::Guest, Place::Exit, Place::Wait] {
-                assert_eq!(at(mode, place, false, None), Expected::Told, "{place:?}");
+                assert_eq!(at(mode, place, false, None), TOLD, "{place:?}");
             }
             assert_eq!(at(mode, Place::Work, false, None), machine);
         }
         // Put off until EL2 goes to the guest, or until it can be handed over.
-        assert_eq!(
-            at(Conforming, Place::EntryEarly, true, None),
-            Expected::Told
-        );
+        assert_eq!(at(Conforming, Place::EntryEarly, true, None), TOLD);
         let later = Some(Place::Work);
         assert_eq!(at(Conforming, Place::EntryEarly, true, later), machine);
-        assert_eq!(at(BargeIn, Place::EntryEarly, true, None), Expected::Vm);
-        assert_eq!(at(BargeIn, Place::Entry, true, None), Expected::Told);
+        assert_eq!(
+            at(BargeIn, Place::EntryEarly, true, None),
+            Expected::only(End::Vm)
+        );
+        assert_eq!(at(BargeIn, Place::Entry, true, None), TOLD);
     }
 
     #[test]
@@ -212,11 +250,38 @@ mod tests {
             for place in [Place::EntryEarly, Place::Exit, Place::Work, Place::Wait] {
                 for masked in [false, true] {
                     let found = expected((Kind::Ueu, mode), (place, masked), None);
-                    assert_eq!(found, Expected::Machine(By::Firmware), "{place:?}");
+                    assert_eq!(
+                        found,
+                        Expected::only(End::Machine(By::Firmware)),
+                        "{place:?}"
+                    );
                 }
             }
             let found = expected((Kind::Ueu, mode), (Place::Guest, false), None);
-            assert_eq!(found, Expected::Vm);
+            assert_eq!(found, Expected::only(End::Vm));
         }
+    }
+
+    #[test]
+    fn a_page_is_lost_by_its_owner_who_is_told_of_it_whoever_was_interrupted() {
+        for (kind, owner) in [(Kind::UerOwn, SWEPT), (Kind::UerOther, BYSTANDER)] {
+            let at = |place, masked| expected((kind, BargeIn), (place, masked), None);
+            let wanted = Expected {
+                end: End::Nothing,
+                told: Some(owner),
+                retired: Some(owner),
+            };
+            for place in [Place::Guest, Place::Exit, Place::Entry, Place::Wait] {
+                assert_eq!(at(place, false), wanted, "{place:?}");
+            }
+            let machine = Expected::only(End::Machine(By::Hypervisor));
+            assert_eq!(at(Place::Work, false), machine);
+            assert_eq!(at(Place::EntryEarly, true).end, End::Vm);
+        }
+        let found = expected((Kind::UerOther, BargeIn), (Place::EntryEarly, true), None);
+        assert_eq!(
+            (found.told, found.retired),
+            (Some(BYSTANDER), Some(BYSTANDER))
+        );
     }
 }

@@ -8,14 +8,19 @@ use anyhow::Result;
 
 use super::Job;
 use super::judge;
-use super::machine::Targets;
 use super::report::{self, Row};
 use super::select::{self, Extent};
 use super::strike::Striker;
 use super::symbols::Symbols;
+use super::targets::Targets;
 
-/// How long before an instruction is reached its probe is put there.
-const PROBE_LEAD_TICKS: u64 = 100;
+/// Boundaries of a path on which a life ends or begins, or that an error opens, for errors that cost
+/// something: most of them cost a boot.
+const MOST_SEVERE: usize = 40;
+
+/// How long before an instruction is reached its probe is put there. Not always is it reached when it
+/// was in the trace: after a boot the numbers in events are shorter, say.
+const LEADS_TICKS: [u64; 4] = [100, 400, 1_600, 6_400];
 
 /// Sweeps some boundaries of a path with errors that cost something each.
 pub(super) fn strike_chosen(
@@ -27,15 +32,20 @@ pub(super) fn strike_chosen(
 ) -> Result<Row> {
     let chosen = select::choose(targets, symbols, job.2, extent);
     let mut striker = Striker::new(job, hypervisor);
-    for at in targets.in_guest.iter().chain(chosen.values()) {
-        striker.strike(*at, None)?;
+    if job.0.is_plain() {
+        for at in targets.in_guest.iter().chain(chosen.values()) {
+            striker.strike(*at, None)?;
+        }
+        for (_, at) in missing(&chosen, &striker.points()) {
+            striker.strike(at, None)?;
+        }
+        for (address, _) in missing(&chosen, &striker.points()) {
+            striker.strike(0, Some(address))?;
+        }
+        return report::row(job, (targets, &chosen), &striker.finish(), symbols);
     }
-    for (_, at) in missing(&chosen, &striker.points()) {
-        striker.strike(at, None)?;
-    }
-    for (address, _) in missing(&chosen, &striker.points()) {
-        striker.strike(0, Some(address))?;
-    }
+    let chosen = select::thin(&chosen, MOST_SEVERE);
+    probe_behind(&mut striker, &chosen, &LEADS_TICKS)?;
     report::row(job, (targets, &chosen), &striker.finish(), symbols)
 }
 
@@ -48,22 +58,23 @@ pub(super) fn strike_all(
 ) -> Result<Row> {
     let mut striker = Striker::new(job, hypervisor);
     striker.sweep(&targets.offsets)?;
+    // What is missing once more, all in a row.
+    let again = missing(&targets.executed, &striker.points());
+    striker.sweep(&again.into_iter().map(|(_, at)| at).collect())?;
     // A point behind one that cost the guest its life found no round to strike.
-    for _ in 0..2 {
+    if !job.0.stage.is_partial() {
         for (_, at) in missing(&targets.executed, &striker.points()) {
             striker.strike(at, None)?;
         }
     }
     // No tick falls on the first instruction of a vector behind an abort or an interrupt.
-    // Behind an opening error the probe must not stand where the handler of that comes by.
-    let is_opened = job.0.opening.is_some();
-    for (address, at) in missing(&targets.executed, &striker.points()) {
-        let from = if is_opened {
-            at.saturating_sub(PROBE_LEAD_TICKS)
-        } else {
-            0
-        };
-        striker.strike(from, Some(address))?;
+    if job.0.is_opened() {
+        // The probe must not stand where the handler of the opening error comes by.
+        probe_behind(&mut striker, &targets.executed, &LEADS_TICKS)?;
+    } else {
+        for (address, _) in missing(&targets.executed, &striker.points()) {
+            striker.strike(0, Some(address))?;
+        }
     }
     report::row(
         job,
@@ -71,6 +82,21 @@ pub(super) fn strike_all(
         &striker.finish(),
         symbols,
     )
+}
+
+/// Strikes at those of these boundaries that were not hit yet, by probes that are put there a bit
+/// before.
+fn probe_behind(
+    striker: &mut Striker<'_>,
+    wanted: &BTreeMap<u64, u64>,
+    leads_ticks: &[u64],
+) -> Result<()> {
+    for lead_ticks in leads_ticks {
+        for (address, at) in missing(wanted, &striker.points()) {
+            striker.strike(at.saturating_sub(*lead_ticks), Some(address))?;
+        }
+    }
+    Ok(())
 }
 
 /// Addresses of these that were not hit yet, with their offsets.

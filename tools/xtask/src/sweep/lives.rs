@@ -14,6 +14,7 @@ use firebreak_qemu::Record;
 use super::judge::Point;
 use super::paths::{Kind, Opening, Path};
 use super::symbols::Symbols;
+use super::targets::Targets;
 use super::trace::{self, Step};
 
 /// What becomes of the partition in a round.
@@ -42,7 +43,6 @@ impl Life {
             restarted: lives,
             started: lives,
             born: lives,
-            retired: 0,
         }
     }
 }
@@ -129,13 +129,12 @@ pub(super) const RESTART: Path = Path {
     round: "restart",
     label: "hvc",
     period_ticks: PERIOD_TICKS,
-    opening: None,
+    openings: [None; 2],
     stage: Stage {
         to: Some(MEMORY),
         ..Stage::ANOTHER_LIFE
     },
     short: false,
-    severe: false,
     trap_behind_call: false,
     pe: None,
 };
@@ -155,11 +154,14 @@ pub(super) const KILL: Path = Path {
     name: "kill",
     round: "killed",
     label: "guest",
-    opening: Some(Opening {
-        at_ticks: 60,
-        error: Kind::Ueu,
-        page_stride: None,
-    }),
+    openings: [
+        Some(Opening {
+            at_ticks: 60,
+            error: Kind::Ueu,
+            page_stride: None,
+        }),
+        None,
+    ],
     stage: Stage {
         life: Life::IsKilled,
         from: Some(BEHIND_THE_SEI),
@@ -176,11 +178,14 @@ pub(super) const RETIRE: Path = Path {
     name: "retire",
     round: "guest",
     label: "guest",
-    opening: Some(Opening {
-        at_ticks: 60,
-        error: Kind::Uer,
-        page_stride: Some(2 << 20),
-    }),
+    openings: [
+        Some(Opening {
+            at_ticks: 60,
+            error: Kind::Uer,
+            page_stride: Some(2 << 20),
+        }),
+        None,
+    ],
     stage: Stage {
         from: Some(BEHIND_THE_SEI),
         ..Stage::WHOLE
@@ -191,11 +196,14 @@ pub(super) const RETIRE: Path = Path {
 /// The same where the block is split already.
 pub(super) const RETIRE_NEXT: Path = Path {
     name: "retire_next",
-    opening: Some(Opening {
-        at_ticks: 60,
-        error: Kind::Uer,
-        page_stride: Some(4 << 10),
-    }),
+    openings: [
+        Some(Opening {
+            at_ticks: 60,
+            error: Kind::Uer,
+            page_stride: Some(4 << 10),
+        }),
+        None,
+    ],
     ..RETIRE
 };
 
@@ -204,13 +212,45 @@ pub(super) const DRAIN: Path = Path {
     name: "drain",
     round: "console",
     label: "console",
-    opening: Some(Opening {
-        at_ticks: 300,
-        error: Kind::Ueo,
-        page_stride: None,
-    }),
+    openings: [
+        Some(Opening {
+            at_ticks: 300,
+            error: Kind::Ueo,
+            page_stride: None,
+        }),
+        None,
+    ],
     ..RETIRE
 };
+
+/// Two records: the second error comes when EL2 is back at the work that the first interrupted, which
+/// is found out (see [`second_moment`]).
+pub(super) const DRAIN_TWO: Path = Path {
+    name: "drain_two",
+    openings: [
+        Some(Opening {
+            at_ticks: 240,
+            error: Kind::Ueo,
+            page_stride: None,
+        }),
+        Some(Opening {
+            at_ticks: 0,
+            error: Kind::Ueo,
+            page_stride: None,
+        }),
+    ],
+    ..DRAIN
+};
+
+/// How long before the drain the second error comes: EL2 is back at the work that the first one
+/// interrupted, and does not mask SError yet.
+const BEFORE_THE_DRAIN_TICKS: u64 = 80;
+
+/// Returns the offset of the second error, by what is swept of the path where only the first comes.
+pub(super) fn second_moment(opened: &Targets) -> Option<u64> {
+    let drain = opened.executed.values().min()?;
+    drain.checked_sub(BEFORE_THE_DRAIN_TICKS)
+}
 
 /// What happened to the partition in one period.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -220,7 +260,6 @@ struct Account {
     restarted: u32,
     started: u32,
     born: u32,
-    retired: u32,
 }
 
 /// Judges the points of a path on which the partition does not simply go on: by the period in
@@ -230,24 +269,22 @@ pub(super) fn settle(points: &mut [Point], records: &[Record], path: &Path) {
     if path.stage.life == Life::GoesOn && !loses_a_page {
         return;
     }
-    let (accounts, periods) = accounts(records, path.period_ticks);
-    let wanted = Account {
-        retired: u32::from(loses_a_page),
-        ..path.stage.life.wanted()
-    };
+    let accounts = accounts(records, path.period_ticks);
+    let wanted = path.stage.life.wanted();
     for point in points {
-        let Some(period) = periods.get(&point.id) else {
-            // Never reported, which is a problem already.
+        let Some(period) = point.period else {
+            // Never reported, which is a problem already, or the end of the machine.
             continue;
         };
-        let mut found = accounts.get(period).copied().unwrap_or_default();
+        let mut found = accounts.get(&period).copied().unwrap_or_default();
         // The guest was too late for its round, and slept until the next one.
-        if !point.in_el2() && found == Account::default() {
+        let is_late = !point.in_el2() && found == Account::default();
+        if is_late && path.stage.life != Life::GoesOn {
             (point.stops, point.killed) = (0, 0);
             continue;
         }
         if loses_a_page {
-            point.expect_told(Kind::Uer);
+            point.expect_opening(Kind::Uer);
         }
         point.stops = found.killed.saturating_sub(wanted.killed);
         point.killed = point.stops;
@@ -261,10 +298,9 @@ pub(super) fn settle(points: &mut [Point], records: &[Record], path: &Path) {
     }
 }
 
-/// Counts by periods. Returns also in which period each error was reported.
-fn accounts(records: &[Record], period_ticks: u64) -> (BTreeMap<u64, Account>, BTreeMap<u64, u64>) {
+/// Counts by periods.
+fn accounts(records: &[Record], period_ticks: u64) -> BTreeMap<u64, Account> {
     let mut accounts: BTreeMap<u64, Account> = BTreeMap::new();
-    let mut periods = BTreeMap::new();
     for record in records {
         match record {
             Record::Event(event) => {
@@ -277,10 +313,6 @@ fn accounts(records: &[Record], period_ticks: u64) -> (BTreeMap<u64, Account>, B
                     "stopped" => account.stopped += 1,
                     "restart" => account.restarted += 1,
                     "started" => account.started += 1,
-                    "retired" => account.retired += 1,
-                    "error" => {
-                        periods.extend(event.num("id").map(|id| (id, period)));
-                    }
                     _ => {}
                 }
             }
@@ -295,5 +327,5 @@ fn accounts(records: &[Record], period_ticks: u64) -> (BTreeMap<u64, Account>, B
             _ => {}
         }
     }
-    (accounts, periods)
+    accounts
 }

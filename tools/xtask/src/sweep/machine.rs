@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The machine that is swept: its image, its trace, its points.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
-use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
@@ -11,10 +10,11 @@ use anyhow::{Context, Result, bail};
 use firebreak_qemu::{Machine, Mark, Record, Running, deadline};
 
 use super::lives::Life;
-use super::paths::{Kind, Mode, Path};
+use super::paths::{Kind, Mode, Path, SWEPT};
 use super::resume::State;
 use super::symbols::Symbols;
-use super::trace::{self, Step};
+use super::targets::{Targets, chunks, targets};
+use super::trace;
 use super::{nested, two_pes};
 use crate::{build, image, paths};
 
@@ -23,13 +23,9 @@ const OPENINGS: u64 = 400;
 /// No-operations before the anchor of a round.
 const SLED_TICKS: u64 = 24;
 /// Points that are asked for at once.
-const CHUNK: u64 = 64;
-/// A round of at most so many ticks is swept whole, without choosing.
-const WHOLE_TICKS: usize = 2_500;
-/// From the start of a period to the expiry of the guest's timer and a bit more.
-const TIMER_TICKS: u64 = 400;
+pub(super) const CHUNK: u64 = 64;
 /// A partition remembers 64 bad pages, and is stopped at the next.
-const MOST_PAGES: u64 = 62;
+pub(super) const MOST_PAGES: u64 = 62;
 /// The first of them, in bytes from the start of RAM: behind what the guest needs.
 const FIRST_PAGE: u64 = 6 << 20;
 /// Times that three signs of life are waited for, until the trace has a round.
@@ -39,6 +35,10 @@ const TELLING_PERIODS: u64 = 32;
 /// Number of the first error. The firmware writes numbers while it handles an opening error: all
 /// have as many digits, so that what follows comes at the same offset in each period.
 const FIRST_ID: u64 = 1_000_000;
+/// More than EL2 remembers of its last events.
+const WARM_UP_EVENTS: u64 = 12;
+/// A block that stage 2 maps at once: one page of each is lost.
+const BLOCK_BYTES: u64 = 2 << 20;
 /// How long one chunk may take, in seconds.
 const PATIENCE_S: u64 = 120;
 
@@ -73,6 +73,8 @@ pub(super) enum System {
     Pair,
     /// The same with as little memory as there can be.
     PairLives,
+    /// The same beside another one that has such memory, too.
+    PagesBeside,
 }
 
 impl System {
@@ -84,13 +86,14 @@ impl System {
             Self::Pages => "sweep-pages",
             Self::Pair => "sweep-pair",
             Self::PairLives => "sweep-pair-lives",
+            Self::PagesBeside => "sweep-pages-beside",
         }
     }
 
     const fn pes(self) -> u32 {
         match self {
             Self::Alone | Self::Pages => 1,
-            Self::Beside | Self::Lives => 2,
+            Self::Beside | Self::Lives | Self::PagesBeside => 2,
             Self::Pair | Self::PairLives => 3,
         }
     }
@@ -132,10 +135,12 @@ pub(super) struct Swept {
     next_id: u64,
     /// Number of the first error that is a point.
     first_id: u64,
-    /// Pages that the partition was told to be bad.
-    pages: u64,
+    /// Pages of either partition that were said to be bad.
+    pages: [u64; 2],
     /// How often the partition was restarted, as far as that was looked at.
     restarts: u64,
+    /// How far that was.
+    counted: Mark,
 }
 
 impl Swept {
@@ -157,8 +162,9 @@ impl Swept {
             mode: Mode::Conforming,
             next_id: FIRST_ID,
             first_id: FIRST_ID,
-            pages: 0,
+            pages: [0; 2],
             restarts: 0,
+            counted: Mark::START,
         };
         swept.await_ready(Mark::START)?;
         swept.warm_up()?;
@@ -167,11 +173,12 @@ impl Swept {
     }
 
     /// Lets as many lives go by as make all numbers in the events as long as they stay: how long
-    /// a number is says how many instructions it takes to write it.
+    /// a number is says how many instructions it takes to write it. And as many events as make
+    /// EL2's own list of the last of them full, once and for all.
     fn warm_up(&mut self) -> Result<()> {
         let lives = self.path.stage.warm_up_lives;
-        if lives > 0 && self.path.opening.is_some() {
-            let far = self.path.period_ticks / 2;
+        let far = self.path.period_ticks / 2;
+        if lives > 0 && self.path.is_opened() {
             self.sweep(Kind::Ce, &(far..far + lives).collect())?;
         } else if lives > 0 {
             let what = "the first lives of the partition";
@@ -179,6 +186,8 @@ impl Swept {
                 .wait_for(what, Mark::START, deadline(PATIENCE_S), |record| {
                     restart_count(record).is_some_and(|count| count >= lives)
                 })?;
+        } else if self.path.is_opened() && !self.path.loses_a_page() {
+            self.sweep(Kind::Ce, &(far..far + WARM_UP_EVENTS).collect())?;
         }
         Ok(())
     }
@@ -188,14 +197,16 @@ impl Swept {
         self.first_id
     }
 
-    /// Returns how many more points this machine bears.
-    pub(super) fn room(&self) -> u64 {
-        let stage = &self.path.stage;
-        if self.path.loses_a_page() {
-            MOST_PAGES.saturating_sub(self.pages)
+    /// Returns how many more points this machine bears. Lives go by while nobody looks.
+    pub(super) fn room(&mut self) -> u64 {
+        let stage = self.path.stage;
+        let lost = self.pages.into_iter().max().unwrap_or(0);
+        if lost > 0 || self.path.loses_a_page() {
+            MOST_PAGES.saturating_sub(lost)
         } else if stage.life == Life::GoesOn {
             u64::MAX
         } else {
+            self.count_restarts();
             stage.most_lives.saturating_sub(self.restarts)
         }
     }
@@ -207,12 +218,18 @@ impl Swept {
         self.behave(self.mode)
     }
 
+    /// Waits until the guest does its rounds: the first of them may be too late.
     fn await_ready(&self, mark: Mark) -> Result<()> {
+        let wanted = if self.path.stage.life == Life::GoesOn {
+            "sweep: rounds="
+        } else {
+            "sweep: ready"
+        };
+        let what = format!("`{wanted}`");
         self.running
-            .wait_for("`sweep: ready`", mark, deadline(PATIENCE_S), |record| {
-                record
-                    .line("sweep")
-                    .is_some_and(|line| line.starts_with("sweep: ready"))
+            .wait_for(&what, mark, deadline(PATIENCE_S), |record| {
+                let line = record.line("sweep");
+                line.is_some_and(|line| line.starts_with(wanted))
             })?;
         Ok(())
     }
@@ -244,7 +261,7 @@ impl Swept {
         let file = dir().join(format!("{}-{}.trace", self.system.file(), self.path.name));
         // What is there belongs to another run; QEMU appends.
         let _ = fs::remove_file(&file);
-        if self.path.opening.is_some() && !self.path.loses_a_page() {
+        if self.path.is_opened() && !self.path.loses_a_page() {
             // Far behind everything that the opening error sets off.
             let far = self.path.period_ticks / 2;
             self.behave(Mode::Conforming)?;
@@ -299,17 +316,28 @@ impl Swept {
             }
         }
         let _ = fs::remove_file(&file);
-        found.with_context(|| format!("path {}: the trace has no whole round", self.path.name))
+        if found.is_none() {
+            let file = format!("{}-{}-trace.log", self.system.file(), self.path.name);
+            keep(&file, &self.records());
+        }
+        found.with_context(|| {
+            let openings = self.path.openings.iter().flatten();
+            let at: Vec<u64> = openings.map(|opening| opening.at_ticks).collect();
+            format!(
+                "path {}: the trace has no round as it is wanted, opened at {at:?}",
+                self.path.name
+            )
+        })
     }
 
     /// Returns the offset at which the guest's round reaches its anchor: a few instructions behind
     /// the start of the period.
     fn anchor_offset(&mut self, guest: &Symbols) -> Result<u64> {
         let anchor = guest.address(&format!("sweep_anchor_{}", self.path.label))?;
-        let opening = self.path.opening.take();
+        let openings = std::mem::take(&mut self.path.openings);
         let mark = self.running.mark();
         let struck = self.strike(Kind::Ce, 0, None);
-        self.path.opening = opening;
+        self.path.openings = openings;
         struck?;
         let records = self.running.since(mark);
         let elr = records
@@ -343,7 +371,7 @@ impl Swept {
             kind.severity(),
             self.path.period_ticks
         );
-        if let Some(opening) = self.path.opening {
+        for opening in self.path.openings.into_iter().flatten() {
             line.push_str(&format!(
                 " open={}:{:#x}:{}",
                 opening.at_ticks,
@@ -351,13 +379,16 @@ impl Swept {
                 opening.error.severity()
             ));
             if let Some(stride) = opening.page_stride {
-                let page = self.ram()? + FIRST_PAGE + stride * self.pages;
-                self.pages += 1;
-                line.push_str(&format!(":{page:#x}"));
+                let first = self.next_page(SWEPT, stride, to + 1 - from)?;
+                line.push_str(&format!(":{first:#x}:{stride:#x}"));
             }
             if self.path.pe.is_some_and(|pe| pe != 0) {
                 line.push_str("@0");
             }
+        }
+        if let Some(vm) = kind.page_of() {
+            let page = self.next_page(vm, BLOCK_BYTES, 1)?;
+            line.push_str(&format!(" pa={page:#x}"));
         }
         if let Some((address, count)) = probe {
             line.push_str(&format!(" probe={address:#x}+{count}"));
@@ -365,20 +396,34 @@ impl Swept {
         Ok(self.running.send_firmware(&line)?)
     }
 
-    /// Returns where the partition's memory begins.
-    fn ram(&self) -> Result<u64> {
+    /// Returns the first of so many pages of a partition that nothing has happened to yet.
+    fn next_page(&mut self, vm: u64, stride: u64, count: u64) -> Result<u64> {
+        let ram = self.ram(vm)?;
+        let used = self
+            .pages
+            .get_mut(usize::try_from(vm)?)
+            .with_context(|| format!("there is no partition {vm}"))?;
+        let page = ram + FIRST_PAGE + stride * *used;
+        *used += count;
+        Ok(page)
+    }
+
+    /// Returns where a partition's memory begins.
+    fn ram(&self, vm: u64) -> Result<u64> {
         let records = self.records();
         let found = records.iter().find_map(|record| {
-            let text = format!("{}", record.event("partition")?.value());
+            let event = record.event("partition")?;
+            let text = format!("{}", event.value());
             let pa = text.split_once("\"pa\":\"0x")?.1.split('"').next()?;
-            u64::from_str_radix(pa, 16).ok()
+            let pa = u64::from_str_radix(pa, 16).ok()?;
+            (event.num("vm") == Some(vm)).then_some(pa)
         });
-        found.context("no event says where the partition's memory is")
+        found.with_context(|| format!("no event says where the memory of partition {vm} is"))
     }
 
     /// Raises an error at each of these offsets. Returns all that was said, from boot on.
     pub(super) fn sweep(&mut self, kind: Kind, offsets: &BTreeSet<u64>) -> Result<()> {
-        for (from, to) in chunks(offsets) {
+        for (from, to) in chunks(offsets, CHUNK) {
             let mut next = from;
             while next <= to {
                 let mark = self.running.mark();
@@ -388,7 +433,6 @@ impl Swept {
                     self.expect_life(mark, to + 1 - next)?;
                 }
                 let done = end.unwrap_or(to + 1);
-                self.count_restarts(mark);
                 next = done;
                 if end.is_some() {
                     self.await_next_boot(mark)?;
@@ -409,7 +453,6 @@ impl Swept {
         if self.await_chunk(mark)?.is_some() {
             self.await_next_boot(mark)?;
         }
-        self.count_restarts(mark);
         Ok(())
     }
 
@@ -421,13 +464,13 @@ impl Swept {
         if self.await_chunk(mark)?.is_some() {
             self.await_next_boot(mark)?;
         }
-        self.count_restarts(mark);
         Ok(())
     }
 
-    fn count_restarts(&mut self, mark: Mark) {
-        let counts = self.running.since(mark);
-        let last = counts.iter().filter_map(restart_count).next_back();
+    fn count_restarts(&mut self) {
+        let fresh = self.running.since(self.counted);
+        self.counted = self.running.mark();
+        let last = fresh.iter().filter_map(restart_count).next_back();
         self.restarts = last.unwrap_or(self.restarts);
     }
 
@@ -494,20 +537,25 @@ impl Swept {
             .wait_until("the last reports", mark, deadline(30), |records| {
                 let lives = |name| records.iter().any(|record| record.line(name).is_some());
                 let told = records.iter().filter(|record| is_period(record)).count() > 1;
-                (told && (self.system == System::Alone || lives(BYSTANDER))).then_some(())
+                (told && (self.system.pes() == 1 || lives(NEIGHBOR))).then_some(())
             });
         let (path, mode) = (self.path.name, self.mode.name());
         let records = self.running.quit();
-        let file = dir().join(format!("{path}-{mode}-{}-{number}.log", kind.name()));
-        let text: String = records.iter().map(|record| format!("{record}\n")).collect();
-        // For whoever wants to look into a failure; its absence changes no verdict.
-        let _ = fs::write(file, text);
+        let file = format!("{path}-{mode}-{}-{number}.log", kind.name());
+        keep(&file, &records);
         records
     }
 }
 
+/// Writes down what a machine said, for whoever wants to look into a failure; that it cannot be
+/// written changes no verdict.
+fn keep(file: &str, records: &[Record]) {
+    let text: String = records.iter().map(|record| format!("{record}\n")).collect();
+    let _ = fs::write(dir().join(file), text);
+}
+
 /// The partition beside the one that is swept.
-const BYSTANDER: &str = "bystander";
+const NEIGHBOR: &str = "bystander";
 
 /// A sign of life that comes again and again.
 fn is_period(record: &Record) -> bool {
@@ -518,112 +566,4 @@ fn is_period(record: &Record) -> bool {
 
 fn restart_count(record: &Record) -> Option<u64> {
     record.event("restart")?.num("count")
-}
-
-/// Runs of consecutive offsets, none longer than a chunk.
-pub(super) fn chunks(offsets: &BTreeSet<u64>) -> Vec<(u64, u64)> {
-    let mut chunks: Vec<(u64, u64)> = Vec::new();
-    for &offset in offsets {
-        match chunks.last_mut() {
-            Some((from, to)) if *to + 1 == offset && offset - *from < CHUNK => *to = offset,
-            _ => chunks.push((offset, offset)),
-        }
-    }
-    chunks
-}
-
-/// What is to be swept: the boundaries, and the offsets that hit them.
-#[derive(Debug)]
-pub(super) struct Targets {
-    /// Addresses at EL2 that a round executes, and the offset at which each is reached first.
-    pub(super) executed: BTreeMap<u64, u64>,
-    /// Offsets in the period.
-    pub(super) offsets: BTreeSet<u64>,
-    /// Offsets at which the guest runs: the first, the last before EL2, the first after it, the last.
-    pub(super) in_guest: BTreeSet<u64>,
-}
-
-/// Finds what is to be swept in a trace; `None` while it is too short.
-///
-/// The round reaches its anchor `start` ticks behind the start of the period.
-fn targets(
-    path: &Path,
-    steps: &[Step],
-    (guest, hypervisor): (&Symbols, &Symbols),
-    start: u64,
-) -> Result<Option<Targets>> {
-    let anchor = guest.address(&format!("sweep_anchor_{}", path.label))?;
-    let done = match path.stage.is_over_at {
-        Some(symbol) => guest.address(symbol)?,
-        None => guest.address(&format!("sweep_done_{}", path.label))?,
-    };
-    let rounds = trace::rounds(steps, anchor, done);
-    // The first of many may be the one during which the log began.
-    let unsure = usize::from(path.stage.life == Life::GoesOn || rounds.len() > 1);
-    let mut found = None;
-    for round in rounds.into_iter().skip(unsure) {
-        let part = if nested::is_sei_path(path) {
-            let from = path.opening.map_or(0, |opening| opening.at_ticks);
-            trace::behind_firmware(round, from.saturating_sub(start) as usize)
-                .map(|first| first..round.len())
-        } else {
-            path.stage.part(round, hypervisor).ok()
-        };
-        // In some the opening error did not come. Of those that lose a page the last is like all
-        // that follow.
-        if let Some(part) = part
-            && (found.is_none() || path.loses_a_page())
-        {
-            found = Some(targets_of(round, part, start));
-        }
-    }
-    Ok(found)
-}
-
-/// Makes the targets of a part of a round.
-fn targets_of(round: &[Step], part: Range<usize>, start: u64) -> Targets {
-    let is_whole = part == (0..round.len());
-    let offsets = if is_whole && round.len() <= WHOLE_TICKS {
-        (0..start + round.len() as u64 + TIMER_TICKS).collect()
-    } else {
-        let wanted = trace::wanted(round, part.clone());
-        wanted.into_iter().map(|at| start + at).collect()
-    };
-    let executed = trace::executed(round, part).into_iter();
-    let in_guest = trace::edges_of_the_guest(round).into_iter();
-    Targets {
-        executed: executed
-            .map(|(address, at)| (address, start + at))
-            .collect(),
-        offsets,
-        in_guest: in_guest.map(|at| start + at).collect(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_left_out_is_the_end() {
-        let mut targets = Targets {
-            executed: [(0x40, 5), (0x44, 6), (0x20, 7)].into(),
-            offsets: [5, 6, 7, 8].into(),
-            in_guest: BTreeSet::new(),
-        };
-        targets.end_at(0x80);
-        assert_eq!(targets.offsets.len(), 4);
-        targets.end_at(0x20);
-        assert_eq!(targets.offsets, [5, 6].into());
-        assert_eq!(targets.executed, [(0x40, 5), (0x44, 6)].into());
-    }
-
-    #[test]
-    fn offsets_are_asked_for_in_runs_that_are_not_too_long() {
-        let offsets: BTreeSet<u64> = (0..CHUNK + 3).chain([100, 200, 201]).collect();
-        assert_eq!(
-            chunks(&offsets),
-            [(0, CHUNK - 1), (CHUNK, CHUNK + 2), (100, 100), (200, 201)]
-        );
-    }
 }

@@ -21,7 +21,11 @@ mod seeded;
 mod select;
 mod strike;
 mod symbols;
+mod targets;
+#[cfg(test)]
+mod tests;
 mod trace;
+mod transcript;
 mod two_pes;
 
 use std::fs;
@@ -140,19 +144,16 @@ type Job<'a> = (&'a Path, Mode, Kind);
 
 /// What is at stake beside the interrupted partition has to be there.
 fn system_of(path: &Path, kind: Kind) -> System {
-    if path.pe.is_some() {
-        if path.stage.life == Life::GoesOn {
-            System::Pair
-        } else {
-            System::PairLives
-        }
-    } else if path.stage.life != Life::GoesOn {
-        System::Lives
-    } else if path.loses_a_page() {
-        System::Pages
-    } else if kind.is_severe() {
-        System::Beside
-    } else {
-        System::Alone
+    let loses_a_page = path.loses_a_page() || kind.page_of().is_some();
+    match (path.stage.life, path.pe) {
+        (Life::GoesOn, Some(_)) => System::Pair,
+        (_, Some(_)) => System::PairLives,
+        (Life::GoesOn, None) => match (loses_a_page, kind.is_severe()) {
+            (true, true) => System::PagesBeside,
+            (true, false) => System::Pages,
+            (false, true) => System::Beside,
+            (false, false) => System::Alone,
+        },
+        (_, None) => System::Lives,
     }
 }

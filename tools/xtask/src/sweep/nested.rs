@@ -6,9 +6,11 @@
 
 use anyhow::{Context, Result};
 
-use super::machine::{Swept, System, Targets};
+use super::lives;
+use super::machine::{Swept, System};
 use super::paths::{Kind, Mode, Opening, PERIOD_TICKS, Path, path};
 use super::symbols::Symbols;
+use super::targets::Targets;
 
 /// In the guest's round of no-operations, which begins with some twenty others.
 const IN_GUEST_TICKS: u64 = 48;
@@ -25,7 +27,7 @@ const fn opened_path(name: &'static str, round: &'static str, label: &'static st
     Path {
         round,
         period_ticks: 2 * PERIOD_TICKS,
-        opening: Some(LATER),
+        openings: [Some(LATER), None],
         ..path(name, label, false)
     }
 }
@@ -46,7 +48,7 @@ pub(super) const IN_WAIT: Path = opened_path("sei_nested_wait", "suspend", "hvc"
 
 /// Says whether a path is one in the SEI path itself.
 pub(super) fn is_sei_path(path: &Path) -> bool {
-    path.opening
+    path.last_opening()
         .is_some_and(|opening| opening.error == Kind::Bare)
 }
 
@@ -61,21 +63,32 @@ pub(super) fn behavior(path: &Path, mode: Mode) -> String {
     }
 }
 
-/// Returns the path with the moment of its opening error.
+/// Returns the path with the moments of its opening errors.
 pub(super) fn opened(path: &Path, system: System, guest: &Symbols, own: &Symbols) -> Result<Path> {
-    if path.opening.is_none_or(|opening| opening.at_ticks != 0) {
+    if path
+        .last_opening()
+        .is_none_or(|opening| opening.at_ticks != 0)
+    {
         return Ok(*path);
     }
+    let trace = |openings| {
+        let part = Path { openings, ..*path };
+        Swept::boot(&part, system, None)?.trace(guest, own)
+    };
+    let never = || format!("path {}: its round never gets there", path.name);
     let mut opened = *path;
+    if let [Some(first), Some(second)] = path.openings {
+        let alone = trace([Some(first), None])?;
+        let at_ticks = lives::second_moment(&alone).with_context(never)?;
+        opened.openings[1] = Some(Opening { at_ticks, ..second });
+        return Ok(opened);
+    }
     let at_ticks = if path.name == SEI.name {
         IN_GUEST_TICKS
     } else {
-        opened.opening = None;
-        let plain = Swept::boot(&opened, system, None)?.trace(guest, own)?;
-        moment(path, &plain, own)
-            .with_context(|| format!("path {}: its round never gets there", path.name))?
+        moment(path, &trace([None; 2])?, own).with_context(never)?
     };
-    opened.opening = Some(Opening { at_ticks, ..LATER });
+    opened.openings = [Some(Opening { at_ticks, ..LATER }), None];
     Ok(opened)
 }
 

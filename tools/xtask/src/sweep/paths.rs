@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The paths that are swept, and the errors that sweep them.
 
-use super::lives::{self, Stage};
+use super::lives::{self, Life, Stage};
 use super::{nested, two_pes};
+
+/// Numbers of the partition that is swept, and of the one beside it.
+pub(super) const SWEPT: u64 = 0;
+pub(super) const BYSTANDER: u64 = 1;
 
 /// An error that comes first in each period, so that the point lies in what it sets off.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +30,10 @@ pub(super) enum Kind {
     Uer,
     /// Unrecoverable: the interrupted context is lost.
     Ueu,
+    /// Recoverable, in a page of the partition that is swept.
+    UerOwn,
+    /// Recoverable, in a page of the partition beside it.
+    UerOther,
     /// Restartable, and without a record. It takes no block, so that another one can follow before
     /// anything is acknowledged: an opening error, and nothing to sweep with.
     #[value(skip)]
@@ -33,6 +41,16 @@ pub(super) enum Kind {
 }
 
 impl Kind {
+    /// All that are swept with.
+    pub(super) const ALL: [Self; 6] = [
+        Self::Ce,
+        Self::Ueo,
+        Self::Uer,
+        Self::Ueu,
+        Self::UerOwn,
+        Self::UerOther,
+    ];
+
     /// Returns its name.
     pub(super) const fn name(self) -> &'static str {
         match self {
@@ -40,6 +58,8 @@ impl Kind {
             Self::Ueo => "UEO",
             Self::Uer => "UER",
             Self::Ueu => "UEU",
+            Self::UerOwn => "UER-own",
+            Self::UerOther => "UER-other",
             Self::Bare => "UEO without a record",
         }
     }
@@ -49,7 +69,7 @@ impl Kind {
         match self {
             Self::Ce => 0x1811,
             Self::Ueo | Self::Bare => 0x0811,
-            Self::Uer => 0x0c11,
+            Self::Uer | Self::UerOwn | Self::UerOther => 0x0c11,
             Self::Ueu => 0x0411,
         }
     }
@@ -58,14 +78,23 @@ impl Kind {
     pub(super) const fn severity(self) -> &'static str {
         match self {
             Self::Ce | Self::Ueo => "corrected",
-            Self::Uer | Self::Ueu => "recoverable",
+            Self::Uer | Self::Ueu | Self::UerOwn | Self::UerOther => "recoverable",
             Self::Bare => "none",
         }
     }
 
     /// Says whether it may cost something, even from firmware that conforms.
     pub(super) const fn is_severe(self) -> bool {
-        matches!(self, Self::Uer | Self::Ueu)
+        !matches!(self, Self::Ce | Self::Ueo | Self::Bare)
+    }
+
+    /// Returns the partition whose memory it names.
+    pub(super) const fn page_of(self) -> Option<u64> {
+        match self {
+            Self::UerOwn => Some(SWEPT),
+            Self::UerOther => Some(BYSTANDER),
+            _ => None,
+        }
     }
 }
 
@@ -80,14 +109,12 @@ pub(super) struct Path {
     pub(super) label: &'static str,
     /// Length of a period, in ticks.
     pub(super) period_ticks: u64,
-    /// What comes first.
-    pub(super) opening: Option<Opening>,
+    /// What comes first: one error, or two.
+    pub(super) openings: [Option<Opening>; 2],
     /// What becomes of the partition, and which part of the round is swept.
     pub(super) stage: Stage,
     /// Whether it is part of the short sweep.
     pub(super) short: bool,
-    /// Whether it is swept with errors that cost something, too.
-    pub(super) severe: bool,
     /// The instruction behind the guest's HVC may trap: without a syndrome nobody can tell the two
     /// apart, and the partition is stopped.
     pub(super) trap_behind_call: bool,
@@ -98,15 +125,32 @@ pub(super) struct Path {
 impl Path {
     /// Says whether the partition loses a page in each round.
     pub(super) fn loses_a_page(&self) -> bool {
-        self.opening
-            .is_some_and(|opening| opening.page_stride.is_some())
+        let mut openings = self.openings.iter().flatten();
+        openings.any(|opening| opening.page_stride.is_some())
     }
 
-    /// Sweeps it with UER and UEU, too.
-    const fn and_severe(self) -> Self {
-        Self {
-            severe: true,
-            ..self
+    /// Says whether an error comes before the point.
+    pub(super) fn is_opened(&self) -> bool {
+        self.openings.iter().any(Option::is_some)
+    }
+
+    /// Returns the error that comes right before the point.
+    pub(super) fn last_opening(&self) -> Option<Opening> {
+        self.openings.iter().copied().flatten().next_back()
+    }
+
+    /// Says whether the guest does one round after the other, and nothing comes before the point.
+    pub(super) fn is_plain(&self) -> bool {
+        self.stage.life == Life::GoesOn && !self.is_opened()
+    }
+
+    /// Says whether it is swept with errors of this class. One in a page needs a machine that goes
+    /// on, most of the time: there is a page for 62 of them. Two PEs together are struck with errors
+    /// that cost nothing.
+    pub(super) fn takes(&self, kind: Kind) -> bool {
+        match self.pe {
+            Some(_) => !kind.is_severe(),
+            None => kind.page_of().is_none() || self.is_plain(),
         }
     }
 }
@@ -121,10 +165,9 @@ pub(super) const fn path(name: &'static str, label: &'static str, short: bool) -
         round: name,
         label,
         period_ticks: PERIOD_TICKS,
-        opening: None,
+        openings: [None; 2],
         stage: Stage::WHOLE,
         short,
-        severe: false,
         trap_behind_call: false,
         pe: None,
     }
@@ -132,17 +175,17 @@ pub(super) const fn path(name: &'static str, label: &'static str, short: bool) -
 
 /// All of them.
 pub(super) const PATHS: &[Path] = &[
-    path("guest", "guest", false).and_severe(),
-    path("hvc", "hvc", true).and_severe(),
+    path("guest", "guest", false),
+    path("hvc", "hvc", true),
     path("hvc_features", "hvc", false),
-    path("smc", "smc", false).and_severe(),
-    path("mmio_gicd", "load", false).and_severe(),
+    path("smc", "smc", false),
+    path("mmio_gicd", "load", false),
     path("mmio_gicr", "store", false),
     path("mmio_uart", "load", false),
-    path("sgi", "sgi", false).and_severe(),
-    path("irq_timer", "timer", true).and_severe(),
-    path("wfi", "wfi", false).and_severe(),
-    path("suspend", "hvc", false).and_severe(),
+    path("sgi", "sgi", false),
+    path("irq_timer", "timer", true),
+    path("wfi", "wfi", false),
+    path("suspend", "hvc", false),
     path("console", "console", false),
     lives::RESTART,
     lives::FIRST_ENTRY,
@@ -153,6 +196,7 @@ pub(super) const PATHS: &[Path] = &[
     lives::RETIRE,
     lives::RETIRE_NEXT,
     lives::DRAIN,
+    lives::DRAIN_TWO,
     two_pes::SGI_SENDER,
     two_pes::SGI_RECEIVER,
     two_pes::ON_CALLER,

@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 use super::Job;
 use super::expect::Map;
 use super::judge::{Loss, Point};
-use super::machine::Targets;
 use super::nested;
 use super::paths::Kind;
 use super::symbols::Symbols;
+use super::targets::Targets;
 
 /// A boundary that cost something.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
@@ -69,7 +69,7 @@ pub(super) fn row(
         for problem in point
             .problems
             .iter()
-            .chain(&point.verify(&map, (kind, mode)))
+            .chain(&point.verify(&map, (path, mode, kind)))
         {
             failures.push(format!(
                 "{} (offset {}, pstate {:#x}): {problem}",
@@ -171,7 +171,7 @@ fn longest_masked(points: &[Point], symbols: &Symbols) -> usize {
 /// Writes the table.
 pub(super) fn table(rows: &[Row]) -> String {
     let mut text = format!(
-        "{:14} {:11} {:5} {:>10} {:>6} {:>7} {:>12} {:>8} {:>12} {:>14}\n",
+        "{:15} {:11} {:9} {:>10} {:>6} {:>7} {:>12} {:>8} {:>12} {:>14} {:>6}\n",
         "path",
         "mode",
         "error",
@@ -181,11 +181,12 @@ pub(super) fn table(rows: &[Row]) -> String {
         "nothing lost",
         "VM lost",
         "machine lost",
-        "longest masked"
+        "longest masked",
+        "s"
     );
     for row in rows {
         text.push_str(&format!(
-            "{:14} {:11} {:5} {:>10} {:>6} {:>7} {:>12} {:>8} {:>12} {:>14}\n",
+            "{:15} {:11} {:9} {:>10} {:>6} {:>7} {:>12} {:>8} {:>12} {:>14} {:>6}\n",
             row.path,
             row.mode,
             row.error,
@@ -196,13 +197,18 @@ pub(super) fn table(rows: &[Row]) -> String {
             row.vm_lost,
             row.machine_lost,
             row.longest_masked
-                .map_or_else(|| "-".to_owned(), |longest| longest.to_string())
+                .map_or_else(|| "-".to_owned(), |longest| longest.to_string()),
+            row.seconds
         ));
     }
     // What the others cost follows from where they strike; the JSON has it.
     let lost: BTreeSet<(&str, &str, &str)> = rows
         .iter()
-        .filter(|row| row.error != Kind::Uer.name() && row.error != Kind::Ueu.name())
+        .filter(|row| {
+            [Kind::Ce, Kind::Ueo]
+                .iter()
+                .any(|kind| row.error == kind.name())
+        })
         .flat_map(|row| {
             row.lost.iter().map(|lost| {
                 (

@@ -11,12 +11,13 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::hit::{strike_all, strike_chosen};
 use super::lives::Life;
-use super::machine::{Swept, System, Targets};
+use super::machine::{Swept, System};
 use super::paths::{Kind, Mode, PATHS, Path};
 use super::report::Row;
 use super::resume::State;
 use super::select::Extent;
 use super::symbols::Symbols;
+use super::targets::Targets;
 use super::{Args, HYPERVISOR_BASE, Job, machine, nested, system_of, two_pes};
 use crate::process::{self, step};
 use crate::{build, paths as places};
@@ -32,7 +33,7 @@ pub(super) fn jobs(args: &Args) -> Result<Vec<Job<'static>>> {
     let kinds: &[Kind] = if args.short {
         &[Kind::Ueo, Kind::Uer, Kind::Ueu]
     } else {
-        &[Kind::Ce, Kind::Ueo, Kind::Uer, Kind::Ueu]
+        &Kind::ALL
     };
     for mode in [Mode::Conforming, Mode::BargeIn] {
         for path in PATHS {
@@ -45,7 +46,8 @@ pub(super) fn jobs(args: &Args) -> Result<Vec<Job<'static>>> {
             }
             let kinds = kinds
                 .iter()
-                .filter(|kind| !kind.is_severe() || path.severe)
+                .filter(|kind| path.takes(**kind))
+                .filter(|kind| !args.short || !kind.is_severe() || path.is_plain())
                 // Of the errors that cost nothing one is enough there, unless another is asked for.
                 .filter(|kind| path.pe.is_none() || **kind == Kind::Ueo || args.error.is_some())
                 .filter(|kind| args.error.is_none_or(|wanted| wanted == **kind));

@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::machine::Targets;
 use super::paths::Kind;
 use super::symbols::Symbols;
+use super::targets::Targets;
 
 /// How much of a path.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -74,6 +74,20 @@ pub(super) fn choose(
     chosen.into_iter().filter_map(offset).collect()
 }
 
+/// Returns about so many of these, evenly over the round, the first and last among them.
+pub(super) fn thin(boundaries: &BTreeMap<u64, u64>, count: usize) -> BTreeMap<u64, u64> {
+    let mut by_time: Vec<(u64, u64)> = boundaries.iter().map(|(pc, at)| (*at, *pc)).collect();
+    by_time.sort_unstable();
+    let last = by_time.len().saturating_sub(1);
+    let step = by_time.len().div_ceil(count.max(1)).max(1);
+    by_time
+        .into_iter()
+        .enumerate()
+        .filter(|(index, _)| index % step == 0 || *index == last)
+        .map(|(_, (at, pc))| (pc, at))
+        .collect()
+}
+
 fn first((address, _): (&u64, &u64)) -> u64 {
     *address
 }
@@ -81,20 +95,10 @@ fn first((address, _): (&u64, &u64)) -> u64 {
 impl Targets {
     /// Returns about so many of the boundaries, evenly over the round, the first and last among them.
     pub(super) fn sample(&self, count: usize) -> Self {
-        let mut by_time: Vec<(u64, u64)> =
-            self.executed.iter().map(|(pc, at)| (*at, *pc)).collect();
-        by_time.sort_unstable();
-        let last = by_time.len().saturating_sub(1);
-        let step = by_time.len().div_ceil(count.max(1)).max(1);
-        let chosen: Vec<(u64, u64)> = by_time
-            .into_iter()
-            .enumerate()
-            .filter(|(index, _)| index % step == 0 || *index == last)
-            .map(|(_, each)| each)
-            .collect();
+        let executed = thin(&self.executed, count);
         Self {
-            executed: chosen.iter().map(|(at, pc)| (*pc, *at)).collect(),
-            offsets: chosen.iter().map(|(at, _)| *at).collect(),
+            offsets: executed.values().copied().collect(),
+            executed,
             in_guest: BTreeSet::new(),
         }
     }

@@ -8,12 +8,14 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 
-use super::judge::{self, Point};
-use super::machine::{Swept, chunks};
-use super::{Job, lives};
+use super::judge::Point;
+use super::lives::{self, Life};
+use super::machine::{CHUNK, MOST_PAGES, Swept};
+use super::targets::chunks;
+use super::{Job, transcript};
 
-/// Lives that may go by while nothing is swept: between two commands, say.
-const SPARE_LIVES: u64 = 16;
+/// Lives that may go by while nothing is swept: between two commands, say, on a host that is slow.
+const SPARE_LIVES: u64 = 100;
 
 /// Raises errors, and keeps what became of them.
 pub(super) struct Striker<'a> {
@@ -40,7 +42,7 @@ impl<'a> Striker<'a> {
 
     /// Returns a machine that bears so many points.
     fn machine(&mut self, points: u64) -> Result<&mut Swept> {
-        let needed = points + SPARE_LIVES;
+        let needed = points + self.spare();
         if let Some(full) = self.machine.take_if(|machine| machine.room() < needed) {
             let first_id = full.first_id();
             let points = self.judge(&full.finish(self.job.2, self.used), first_id);
@@ -61,17 +63,29 @@ impl<'a> Striker<'a> {
             .ok_or_else(|| anyhow::anyhow!("there is no machine"))
     }
 
+    /// Returns how many points one command may ask for: with all that goes by beside it, no more
+    /// than a machine bears.
+    fn most_at_once(&self) -> u64 {
+        if self.job.0.loses_a_page() {
+            MOST_PAGES
+        } else {
+            CHUNK
+        }
+    }
+
+    /// What may go by while nothing is swept: lives do, pages do not.
+    fn spare(&self) -> u64 {
+        if self.job.0.stage.life == Life::GoesOn {
+            0
+        } else {
+            SPARE_LIVES
+        }
+    }
+
     /// Raises an error at each of these offsets.
     pub(super) fn sweep(&mut self, offsets: &BTreeSet<u64>) -> Result<()> {
         let kind = self.job.2;
-        if self.job.0.loses_a_page() {
-            // A page for each.
-            for at in offsets {
-                self.strike(*at, None)?;
-            }
-            return Ok(());
-        }
-        for (from, to) in chunks(offsets) {
+        for (from, to) in chunks(offsets, self.most_at_once()) {
             self.machine(to + 1 - from)?
                 .sweep(kind, &(from..=to).collect())?;
         }
@@ -91,7 +105,7 @@ impl<'a> Striker<'a> {
     }
 
     fn judge(&self, records: &[firebreak_qemu::Record], first_id: u64) -> Vec<Point> {
-        let mut points = judge::points(records);
+        let mut points = transcript::points(records, self.job.0.period_ticks);
         points.retain(|point| point.id >= first_id);
         lives::settle(&mut points, records, self.job.0);
         points

@@ -14,11 +14,11 @@ use anyhow::{Context, Result};
 use super::Job;
 use super::hit::missing;
 use super::lives::{self, Life, Stage};
-use super::machine::Targets;
 use super::paths::{Kind, Opening, Path, path};
 use super::report::{self, Row};
 use super::strike::Striker;
 use super::symbols::Symbols;
+use super::targets::Targets;
 use super::trace::{self, Level, Step};
 
 /// Probes that are asked for at once.
@@ -82,7 +82,7 @@ pub(super) const RESET_OTHER: Path = Path {
 };
 /// An error that kills, on the first PE.
 pub(super) const KILL_STRUCK: Path = Path {
-    opening: Some(KILLED_BY),
+    openings: [Some(KILLED_BY), None],
     ..of_lives(
         pair("pair_kill_struck", "pair_killed", "guest", 0),
         Life::IsKilled,
@@ -90,7 +90,7 @@ pub(super) const KILL_STRUCK: Path = Path {
     )
 };
 pub(super) const KILL_OTHER: Path = Path {
-    opening: Some(KILLED_BY),
+    openings: [Some(KILLED_BY), None],
     ..of_lives(
         pair("pair_kill_other", "pair_killed", "guest", 1),
         Life::IsKilled,
