@@ -12,8 +12,9 @@ use firebreak_vm::OwnerMap;
 use heapless::Vec;
 use spin::Once;
 
-/// Ranges of physical memory with one owner each, at most.
-const MAX_OWNED_RANGES: usize = 160;
+/// Ranges of physical memory with one owner each, at most: each of eight partitions has five and each
+/// of eight PEs six stacks, with what nobody uses between all of them; then come the devices.
+const MAX_OWNED_RANGES: usize = 320;
 
 /// Who owns which physical memory.
 pub(crate) type Owners = OwnerMap<MAX_OWNED_RANGES>;

@@ -6,7 +6,7 @@
 //!
 //! The map is built at boot and never changes afterwards, so that an error exception can read it
 //! without a lock, whatever it interrupted. A lookup is a binary search over a sorted array:
-//! at most 8 steps for 160 ranges.
+//! at most 9 steps for 320 ranges.
 
 use core::fmt;
 

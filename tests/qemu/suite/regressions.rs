@@ -27,6 +27,10 @@ pub(crate) fn add(trials: &mut Vec<Trial>) {
         asleep,
     );
     add("memory_functions_of_el2_at_every_alignment", copies);
+    add(
+        "regression_a_system_with_all_that_it_may_have_boots",
+        everything,
+    );
     trials.push(trial(
         "regression::regression_fine_grained_traps_are_set",
         fine_grained_traps,
@@ -170,4 +174,18 @@ fn fine_grained_traps() -> Outcome {
     case.line("cases", "cases: ready")?;
     case.line("control", "control: ticks=")?;
     case.never("undef")
+}
+
+/// Eight partitions with a kernel, a RAM disk, spare pages and room for kernels each are more ranges
+/// of memory than the map of owners had room for: `firebreak check` took the system, EL2 did not.
+fn everything() -> Outcome {
+    const PARTITIONS: usize = 8;
+    let machine = with_firmware("full")?.smp(8).memory_mib(1024).icount(true);
+    let mut case = Case::start(machine)?;
+    case.partitions(PARTITIONS)?;
+    case.line("control", "control: ready")?;
+    // The last one, and what a page of its own memory is.
+    case.order("start touch")?;
+    case.line("touch", "touch: ")?;
+    case.never("halt")
 }
