@@ -16,6 +16,7 @@ use firebreak_abi::guest_map;
 use firebreak_arch::{gic, guest, sysreg};
 use firebreak_paging::PagingError;
 use firebreak_vgic::VcpuGic;
+use firebreak_vm::power::heir;
 use firebreak_vm::{Next, StopCause, VcpuPower};
 use firebreak_wire::Event;
 
@@ -52,6 +53,10 @@ pub(crate) fn start_if_asked(task: &mut Task) -> bool {
     let entry = shared.entry.swap(NO_ENTRY, Ordering::AcqRel);
     if entry == NO_ENTRY {
         return false;
+    }
+    // What another PE asked for while the last life ended is not for this one.
+    if let Some(iss) = task.pe.take_requested_vserror() {
+        vserror::raise(task, iss);
     }
     guest::install(&system.features, &partition.identity(index, system.midr));
     guest::forget_translations();
@@ -122,21 +127,13 @@ pub(crate) fn park(task: &mut Task, stopping: bool) {
 /// A vCPU turned itself off: another one watches the devices' deadlines; if there is none, the
 /// partition is over.
 fn hand_over(task: &Task) {
-    let Some((partition, own)) = task.vcpu() else {
+    let Some((partition, _)) = task.vcpu() else {
         return;
     };
-    let alive =
-        partition
-            .vcpus
-            .iter()
-            .zip(&partition.pes)
-            .enumerate()
-            .find(|(index, (vcpu, _))| {
-                *index != usize::from(own)
-                    && vcpu.power.load(Ordering::Acquire) != VcpuPower::Off.to_raw()
-            });
-    match alive {
-        Some((_, (_, pe))) => pe.request(task, attention::DEADLINES),
+    let powers = partition.vcpus.iter();
+    let powers = powers.map(|vcpu| VcpuPower::from_raw(vcpu.power.load(Ordering::Acquire)));
+    match heir(powers).and_then(|index| partition.pes.get(index)) {
+        Some(pe) => pe.request(task, attention::DEADLINES),
         None => partition.request_stop(task, StopCause::Off),
     }
 }

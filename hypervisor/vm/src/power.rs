@@ -79,10 +79,35 @@ impl VcpuPower {
     }
 }
 
+/// Says which vCPU is to watch the deadlines of the partition's devices, now that one has left its
+/// PE: the first that runs, or has been asked to. `None`: nobody is left, and the partition is over.
+///
+/// The one that left is among them, for another may have turned it on again meanwhile, and may have
+/// gone off since.
+pub fn heir(powers: impl IntoIterator<Item = VcpuPower>) -> Option<usize> {
+    let mut powers = powers.into_iter();
+    powers.position(|power| power != VcpuPower::Off)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use VcpuPower::{Off, On, OnPending};
+
+    #[test]
+    fn somebody_who_is_left_watches_the_devices() {
+        assert_eq!(heir([Off, On, Off]), Some(1));
+        assert_eq!(heir([Off, Off, OnPending]), Some(2));
+        assert_eq!(heir([Off, Off]), None);
+        assert_eq!(heir([]), None);
+    }
+
+    /// vCPU 1 goes off; before its PE has parked it, vCPU 0 turns it on again, and goes off itself.
+    /// The PE of vCPU 1 found nobody but its own vCPU, did not count that, and stopped the partition.
+    #[test]
+    fn regression_a_vcpu_that_is_turned_on_while_it_parks_keeps_its_partition() {
+        assert_eq!(heir([Off, OnPending]), Some(1));
+    }
 
     #[test]
     fn every_transition_is_in_the_picture() {

@@ -102,6 +102,10 @@ pub(crate) fn add(trials: &mut Vec<Trial>) {
             "recoverable_in_the_recovery_itself",
             together::recoverable_in_recovery,
         ),
+        (
+            "regression_an_error_of_one_life_was_told_to_the_next",
+            together::told_to_the_next_life,
+        ),
         ("the_event_says_which_side_was_worse", evidence),
     ] {
         trials.push(trial(format!("attribution::{name}"), test));

@@ -4,7 +4,7 @@
 use firebreak_qemu::{Event, Raise, Record};
 use libtest_mimic::Failed;
 
-use super::{CE, CONTROL_PE, CPU, HYPERVISOR, UER, UEU, VICTIM_PE, decided, spare_page};
+use super::{CE, CONTROL_PE, CPU, HYPERVISOR, UER, UEU, VICTIM, VICTIM_PE, decided, spare_page};
 use crate::errors::{boot, boot_machine, control_ticks, victim_loses_page, victim_takes};
 use crate::harness::{Case, Outcome, failed, field, with_firmware};
 
@@ -158,4 +158,39 @@ pub(super) fn recoverable_in_recovery() -> Outcome {
     )?;
     case.lines("victim", "victim: alive", 2)?;
     control_ticks(&case)
+}
+
+/// Two PEs find the same page of the victim bad at the same moment. The victim's own ends its life;
+/// while that is told of, the other one wants its vCPU to be told: the next life, which never saw the
+/// page, took the virtual SError.
+///
+/// How long each of the two takes is the machine's to say, but telling of an end takes longest: that
+/// the request came in between shows by its being taken back behind the start.
+pub(super) fn told_to_the_next_life() -> Outcome {
+    const MACHINES: usize = 4;
+    const IMPDEF: u32 = 0x100_0000;
+    for _ in 0..MACHINES {
+        let machine = with_firmware("restarting")?.smp(2).icount(true);
+        let (mut case, page) = boot_machine(machine)?;
+        let raise = Raise::new(1, CONTROL_PE, IMPDEF, "recoverable").at(page);
+        case.raise(&raise.in_guest().with(VICTIM_PE).behaving("cross-pe"))?;
+        case.event_of("started", "victim")?;
+        case.line("victim", "victim: alive")?;
+        control_ticks(&case)?;
+        let records = case.records();
+        let of_victim = |event: &&Event| event.num("vm") == Some(VICTIM);
+        let life = records
+            .iter()
+            .skip_while(|record| record.event("started").filter(of_victim).is_none());
+        let told: Vec<_> = life.filter_map(|record| record.event("vserror")).collect();
+        case.hold(
+            told.iter()
+                .all(|event| event.text("state") == Some("cancelled")),
+            "nothing to be told to a life that began after the error",
+        )?;
+        if !told.is_empty() {
+            return Ok(());
+        }
+    }
+    Err(failed("no request came while the victim was put away"))
 }
