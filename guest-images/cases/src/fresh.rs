@@ -31,6 +31,67 @@ static GIC: Cell64 = Cell64::new(0);
 static ISR: Cell64 = Cell64::new(0);
 /// Timers' controls, the virtual one's in the low half.
 static TIMERS: Cell64 = Cell64::new(0);
+/// Registers of floating point, performance monitors and pointer authentication that were not zero.
+static REGISTERS: Cell64 = Cell64::new(0);
+
+/// ID_AA64PFR0_EL1 and its like: whether a 4-bit field is not 0.
+fn has(register: u64, shift: u32) -> bool {
+    register >> shift & 0xf != 0
+}
+
+/// PMUv3 is there.
+fn has_pmu() -> bool {
+    has(read_sysreg!("id_aa64dfr0_el1"), 8)
+}
+
+/// FEAT_PAuth is there, by either of its algorithms.
+fn has_pointer_authentication() -> bool {
+    let isar1 = read_sysreg!("id_aa64isar1_el1");
+    has(isar1, 4) || has(isar1, 8)
+}
+
+/// A register that the compiler has no use for in so little code.
+fn last_vector() -> u64 {
+    let value: u64;
+    // SAFETY: reading a register changes nothing.
+    unsafe {
+        core::arch::asm!("fmov {}, d31", out(reg) value, options(nomem, nostack, preserves_flags));
+    }
+    value
+}
+
+/// FPCR, V31, the cycle counter with the type of the first event counter, a key.
+fn registers() -> [u64; 5] {
+    let (mut cycles, mut event, mut key) = (0, 0, 0);
+    if has_pmu() {
+        cycles = read_sysreg!("pmccntr_el0");
+        write_sysreg!("pmselr_el0", 0_u64);
+        event = read_sysreg!("pmxevtyper_el0");
+    }
+    if has_pointer_authentication() {
+        key = read_sysreg!("s3_0_c2_c1_0");
+    }
+    [read_sysreg!("fpcr"), last_vector(), cycles, event, key]
+}
+
+/// Leaves something in each of them.
+fn soil_registers() {
+    const ROUND_TO_ZERO: u64 = 0b11 << 22;
+    if has_pmu() {
+        write_sysreg!("pmselr_el0", 0_u64);
+        write_sysreg!("pmxevtyper_el0", 8_u64);
+        write_sysreg!("pmccntr_el0", u64::from(PATTERN));
+    }
+    if has_pointer_authentication() {
+        write_sysreg!("s3_0_c2_c1_0", u64::from(PATTERN));
+    }
+    write_sysreg!("fpcr", ROUND_TO_ZERO);
+    // SAFETY: the register is declared lost; that the value stays in it is only hoped for, and seen.
+    unsafe {
+        core::arch::asm!("fmov d31, {}", in(reg) u64::from(PATTERN), out("v31") _,
+            options(nomem, nostack, preserves_flags));
+    }
+}
 
 fn words() -> impl Iterator<Item = u64> {
     let ranges = UNUSED.into_iter();
@@ -39,6 +100,8 @@ fn words() -> impl Iterator<Item = u64> {
 
 /// Looks, before anything is set up.
 pub(crate) fn look() {
+    let used = registers().iter().filter(|value| **value != 0).count();
+    REGISTERS.set(used as u64);
     DIRTY.set(words().filter(|word| mmio::read32(*word) != 0).count() as u64);
     let private = [0, ISPENDR, ISACTIVER].map(|offset| gic::isenabler0() + offset);
     let shared = SPI_REGISTERS.map(|offset| gic::GICD_CTLR + offset);
@@ -52,7 +115,10 @@ pub(crate) fn look() {
 /// Tells what was seen then, and what is to be seen now.
 pub(crate) fn tell() {
     let (dirty, gic, isr, timers) = (DIRTY.get(), GIC.get(), ISR.get(), TIMERS.get());
-    println!("cases: fresh dirty={dirty} gic={gic} isr={isr:#x} timers={timers:#x}");
+    let registers = REGISTERS.get();
+    println!(
+        "cases: fresh dirty={dirty} gic={gic} isr={isr:#x} timers={timers:#x} registers={registers}"
+    );
 }
 
 /// Leaves memory, timers and interrupts in a state in which nothing may find them again.
@@ -78,6 +144,7 @@ pub(crate) fn soil() {
         // SAFETY: a GIC register.
         unsafe { mmio::write32(gic::GICD_CTLR + register, 1 << (SPI_INTID % 32)) };
     }
+    soil_registers();
     look();
     tell();
 }

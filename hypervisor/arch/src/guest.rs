@@ -19,13 +19,13 @@ pub fn announce_ready(features: &Features) {
 
 /// Gives this PE the EL2 control registers that hold for every guest.
 pub fn configure_traps(features: &Features) {
-    sysreg::write_cptr_el2(hcr::CPTR);
+    sysreg::write_cptr_el2(hcr::cptr(features));
     sysreg::write_hstr_el2(0);
     sysreg::write_cnthctl_el2(hcr::CNTHCTL);
     sysreg::write_cntvoff_el2(0);
     // Debug registers are the vCPU's own, since the PE is; so are all PMU counters (HPMN = N).
     let counters = if features.pmu {
-        sysreg::pmcr_el0() >> 11 & 0x1f
+        hcr::MDCR_HPMD | sysreg::pmcr_el0() >> 11 & 0x1f
     } else {
         0
     };
@@ -126,12 +126,56 @@ fn reset_el1(features: &Features) {
     sysreg::write_cntv_ctl_el0(TIMER_OFF);
     sysreg::write_cntp_ctl_el0(TIMER_OFF);
     if features.pmu {
-        sysreg::write_pmcr_el0(0);
-        sysreg::write_pmcntenclr_el0(u64::from(u32::MAX));
-        sysreg::write_pmintenclr_el1(u64::from(u32::MAX));
-        sysreg::write_pmovsclr_el0(u64::from(u32::MAX));
-        sysreg::write_pmuserenr_el0(0);
+        reset_pmu();
     }
+    if features.pointer_authentication {
+        forget_keys();
+    }
+    forget_vectors();
+}
+
+/// All counters stopped, at 0, and counting nothing in particular.
+fn reset_pmu() {
+    const P_AND_C: u64 = 0b110;
+    const CYCLES: u64 = 31;
+    sysreg::write_pmcr_el0(P_AND_C);
+    sysreg::write_pmcntenclr_el0(u64::from(u32::MAX));
+    sysreg::write_pmintenclr_el1(u64::from(u32::MAX));
+    sysreg::write_pmovsclr_el0(u64::from(u32::MAX));
+    sysreg::write_pmuserenr_el0(0);
+    for counter in (0..sysreg::pmcr_el0() >> 11 & 0x1f).chain([CYCLES]) {
+        sysreg::write_pmselr_el0(counter);
+        sysreg::isb();
+        sysreg::write_pmxevtyper_el0(0);
+    }
+    sysreg::write_pmselr_el0(0);
+}
+
+/// Overwrites the keys of pointer authentication, which are secrets of the life that made them.
+fn forget_keys() {
+    for write in [
+        sysreg::write_apiakeylo_el1,
+        sysreg::write_apiakeyhi_el1,
+        sysreg::write_apibkeylo_el1,
+        sysreg::write_apibkeyhi_el1,
+        sysreg::write_apdakeylo_el1,
+        sysreg::write_apdakeyhi_el1,
+        sysreg::write_apdbkeylo_el1,
+        sysreg::write_apdbkeyhi_el1,
+        sysreg::write_apgakeylo_el1,
+        sysreg::write_apgakeyhi_el1,
+    ] {
+        write(0);
+    }
+}
+
+/// Clears the registers of floating point and SIMD, which hold data of whoever ran here last, with
+/// FPCR and FPSR. EL2's own code does not use them.
+fn forget_vectors() {
+    unsafe extern "C" {
+        safe fn firebreak_forget_vectors();
+    }
+    firebreak_forget_vectors();
 }
 
 /// Turns the guest's timers off, so that nothing of it interrupts this PE any more.

@@ -59,7 +59,20 @@ pub fn idle_hcr(features: &Features) -> u64 {
 }
 
 /// CPTR_EL2 with E2H = 0: RES1 bits, SVE (TZ) and SME (TSM) trapped, FP and SIMD the guest's.
-pub const CPTR: u64 = 0x33ff;
+const CPTR: u64 = 0x33ff;
+/// CPTR_EL2.TTA: traps the registers of the trace unit, which could watch EL2.
+const CPTR_TTA: u64 = 1 << 20;
+/// CPTR_EL2.TAM: traps the activity monitors, which count for the PE and not for a guest.
+const CPTR_TAM: u64 = 1 << 30;
+
+/// Returns CPTR_EL2 for a guest. What its ID registers do not show is trapped.
+pub fn cptr(features: &Features) -> u64 {
+    let amu = if features.amu { CPTR_TAM } else { 0 };
+    CPTR | CPTR_TTA | amu
+}
+
+/// MDCR_EL2.HPMD: the guest's event counters do not count while EL2 runs.
+pub const MDCR_HPMD: u64 = 1 << 17;
 
 /// HCRX_EL2.MSCEn: the guest may use the memory copy and set instructions (FEAT_MOPS).
 pub const HCRX_MSCEN: u64 = 1 << 11;

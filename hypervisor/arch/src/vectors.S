@@ -466,6 +466,22 @@ firebreak_guest_write_failed:
     mov     x0, #1
     ret
 
+// Clears V0 to V31, FPCR and FPSR. EL2 is compiled without them, so nothing of its own is there.
+    .section .text.forget_vectors, "ax"
+    .arch_extension simd
+    .global firebreak_forget_vectors
+firebreak_forget_vectors:
+    .irp    n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+    movi    v\n\().2d, #0
+    .endr
+    .irp    n, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31
+    movi    v\n\().2d, #0
+    .endr
+    msr     fpcr, xzr
+    msr     fpsr, xzr
+    ret
+    .arch_extension nosimd
+
 // Reads an ID register: x0 = (CRm - 1) * 8 + op2 for CRm 1 to 7, op0 = 3, op1 = 0, CRn = 0.
 // The caller has checked the range.
     .section .text.read_id_register, "ax"

@@ -8,6 +8,8 @@ use crate::harness::{Case, Outcome, failed, field, trial, with_firmware};
 
 /// Restarts that the suite makes; `FIREBREAK_RESTARTS` says otherwise.
 const RESTARTS: u64 = 1000;
+/// What the suite's machines have.
+const CPU: &str = "neoverse-n1";
 /// Number of the partition `cases` in the system `reborn`.
 const CASES_VM: u8 = 0;
 /// Number of its neighbor.
@@ -30,9 +32,13 @@ pub(crate) fn add(trials: &mut Vec<Trial>) {
     for way in ["restart", "stop", "reset", "off"] {
         trials.push(trial(
             format!("lifecycle::a_new_life_finds_nothing_of_the_last::{way}"),
-            move || fresh(way),
+            move || neighbor_is_in_time(&mut fresh(way, (CPU, 4))?),
         ));
     }
+    trials.push(trial(
+        "lifecycle::a_new_life_finds_nothing_of_the_last::restart_on_max",
+        || fresh("restart", ("max", 5)).map(drop),
+    ));
 }
 
 /// A partition that keeps resetting itself comes back later each time, and then no more. By the
@@ -120,7 +126,12 @@ fn stop_in_restart() -> Outcome {
 
 /// Boots the system `reborn` by the virtual clock, in which no host makes a tick late.
 fn boot() -> Result<Case, Failed> {
-    let mut case = Case::start(with_firmware("reborn")?.smp(2).icount(true))?;
+    boot_on(CPU)
+}
+
+fn boot_on(cpu: &str) -> Result<Case, Failed> {
+    let machine = with_firmware("reborn")?.cpu(cpu).smp(2).icount(true);
+    let mut case = Case::start(machine)?;
     case.line("cases", "cases: ready")?;
     case.line("control", "control: ready")?;
     case.forget();
@@ -247,14 +258,18 @@ fn many_restarts() -> Outcome {
     neighbor_is_in_time(&mut case)
 }
 
-/// Memory, interrupts, timers and a pending virtual SError, by each way into another life.
-fn fresh(way: &str) -> Outcome {
-    let mut case = boot()?;
+/// Memory, interrupts, timers, a pending virtual SError and so many registers (with FEAT_PAuth one
+/// more), by each way into another life.
+fn fresh(way: &str, (cpu, registers): (&str, u64)) -> Result<Case, Failed> {
+    let mut case = boot_on(cpu)?;
     say(&mut case, "soil")?;
     let soiled = case.line("cases", "cases: fresh")?;
     let at_least = |key: &str, least: u64| field(&soiled, key).is_some_and(|value| value >= least);
     case.hold(
-        at_least("dirty", 1000) && at_least("gic", 6) && at_least("isr", 1),
+        at_least("dirty", 1000)
+            && at_least("gic", 6)
+            && at_least("isr", 1)
+            && field(&soiled, "registers") == Some(registers),
         "much to be left behind",
     )?;
     case.hold(
@@ -291,8 +306,8 @@ fn fresh(way: &str) -> Outcome {
     let told = case.line("cases", "cases: fresh")?;
     // Both timers are off, and masked.
     case.hold(
-        told == "cases: fresh dirty=0 gic=0 isr=0x0 timers=0x200000002",
+        told == "cases: fresh dirty=0 gic=0 isr=0x0 timers=0x200000002 registers=0",
         "nothing to be left",
     )?;
-    neighbor_is_in_time(&mut case)
+    Ok(case)
 }
