@@ -30,10 +30,29 @@ for_each_line!(
     "Cleans and invalidates a line to the point of coherency."
 );
 
-/// Cleans and invalidates a range to the point of coherency.
+for_each_line!(
+    dc_ivac,
+    "dc ivac",
+    "Invalidates a line to the point of coherency."
+);
+
+/// Forgets what caches hold of a range that was written with caches off: memory is right, and lines
+/// that a bootloader left behind, dirty or not, must not shadow it or come back over it.
 ///
-/// Used before the MMU is turned on: lines that the bootloader left behind must not shadow what
-/// was written with caches off. The boot protocol promises that none of them is dirty.
+/// # Safety
+///
+/// Nothing in the range was written through a cache since it was last clean.
+pub unsafe fn forget(start: u64, len_bytes: u64) {
+    let mut address = start & !(LINE_BYTES - 1);
+    while address < start.saturating_add(len_bytes) {
+        dc_ivac(address);
+        address += LINE_BYTES;
+    }
+    sysreg::dsb_sy();
+}
+
+/// Cleans and invalidates a range to the point of coherency: also before what a bootloader wrote is
+/// read with caches off.
 pub fn clean_and_invalidate(start: u64, len_bytes: u64) {
     let mut address = start & !(LINE_BYTES - 1);
     while address < start.saturating_add(len_bytes) {

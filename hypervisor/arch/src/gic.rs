@@ -307,6 +307,15 @@ pub fn kick(target: Mpidr) {
     sysreg::isb();
 }
 
+/// Takes a kick that was acknowledged: no later load is older than the acknowledgement.
+///
+/// ICC_IAR1_EL1 is no memory access, so nothing else keeps the PE from having loaded `attention`
+/// before: it would then find 0 there, and the kick that was to tell it otherwise is gone.
+#[inline]
+pub fn accept_kick() {
+    sysreg::dsb_sy();
+}
+
 /// Returns the number of list registers of this PE, 1 to 16.
 #[inline]
 pub fn list_register_count() -> usize {

@@ -45,7 +45,7 @@ static firebreak_mmu_registers: Shared = Shared(UnsafeCell::new(MmuRegisters {
 /// # Safety
 ///
 /// `tables` must map, at their own addresses, the running code, its stack and data, and every
-/// device that EL2 uses; everything written so far must be clean in memory.
+/// device that EL2 uses; no line of a cache may shadow what was written so far.
 pub unsafe fn enable(features: &Features, tables: &Stage1, size: VaSize) {
     let mut sctlr = SCTLR_RES1 | SCTLR_M | SCTLR_C | SCTLR_SA | SCTLR_I | SCTLR_WXN;
     if features.iesb {

@@ -152,9 +152,9 @@ pub(crate) unsafe fn find(dtb: Pa, image: Pa, current_el: u64) -> Found {
         Ok(tables) => tables,
         Err(error) => halt(uart, format_args!("the hypervisor's own map: {error}")),
     };
-    clean(image, frames.used());
+    uncover(frames.used());
     found.tables = frames.used();
-    // SAFETY: `map_all` mapped everything at its own address; what was written is clean.
+    // SAFETY: `map_all` mapped everything at its own address; what was written is uncovered.
     unsafe { mmu::enable(&Features::read(), &tables, size) };
     found
 }
@@ -197,12 +197,18 @@ unsafe fn devicetree(dtb: Pa) -> &'static [u8] {
             format_args!("x0 is {dtb:#x}, not the address of a devicetree"),
         );
     }
+    // The boot protocol has the image cleaned, and says nothing of the devicetree, which may still
+    // stand in a cache alone.
+    cache::clean_and_invalidate(dtb.get(), HEADER_LEN as u64);
     // SAFETY: the caller's promise; a header is as long as this.
     let header = unsafe { bytes(dtb.get(), HEADER_LEN as u64) };
     let len = header.first_chunk::<HEADER_LEN>().map(blob_len);
     match len {
-        // SAFETY: as long as its own header says, within the limits of `blob_len`.
-        Some(Ok(len)) => unsafe { bytes(dtb.get(), len as u64) },
+        Some(Ok(len)) => {
+            cache::clean_and_invalidate(dtb.get(), len as u64);
+            // SAFETY: as long as its own header says, within the limits of `blob_len`.
+            unsafe { bytes(dtb.get(), len as u64) }
+        }
         _ => halt(None, format_args!("there is no devicetree at {dtb:#x}")),
     }
 }
@@ -340,12 +346,14 @@ fn map_all(tables: &Stage1, frames: &mut EarlyFrames, found: &Found) -> Result<(
     Ok(())
 }
 
-/// Cleans what was written with the caches off: relocated data, boot stack, tables.
-fn clean(image: Pa, tables: PaRange) {
+/// Lets nothing in the caches shadow what was written with them off: relocated data, boot stack,
+/// tables. Where those stand a bootloader may have left dirty lines, which must not be written back.
+fn uncover(tables: PaRange) {
     let data = linker_symbol!(__rodata_end);
-    let _ = image;
-    cache::clean_and_invalidate(data, linker_symbol!(__end) - data);
-    cache::clean_and_invalidate(tables.start.get(), tables.len_bytes);
+    // SAFETY: the boot protocol's promise for the image, and from then on the caches were off.
+    unsafe { cache::forget(data, linker_symbol!(__end) - data) };
+    // SAFETY: nobody has used that memory but this boot, with the caches off.
+    unsafe { cache::forget(tables.start.get(), tables.len_bytes) };
 }
 
 /// Says what is missing, on the UART that the devicetree names, and stops.

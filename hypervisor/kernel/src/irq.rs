@@ -81,7 +81,7 @@ fn own(pe: &'static PeBlock, intid: u32) {
     match intid {
         timer::INTID => deadlines::expire(task),
         // A kick says only that `attention` is not 0: the way back to the guest looks there.
-        gic::KICK_INTID => {}
+        gic::KICK_INTID => gic::accept_kick(),
         _ => {
             if let Some(system) = system::get() {
                 if intid == system.maintenance_intid {
