@@ -23,19 +23,13 @@ fn fault_ipa(task: &Task) -> Ipa {
     Ipa::new((task.frame.hpfar & 0xfff_ffff_fff0) << 8 | task.frame.far & 0xfff)
 }
 
-/// Says whether a device can answer: one access that the syndrome describes, to a hole of stage 2.
-#[inline]
-fn is_emulated(abort: DataAbort) -> bool {
-    abort.is_translation() && abort.is_described() && !abort.on_stage1_walk()
-}
-
 /// Answers a load of a guest from what stage 2 does not map: finds the device, and lets it
 /// answer in tail position.
 #[inline(never)]
 pub(crate) fn data_read(pe: &'static PeBlock) {
     // SAFETY: the tail of `firebreak_sync`, which made no `Task`.
     let task = unsafe { Task::enter(pe) };
-    if !is_emulated(DataAbort::new(task.frame.esr)) {
+    if !DataAbort::new(task.frame.esr).is_emulable() {
         return rare(pe);
     }
     let ipa = fault_ipa(&task);
@@ -55,7 +49,7 @@ pub(crate) fn data_read(pe: &'static PeBlock) {
 pub(crate) fn data_write(pe: &'static PeBlock) {
     // SAFETY: the tail of `firebreak_sync`, which made no `Task`.
     let task = unsafe { Task::enter(pe) };
-    if !is_emulated(DataAbort::new(task.frame.esr)) {
+    if !DataAbort::new(task.frame.esr).is_emulable() {
         return rare(pe);
     }
     let ipa = fault_ipa(&task);

@@ -7,6 +7,7 @@
 
 use crate::{Ec, Esr, Iss};
 
+const IL: u64 = 1 << 25;
 const ISV: u64 = 1 << 24;
 const SAS_SHIFT: u32 = 22;
 const SSE: u64 = 1 << 21;
@@ -111,6 +112,15 @@ impl DataAbort {
     #[inline]
     pub const fn is_described(self) -> bool {
         self.0 & ISV != 0
+    }
+
+    /// Says whether it is an access that a device can answer: one that the syndrome describes, to what
+    /// stage 2 does not map, by an instruction of four bytes.
+    ///
+    /// T32 has loads and stores of two bytes, which AArch32 runs at EL0.
+    #[inline]
+    pub const fn is_emulable(self) -> bool {
+        self.is_translation() && self.is_described() && !self.on_stage1_walk() && self.0 & IL != 0
     }
 
     /// Returns the width of the access (SAS). Meaningful when [described](Self::is_described).

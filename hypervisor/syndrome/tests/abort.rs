@@ -182,3 +182,17 @@ fn an_undefined_instruction_has_class_0_and_il() {
     assert_eq!(UNDEFINED_ESR.raw(), 0x0200_0000);
     assert_eq!(UNDEFINED_ESR.ec(), Ec::UNKNOWN);
 }
+
+/// LDR R0, [R1] of T32 has two bytes. EL2 went on four bytes behind it, and left an instruction out.
+#[test]
+fn regression_a_load_of_two_bytes_is_not_answered_as_one_of_four() {
+    const IL: u64 = 1 << 25;
+    // ISV, a word, translation fault at level 3.
+    const WORD: u64 = 0x24 << 26 | 1 << 24 | 0b10 << 22 | 0x07;
+    assert!(DataAbort::new(WORD | IL).is_emulable());
+    assert!(!DataAbort::new(WORD).is_emulable());
+    // Not described; on a table walk; a permission fault.
+    assert!(!DataAbort::new((WORD | IL) & !(1 << 24)).is_emulable());
+    assert!(!DataAbort::new(WORD | IL | 1 << 7).is_emulable());
+    assert!(!DataAbort::new(WORD | IL | 0x08).is_emulable());
+}
