@@ -59,6 +59,33 @@ fn each_example_of_the_help_is_understood() {
     assert!(count > 50, "only {count} examples were found");
 }
 
+/// The results that are kept are what the page beside them says of them.
+#[test]
+fn the_page_of_results_says_what_the_files_hold() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/results");
+    let page = fs::read_to_string(dir.join("README.md")).unwrap();
+    let mut count = 0;
+    for entry in fs::read_dir(&dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|end| end != "jsonl") {
+            continue;
+        }
+        let results = firebreak_report::read_file(&path).unwrap();
+        let expected = firebreak_report::Counts::of(&results.cases).expected;
+        let (plan, of) = (&results.run.plan, results.run.cases);
+        let row = format!(
+            "| `{plan}` | {} of {of} | {expected} |",
+            results.cases.len()
+        );
+        assert!(
+            page.contains(&row),
+            "docs/results/README.md has no row {row}"
+        );
+        count += 1;
+    }
+    assert!(count >= 3, "only {count} results were found");
+}
+
 #[test]
 fn each_command_line_of_the_documents_is_understood() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");

@@ -17,8 +17,9 @@ struct Document {
 fn documents() -> Vec<Document> {
     let root = paths::workspace();
     let mut files = vec![root.join("README.md"), root.join("CHANGELOG.md")];
-    for entry in fs::read_dir(root.join("docs")).unwrap() {
-        files.push(entry.unwrap().path());
+    for dir in ["docs", "docs/adr", "docs/results"] {
+        let entries = fs::read_dir(root.join(dir)).unwrap();
+        files.extend(entries.map(|entry| entry.unwrap().path()));
     }
     files.retain(|path| path.extension().is_some_and(|end| end == "md"));
     let read = |path: PathBuf| Document {
