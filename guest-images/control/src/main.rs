@@ -3,9 +3,12 @@
 //!
 //! Each tick has an absolute time. A tick's lateness is the virtual count at which its handler
 //! starts, less that time; a tick is missed when its handler starts a whole period late. The
-//! interrupt handler does the accounting; `main` sleeps, and reports every 1000 ticks.
+//! interrupt handler does the accounting; `main` sleeps, and reports every 1000 ticks. With
+//! `window=N` on its command line it also sums up the lateness of each N ticks.
 #![no_std]
 #![no_main]
+
+mod window;
 
 use firebreak_abi::guest_map::VTIMER_INTID;
 use firebreak_guest_rt::cell::Cell64;
@@ -31,6 +34,7 @@ fn on_tick(entered_at_ticks: u64) {
     TICKS.add(1);
     MISSED.add(missed);
     LATEST_TICKS.raise(late_ticks);
+    window::note(late_ticks);
     // A missed tick is not made up for: the next one is the next that can be in time.
     let next_ticks = due_ticks + (missed + 1) * period_ticks;
     NEXT_AT_TICKS.set(next_ticks);
@@ -49,11 +53,12 @@ fn on_exception(frame: &mut Frame, vector: Vector) {
     }
 }
 
-fn main(_boot: Boot) -> ! {
+fn main(boot: Boot) -> ! {
     let frequency_hz = timer::frequency_hz();
     gic::init_distributor();
     gic::init_cpu();
     gic::enable_private(VTIMER_INTID);
+    window::choose(boot.dtb_ipa);
     println!("control: ready");
 
     PERIOD_TICKS.set((frequency_hz / RATE_HZ).max(1));
@@ -65,10 +70,11 @@ fn main(_boot: Boot) -> ! {
         // With interrupts masked between the look and the sleep, none can slip in between:
         // WFI wakes for a masked interrupt too.
         cpu::mask_irq();
-        if TICKS.get() / TICKS_PER_REPORT == reported {
+        if TICKS.get() / TICKS_PER_REPORT == reported && !window::is_full() {
             cpu::wfi();
         }
         cpu::unmask_irq();
+        window::report();
         let ticks = TICKS.get();
         if ticks / TICKS_PER_REPORT != reported {
             reported = ticks / TICKS_PER_REPORT;

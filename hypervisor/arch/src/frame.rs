@@ -56,8 +56,13 @@ impl Frame {
 pub struct PeHead {
     /// The guest's context while EL2 runs.
     pub guest: UnsafeCell<Frame>,
-    /// SP_EL0 that EL2's code starts from: top of this PE's stack.
+    /// Address of the function that takes an interrupt of the guest.
+    pub on_irq: u64,
+    /// SP_EL0 that EL2's code starts from: top of this PE's stack. Between the two functions, so
+    /// that one load brings it and either of them.
     pub el2_sp: u64,
+    /// Address of the function that takes a synchronous exit of the guest.
+    pub on_sync: u64,
     /// Top of the stack of the SEI path.
     pub sei_sp: u64,
     /// Work to be done before a guest is entered: while it is not 0, `firebreak_resolve` runs first.
@@ -79,16 +84,18 @@ pub struct SeiLevel {
     pub frame: Frame,
     /// Which level this is: 1 for the first.
     pub level: u64,
-    /// Top of the stack of this level.
-    pub sei_sp: u64,
     /// ELR_EL2 as the SEI found it.
     pub found_elr: u64,
     /// SPSR_EL2 as the SEI found it.
     pub found_spsr: u64,
-    /// Address of the [`PeHead`].
-    pub this: u64,
+    /// Top of the stack of this level.
+    pub sei_sp: u64,
     /// ESR_EL2 as the SEI found it.
     pub found_esr: u64,
+    /// Nothing: so that what follows stands where the [`PeHead`] has it.
+    pub reserved: u64,
+    /// Address of the [`PeHead`].
+    pub this: u64,
 }
 
 impl SeiLevel {
@@ -103,6 +110,7 @@ impl SeiLevel {
             found_spsr: 0,
             this,
             found_esr: 0,
+            reserved: 0,
         }
     }
 }
@@ -130,6 +138,8 @@ const _: () = assert!(offset_of!(SeiLevel, found_spsr) == offset_of!(SeiLevel, f
 const _: () = assert!(offset_of!(SeiLevel, this) == offset_of!(PeHead, this));
 const _: () = assert!(offset_of!(SeiLevel, sei_sp) == offset_of!(PeHead, sei_sp));
 const _: () = assert!(offset_of!(SeiLevel, frame) == 0);
+const _: () = assert!(offset_of!(PeHead, on_irq) + 8 == offset_of!(PeHead, el2_sp));
+const _: () = assert!(offset_of!(PeHead, el2_sp) + 8 == offset_of!(PeHead, on_sync));
 
 /// What each byte below the boot stack holds as long as the stack has not overflowed. Not 0, which
 /// is what rustc's probes of the stack write, one into each page.
@@ -151,6 +161,7 @@ core::arch::global_asm!(
     ESR = const offset_of!(Frame, esr),
     SP_EL0 = const offset_of!(Frame, sp_el0),
     EL2_SP = const offset_of!(PeHead, el2_sp),
+    ON_IRQ = const offset_of!(PeHead, on_irq),
     SEI_SP = const offset_of!(PeHead, sei_sp),
     ATTENTION = const offset_of!(PeHead, attention),
     PENDING_WORD = const offset_of!(PeHead, pending_word),

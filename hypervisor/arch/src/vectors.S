@@ -23,9 +23,12 @@
 //          its start, where the look is taken again.
 
 // Saves the guest's context; an interrupt has no syndrome and no fault address, so `syndrome` 0
-// leaves those of the frame as they are. `late` breaks it, for the test of the sweep. Leaves x0 = PeBlock, SP_EL0 = EL2's stack, SPSel = 0.
+// leaves those of the frame as they are. `late` breaks it, for the test of the sweep. `load` brings the
+// top of the stack into x2 and, where there is one, the function to call into x3: each PE has its
+// own, so that a trace costs nothing where there is none. Leaves x0 = PeBlock, SP_EL0 = that stack,
+// SPSel = 0.
 // Who can arrive: a guest (EL1/EL0); SP = PeBlock; PSTATE.{{D,A,I,F}} = 1.
-    .macro save_guest name, stack, syndrome
+    .macro save_guest name, syndrome, load:vararg
     .global firebreak_window_entry_\name\()_known
     .global firebreak_window_entry_\name\()_esr
     .global firebreak_window_entry_\name\()_far
@@ -69,7 +72,7 @@ firebreak_window_entry_\name\()_far:
     str     x30, [sp, #{X0} + 240]
     .endif
     mrs     x1, sp_el0
-    ldr     x2, [sp, #\stack]
+    \load
     str     x1, [sp, #{SP_EL0}]
     msr     sp_el0, x2
     mov     x0, sp
@@ -161,22 +164,22 @@ firebreak_vectors:
     .global firebreak_window_entry_sync_end
     slot guest_sync, 0x400
 firebreak_window_entry_sync_start:
-    save_guest sync, {EL2_SP}, 1
+    save_guest sync, 1, ldp x2, x3, [sp, #{EL2_SP}]
     unmask
     elr_late
 firebreak_window_entry_sync_end:
-    bl      firebreak_sync          // extern "C" fn(&PeBlock)
+    blr     x3                      // on_sync: extern "C" fn(&PeBlock)
     b       guest_entry
 // 0x480 IRQ: a physical interrupt, from the guest's own timer to another PE's kick.
     .global firebreak_window_entry_irq_start
     .global firebreak_window_entry_irq_end
     slot guest_irq, 0x480
 firebreak_window_entry_irq_start:
-    save_guest irq, {EL2_SP}, 0
+    save_guest irq, 0, ldp x3, x2, [sp, #{ON_IRQ}]
     unmask
     elr_late
 firebreak_window_entry_irq_end:
-    bl      firebreak_irq           // extern "C" fn(&PeBlock)
+    blr     x3                      // on_irq: extern "C" fn(&PeBlock)
     b       guest_entry
 // 0x500 FIQ. Group 0 belongs to EL3 (SCR_EL3.FIQ); without EL3 nobody enables it.
     slot guest_fiq, 0x500
@@ -187,7 +190,7 @@ firebreak_window_entry_irq_end:
     .global firebreak_window_entry_serror_end
     slot guest_serror, 0x580
 firebreak_window_entry_serror_start:
-    save_guest serror, {SEI_SP}, 1
+    save_guest serror, 1, ldr x2, [sp, #{SEI_SP}]
     elr_late
     b       sei_from_guest
 

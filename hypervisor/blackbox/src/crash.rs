@@ -3,7 +3,7 @@
 //!
 //! | word | content |
 //! | --- | --- |
-//! | 0 | `FBCRASH2`, in ASCII; the last character is the version |
+//! | 0 | `FBCRASH3`, in ASCII; the last character is the version |
 //! | 1 | sum over words 3 to 511; 0 until the page is whole |
 //! | 2 | failures while this page was written and told, 0 if all went well (not in the sum) |
 //! | 3 | number of the boot, counted by the log |
@@ -19,13 +19,15 @@
 //! | 32 to 62 | x0 to x30 |
 //! | 63 | address of the hypervisor's image |
 //! | 64 to 127 | text, 512 bytes of ASCII |
-//! | 128 to 511 | error records that waited, eight words each: see [`Waiting`] |
+//! | 128 to 479 | error records that waited, eight words each: see [`Waiting`] |
+//! | 480 to 511 | the last exits on that PE, oldest first, four words each: see [`crate::trace`]; 0 where there is none |
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use crate::trace::{EXIT_WORDS, Exit};
 use crate::{CRASH_PAGE_WORDS, Sum, Words, store, text};
 
-const MAGIC: u64 = u64::from_le_bytes(*b"FBCRASH2");
+const MAGIC: u64 = u64::from_le_bytes(*b"FBCRASH3");
 const SUM: usize = 1;
 const FAILURES: usize = 2;
 const SUMMED: usize = 3;
@@ -36,11 +38,14 @@ const GPRS: usize = 32;
 const TEXT: usize = 64;
 const RECORDS: usize = 128;
 const RECORD_WORDS: usize = 8;
+const EXITS: usize = CRASH_PAGE_WORDS - MAX_EXITS * EXIT_WORDS;
 
 /// The longest text, in bytes.
 pub const TEXT_BYTES: usize = 512;
 /// The most records.
-pub const MAX_RECORDS: usize = (CRASH_PAGE_WORDS - RECORDS) / RECORD_WORDS;
+pub const MAX_RECORDS: usize = (EXITS - RECORDS) / RECORD_WORDS;
+/// The most exits.
+pub const MAX_EXITS: usize = 8;
 /// The most return addresses.
 pub const MAX_CALLS: usize = 12;
 
@@ -402,6 +407,16 @@ impl<'a> Writer<'a> {
         self.records += 1;
     }
 
+    /// Sets one of the last exits; those beyond [`MAX_EXITS`] are left out.
+    pub fn exit(&self, index: usize, exit: &Exit) {
+        if index < MAX_EXITS {
+            let first = EXITS + index * EXIT_WORDS;
+            for (index, word) in exit.to_words().into_iter().enumerate() {
+                store(self.page, first + index, word, Ordering::Relaxed);
+            }
+        }
+    }
+
     /// Makes the page whole.
     pub fn finish(self) {
         let counts = self.text_bytes as u64
@@ -493,6 +508,12 @@ impl<'a, W: Words + ?Sized> Page<'a, W> {
     /// Returns how many records did not fit.
     pub fn left_out(&self) -> u64 {
         self.words.word(COUNTS) >> 32 & 0xffff
+    }
+
+    /// Iterates over the last exits, oldest first.
+    pub fn exits(&self) -> impl Iterator<Item = Exit> + use<'a, W> {
+        let words = self.words;
+        (0..MAX_EXITS).filter_map(move |index| Exit::from_words(words, EXITS + index * EXIT_WORDS))
     }
 
     /// Iterates over the records.

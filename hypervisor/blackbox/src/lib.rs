@@ -14,6 +14,8 @@
 //! | --- | --- |
 //! | 0x0000 | crash page, [`CRASH_PAGE_BYTES`] bytes: see [`crash`] |
 //! | 0x1000 | log: see [`log`] |
+//!
+//! The [`trace`] of a PE stands elsewhere; its last exits are copied into the crash page.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 #![cfg_attr(
@@ -29,6 +31,7 @@
 pub mod crash;
 pub mod log;
 mod text;
+pub mod trace;
 
 use core::sync::atomic::{AtomicU64, Ordering};
 

@@ -4,9 +4,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use firebreak_blackbox::crash::{
-    Field, Kind, MAX_CALLS, MAX_RECORDS, Page, State, TEXT_BYTES, Waiting, Who, Writer, clear,
-    note_failure,
+    Field, Kind, MAX_CALLS, MAX_EXITS, MAX_RECORDS, Page, State, TEXT_BYTES, Waiting, Who, Writer,
+    clear, note_failure,
 };
+use firebreak_blackbox::trace::{Cause, Exit};
 use firebreak_blackbox::{CRASH_PAGE_WORDS, Words};
 use proptest::prelude::*;
 
@@ -190,7 +191,7 @@ proptest! {
         words in prop::collection::vec(any::<u64>(), CRASH_PAGE_WORDS),
     ) {
         let mut words = words;
-        words[0] = u64::from_le_bytes(*b"FBCRASH2");
+        words[0] = u64::from_le_bytes(*b"FBCRASH3");
         read_all(&words);
         prop_assert!(!Page::read(words.as_slice()).unwrap().is_whole());
     }
@@ -210,4 +211,36 @@ proptest! {
     fn any_length_is_read(words in prop::collection::vec(any::<u64>(), 0..600)) {
         read_all(&words);
     }
+}
+
+#[test]
+fn the_last_exits_stand_behind_the_records() {
+    let exit = |ticks: u64| Exit {
+        ticks,
+        pc: 0x4020_0000 + ticks,
+        cause: Cause::Interrupt(27),
+        about: 0,
+    };
+    let words = page(u64::MAX);
+    let mut writer = Writer::begin(&words, &WHO);
+    // A full page: neither may write over the other.
+    for number in 0..MAX_RECORDS as u64 {
+        writer.record(&record(number));
+    }
+    for index in 2..MAX_EXITS + 2 {
+        writer.exit(index, &exit(index as u64));
+    }
+    writer.finish();
+    let words = snapshot(&words);
+    let read = Page::read(&words[..]).expect("a page");
+    assert!(read.is_whole());
+    let numbers: Vec<_> = read.records().map(|record| record.id).collect();
+    assert!(
+        numbers
+            .iter()
+            .copied()
+            .eq((0..MAX_RECORDS as u64).map(Some))
+    );
+    let expected: Vec<_> = (2..MAX_EXITS as u64).map(exit).collect();
+    assert_eq!(read.exits().collect::<Vec<_>>(), expected);
 }

@@ -3,7 +3,7 @@
 
 use crate::console::{self, Console};
 use crate::system::{self, System};
-use crate::{blackbox, record};
+use crate::{blackbox, record, trace};
 use core::sync::atomic::AtomicU64;
 use firebreak_abi::{Pa, PaRange, PeId, VmId};
 use firebreak_arch::{TaskCtx, sysreg};
@@ -12,8 +12,9 @@ use firebreak_blackbox::log;
 use firebreak_cper::{self as cper, Source, Summary};
 use firebreak_syndrome::{CperSeverity, Iss, Severity};
 use firebreak_wire::{
-    BootErrorRecord, Crash, CrashRecord, Event, LogEntry, RecordSource, write_event,
+    BootErrorRecord, Crash, CrashRecord, Event, ExitRow, LogEntry, RecordSource, write_event,
 };
+use heapless::Vec;
 
 /// Boot error records that are read at most.
 const MAX_RECORDS: usize = 16;
@@ -128,6 +129,8 @@ pub(crate) fn show_page(console: &mut Console, words: &[AtomicU64], replayed: bo
     let found = calls.iter().take_while(|address| **address != 0).count();
     let gprs = page.gprs();
     let mut text = [0; crash::TEXT_BYTES];
+    let exits: Vec<ExitRow, { crash::MAX_EXITS }> =
+        page.exits().map(|exit| trace::row(None, &exit)).collect();
     let event = Event::Crash(Crash {
         replayed,
         whole: page.is_whole(),
@@ -144,6 +147,7 @@ pub(crate) fn show_page(console: &mut Console, words: &[AtomicU64], replayed: bo
         words: &crash::SHOWN.map(|(name, field)| (name, page.get(field))),
         calls: &calls[..found],
         x: gprs.as_ref().map_or(&[], |x| x.as_slice()),
+        exits: &exits,
         text: page.text(&mut text),
         left_out: page.left_out(),
     });

@@ -9,10 +9,12 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use firebreak_arch::{cache, cpu};
 use firebreak_blackbox::log::{Earlier, EntryWriter, Log, MAX_ENTRIES, SLOT_BYTES};
 use firebreak_blackbox::{CRASH_PAGE_BYTES, CRASH_PAGE_WORDS, Sum};
+use firebreak_manifest::config::{MAX_LOG_BYTES, MIN_LOG_BYTES};
 use spin::Once;
 
-/// As much of the memory as is used.
-const USED_BYTES: u64 = (CRASH_PAGE_BYTES + (MAX_ENTRIES + 1) * SLOT_BYTES) as u64;
+// A configuration can ask for all entries that there can be, and for one.
+const _: () = assert!(MAX_LOG_BYTES == ((MAX_ENTRIES + 1) * SLOT_BYTES) as u64);
+const _: () = assert!(MIN_LOG_BYTES == (2 * SLOT_BYTES) as u64);
 
 /// The crash page of a machine whose firmware keeps nothing.
 static SPARE_PAGE: [AtomicU64; CRASH_PAGE_WORDS] = [const { AtomicU64::new(0) }; CRASH_PAGE_WORDS];
@@ -43,7 +45,9 @@ pub(crate) fn prepare(system: &System) {
     let Some(range) = persistent.filter(|range| range.start.is_aligned(8)) else {
         return;
     };
-    let words = (range.len_bytes.min(USED_BYTES) / 8) as usize;
+    let wanted = system.log_bytes.unwrap_or(MAX_LOG_BYTES);
+    let used_bytes = range.len_bytes.min(CRASH_PAGE_BYTES as u64 + wanted);
+    let words = (used_bytes / 8) as usize;
     let pointer = core::ptr::with_exposed_provenance::<AtomicU64>(range.start.get() as usize);
     // SAFETY: RAM that the devicetree gives to EL2 for this, mapped at boot, inside the firmware's
     // region as `read_board` checked; nothing but these atomics refers to it.

@@ -11,7 +11,7 @@ use crate::memory::{POOL, Tables};
 use crate::partition::Partition;
 use crate::pe::{PeBlock, PeTable, Task};
 use crate::system::{self, System};
-use crate::{aftermath, crash, irq, lifecycle, owners, passthrough, virq};
+use crate::{aftermath, crash, irq, lifecycle, owners, passthrough, trace, virq};
 use core::fmt;
 use core::mem::MaybeUninit;
 use core::sync::atomic::Ordering;
@@ -64,8 +64,6 @@ pub(crate) fn start(found: Found) -> &'static PeBlock {
     }
     // SAFETY: `early` reserved the range for this and mapped it.
     unsafe { POOL.lock(&ctx).add(found.pool) };
-    // Stage one went deepest.
-    check_boot_stack();
     let features = Features::read();
     require(&features);
 
@@ -86,6 +84,7 @@ pub(crate) fn start(found: Found) -> &'static PeBlock {
                 *mpidr,
                 found.stacks,
                 sources[index % MAX_PES].as_ref(),
+                found.config.trace_bytes,
             );
             // As many as PEs, which fit.
             let _ = pes.push(pe);
@@ -107,7 +106,7 @@ pub(crate) fn start(found: Found) -> &'static PeBlock {
     } = found;
     let mut partitions = Vec::new();
     let mut policies = Vec::new();
-    let control = config.control;
+    let (control, log_bytes) = (config.control, config.log_bytes);
     for (index, config) in config.partitions.into_iter().enumerate() {
         let Some(placement) = plan.placements.get(index) else {
             break;
@@ -131,6 +130,7 @@ pub(crate) fn start(found: Found) -> &'static PeBlock {
         policies,
         owners,
         control,
+        log_bytes,
         sources,
     });
     POOL.lock(&ctx).settle();
@@ -148,17 +148,18 @@ pub(crate) fn start(found: Found) -> &'static PeBlock {
     set_off(&ctx, system)
 }
 
-/// Halts if the boot stack has overflowed: what stands below it may be anything now.
+/// Halts if the boot stack has overflowed, in stage one or since: what stands below it may be
+/// anything now.
 #[inline(never)]
 fn check_boot_stack() {
-    let end = linker_symbol!(__boot_stack_bottom);
-    let start = end - BOOT_GUARD_BYTES as u64;
-    let intact = (start..end).step_by(8).all(|at| {
-        let word = core::ptr::with_exposed_provenance::<u64>(at as usize);
-        // SAFETY: aligned, in the image's own data; nothing of Rust stands there.
-        unsafe { word.read_volatile() == u64::from_ne_bytes([BOOT_GUARD_BYTE; 8]) }
-    });
-    if !intact {
+    let start = linker_symbol!(__boot_stack_bottom) - BOOT_GUARD_BYTES as u64;
+    let words = core::ptr::with_exposed_provenance(start as usize);
+    // SAFETY: aligned, in the image's own data, where nothing of Rust stands; who else writes there
+    // is what is looked for, and has done so.
+    let words: &[u64] = unsafe { core::slice::from_raw_parts(words, BOOT_GUARD_BYTES / 8) };
+    let pattern = u64::from_ne_bytes([BOOT_GUARD_BYTE; 8]);
+    // Frames, and probes of the stack, begin at a multiple of 16.
+    if words.iter().step_by(2).any(|word| *word != pattern) {
         halt(format_args!(
             "the boot stack overflowed, this image cannot be trusted: please report it"
         ));
@@ -206,6 +207,7 @@ fn pe_block(
     mpidr: Mpidr,
     stacks: PaRange,
     source: Option<&firebreak_manifest::Source>,
+    trace_bytes: u64,
 ) -> &'static PeBlock {
     // The levels of the SEI path lie below the block, at the end of a page.
     const _: () = assert!(LEVELS * size_of::<SeiLevel>() <= PAGE_SIZE_BYTES as usize);
@@ -215,6 +217,7 @@ fn pe_block(
             "the hypervisor's pool is too small for {pages} pages of PE state"
         ));
     };
+    let trace = trace::ring(ctx, trace_bytes);
     let base = stacks.start.get() + index as u64 * STACKS_BYTES;
     let el2_sp = base + PAGE_SIZE_BYTES + EL2_STACK_BYTES;
     let sei_sp = el2_sp + PAGE_SIZE_BYTES + SEI_STACK_BYTES;
@@ -226,7 +229,12 @@ fn pe_block(
     let block: &'static mut MaybeUninit<PeBlock> = unsafe { &mut *block };
     let id = PeId(index as u8);
     // A reference, and a constructor out of line: so it is made in its place and not copied.
-    block.write(PeBlock::new(id, mpidr, [el2_sp, sei_sp, pending, this]));
+    block.write(PeBlock::new(
+        id,
+        mpidr,
+        [el2_sp, sei_sp, pending, this],
+        trace,
+    ));
     for level in 1..=LEVELS as u64 {
         let at = this - level * size_of::<SeiLevel>() as u64;
         let slot = core::ptr::with_exposed_provenance_mut(at as usize);

@@ -6,7 +6,7 @@
 
 use crate::partition::{Partition, state};
 use crate::pe::{Task, attention};
-use crate::{console, deadlines, lifecycle, memory, reload, system, vserror};
+use crate::{console, deadlines, lifecycle, memory, reload, system, trace, vserror};
 use core::fmt::Write as _;
 use core::sync::atomic::Ordering;
 use firebreak_abi::{MAX_PARTITIONS, MAX_PES};
@@ -14,8 +14,8 @@ use firebreak_arch::sysreg;
 use firebreak_syndrome::Iss;
 use firebreak_vm::{FrameUse, KernelSource, StopCause, VcpuPower};
 use firebreak_wire::{
-    Command, Detail, Event, Fault, Name, PartitionRow, PeRow, Place, Request, Stats, UsageRow,
-    write_decimal,
+    Command, Detail, Event, ExitRow, Fault, Name, PartitionRow, PeRow, Place, Request, Stats,
+    UsageRow, write_decimal,
 };
 use heapless::Vec;
 
@@ -50,7 +50,12 @@ pub(crate) const UNUSABLE: &str =
 const VCPU_OFF: &str = "the vCPU is off: its guest has not turned it on";
 const ORDER_WAITS: &str = "another injection waits for that vCPU; ask again";
 const NOT_AT_LEVEL: &str = "the guest was not found there; nothing was injected";
+const NO_TRACE: &str =
+    "this system keeps no trace: its partition file does not say trace = \"4 KiB\"";
 const NOT_CHOSEN: &str = "this CPU has no FEAT_RAS: the syndrome is its own, not the one asked for";
+
+/// Exits in an answer: the PE that gives it runs no guest meanwhile.
+const EXITS_AT_ONCE: usize = 8;
 
 /// VTTBR_EL2.VMID.
 const VTTBR_VMID_SHIFT: u32 = 48;
@@ -80,6 +85,10 @@ pub(crate) fn take(task: &mut Task, command: &Command) {
         Ok(Request::Ps) => return ps(task, id),
         Ok(Request::Stats) => return stats(task, id),
         Ok(Request::Log) => return log(task, id),
+        Ok(Request::Trace { name, vcpu, before }) => match trace(task, id, &name, vcpu, before) {
+            Ok(()) => return,
+            Err(reason) => Err(reason),
+        },
         Ok(Request::Stop(name)) => stop(task, &name, StopCause::Asked),
         Ok(Request::Restart(name)) => stop(task, &name, StopCause::AskedForRestart),
         Ok(Request::Start(name)) => find(&name).and_then(|partition| {
@@ -314,6 +323,26 @@ fn stats(task: &Task, id: Option<u64>) {
         pool_retired: memory::frames_that(|one| one == FrameUse::Retired),
     };
     answer(task, id, Ok(""), Detail::Stats(&stats));
+}
+
+/// The last exits of a vCPU before one of them.
+fn trace(
+    task: &Task,
+    id: Option<u64>,
+    name: &Name,
+    vcpu: u8,
+    before: u64,
+) -> Result<(), &'static str> {
+    let pe = find(name)?.pes.get(usize::from(vcpu)).ok_or(NO_VCPU)?;
+    if pe.trace.is_none() {
+        return Err(NO_TRACE);
+    }
+    let exits = trace::exits_before(pe, before).take(EXITS_AT_ONCE);
+    let rows: Vec<ExitRow, EXITS_AT_ONCE> = exits
+        .map(|(number, exit)| trace::row(Some(number), &exit))
+        .collect();
+    answer(task, id, Ok(""), Detail::Exits(&rows));
+    Ok(())
 }
 
 /// The names of the last events with their times, as a dying partition's dump has them.

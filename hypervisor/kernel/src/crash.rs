@@ -20,7 +20,7 @@ use crate::memory::POOL;
 use crate::pe::{PeBlock, attention};
 use crate::recovery::PendingError;
 use crate::system::{self, System};
-use crate::{aftermath, blackbox};
+use crate::{aftermath, blackbox, trace};
 use core::fmt::Write as _;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use firebreak_abi::{Pa, PeId, VmId};
@@ -245,6 +245,7 @@ fn begin_page(
     }
     if let Some(pe) = pe {
         add_calls(&page, pe, sp);
+        trace::add_exits(&page, pe);
     }
     page
 }

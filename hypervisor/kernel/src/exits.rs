@@ -22,9 +22,12 @@ const INSTRUCTION_BYTES: u64 = 4;
 ///
 /// # Safety
 ///
-/// Called by `vectors.S` alone, once for each exit.
+/// Called by `vectors.S` alone, once for each exit, by way of [`PeHead::on_sync`] and, where there is
+/// a trace, of `trace.rs`.
+///
+/// [`PeHead::on_sync`]: firebreak_arch::PeHead
 #[unsafe(no_mangle)]
-unsafe extern "C" fn firebreak_sync(pe: &'static PeBlock) {
+pub(crate) unsafe extern "C" fn firebreak_sync(pe: &'static PeBlock) {
     // SAFETY: the vectors have just written the frame, and no `Task` is alive yet.
     let esr = unsafe { (*pe.head.guest.get()).esr };
     // One call in tail position for each kind, so that each pays for its own registers alone.

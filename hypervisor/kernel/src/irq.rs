@@ -20,9 +20,11 @@ const INPUT_AGAIN_US: u64 = 100;
 ///
 /// # Safety
 ///
-/// Called by `vectors.S` alone, once for each interrupt.
+/// Called by `vectors.S` alone, once for each interrupt, by way of [`PeHead::on_irq`].
+///
+/// [`PeHead::on_irq`]: firebreak_arch::PeHead
 #[unsafe(no_mangle)]
-unsafe extern "C" fn firebreak_irq(pe: &'static PeBlock) {
+pub(crate) unsafe extern "C" fn firebreak_irq(pe: &'static PeBlock) {
     take(pe, gic::acknowledge());
 }
 
@@ -38,8 +40,9 @@ pub(crate) fn take_pending(pe: &'static PeBlock) -> bool {
     true
 }
 
+/// Takes an interrupt that was acknowledged, or none.
 #[inline]
-fn take(pe: &'static PeBlock, intid: u32) {
+pub(crate) fn take(pe: &'static PeBlock, intid: u32) {
     match intid {
         guest_map::VTIMER_INTID | guest_map::PTIMER_INTID => guest_timer(pe, intid),
         gic::SPURIOUS_FIRST.. => {}

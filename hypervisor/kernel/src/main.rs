@@ -40,6 +40,7 @@ mod sync;
 mod system;
 mod system_registers;
 mod telling;
+mod trace;
 mod unnotified;
 mod virq;
 mod vserror;

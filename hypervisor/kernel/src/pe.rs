@@ -7,12 +7,14 @@ use crate::recovery::PendingError;
 use crate::reports::Reports;
 use crate::sync::Lock;
 use crate::telling::Unreported;
+use crate::trace;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use firebreak_abi::{MAX_PES, Mpidr, PeId, VcpuId, VmId};
 use firebreak_arch::gic::{self, Redistributor};
 use firebreak_arch::{Frame, NmiCtx, PeHead, TaskCtx};
-use firebreak_ring::{PutOff, Ring};
+use firebreak_blackbox::trace::Ring;
+use firebreak_ring::{PutOff, Ring as Queue};
 use firebreak_syndrome::Iss;
 use firebreak_vgic::VcpuGic;
 
@@ -68,7 +70,7 @@ pub(crate) struct PeBlock {
     // Before the queue: what every exit touches stays in reach of one load's offset.
     local: UnsafeCell<PeLocal>,
     /// Errors that the SEI path took and task context has to work off.
-    pub(crate) queue: Ring<PendingError, QUEUE_SLOTS>,
+    pub(crate) queue: Queue<PendingError, QUEUE_SLOTS>,
     /// SEIs that arrived on this PE.
     pub(crate) sei_count: AtomicU64,
     /// Where the way to the guest was last begun anew after an SEA, and in its lowest three bits
@@ -89,6 +91,8 @@ pub(crate) struct PeBlock {
     pub(crate) order: Lock<Option<Order>>,
     /// Maintenance interrupts of the virtual CPU interface.
     pub(crate) maintenance_count: AtomicU64,
+    /// Its last exits, if the configuration wants them.
+    pub(crate) trace: Option<Ring<'static>>,
 }
 
 // SAFETY: `local` is reached through `Task::enter` alone, on the PE that owns the block and in
@@ -154,13 +158,21 @@ impl PeBlock {
     #[inline(never)]
     ///
     /// The words: SP_EL0 of EL2's code and of the SEI path, address of the pending word, and where
-    /// the block is going to stand.
-    pub(crate) fn new(id: PeId, mpidr: Mpidr, words: [u64; 4]) -> Self {
+    /// the block is going to stand. With a trace its exits go by way of it.
+    pub(crate) fn new(
+        id: PeId,
+        mpidr: Mpidr,
+        words: [u64; 4],
+        trace: Option<Ring<'static>>,
+    ) -> Self {
         let [el2_sp, sei_sp, pending_word, this] = words;
+        let [on_sync, on_irq] = trace::entries(trace.is_some());
         Self {
             head: PeHead {
                 guest: UnsafeCell::new(Frame::default()),
+                on_irq,
                 el2_sp,
+                on_sync,
                 sei_sp,
                 attention: AtomicU64::new(attention::STATE),
                 pending_word,
@@ -168,7 +180,7 @@ impl PeBlock {
             },
             id,
             mpidr,
-            queue: Ring::new(),
+            queue: Queue::new(),
             sei_count: AtomicU64::new(0),
             last_rewind: AtomicU64::new(0),
             put_off: PutOff::new(),
@@ -178,6 +190,7 @@ impl PeBlock {
             requested_vserror: AtomicU32::new(0),
             order: Lock::new(None),
             maintenance_count: AtomicU64::new(0),
+            trace,
             local: UnsafeCell::new(PeLocal {
                 vcpu: None,
                 running: false,

@@ -45,6 +45,8 @@ pub(crate) struct System {
     pub(crate) owners: Owners,
     /// Whether commands are taken on the UART.
     pub(crate) control: bool,
+    /// How long the log that survives a reset may be, in bytes; `None`: as long as there is room.
+    pub(crate) log_bytes: Option<u64>,
     /// Source of each PE in use, by its number.
     pub(crate) sources: [Option<Source>; MAX_PES],
 }

@@ -28,6 +28,12 @@ pub const MAX_RESTART_LIMIT: u32 = 1000;
 pub const DEFAULT_SPARE_PAGES: u8 = 8;
 /// The most room for another kernel, in bytes.
 pub const MAX_RELOAD_ROOM_BYTES: u64 = 64 << 20;
+/// The longest log, in bytes: the layout knows no more entries.
+pub const MAX_LOG_BYTES: u64 = 256 << 10;
+/// The shortest log that holds an entry, in bytes.
+pub const MIN_LOG_BYTES: u64 = 2 << 10;
+/// The longest trace of a PE, in bytes.
+pub const MAX_TRACE_BYTES: u64 = 32 << 10;
 /// The most spare pages of one partition.
 pub const MAX_SPARE_PAGES: u8 = firebreak_vm::MAX_SPARES as u8;
 
@@ -38,6 +44,10 @@ pub struct SystemConfig<'a> {
     pub partitions: Vec<PartitionConfig<'a>, MAX_PARTITIONS>,
     /// Whether the running system takes commands on its UART.
     pub control: bool,
+    /// The log that survives a reset, in bytes; 0 for none, `None` for as much as the firmware keeps.
+    pub log_bytes: Option<u64>,
+    /// The trace of each PE, in bytes; 0 for none.
+    pub trace_bytes: u64,
 }
 
 /// One partition.
@@ -109,6 +119,10 @@ pub fn is_valid_name(name: &str) -> bool {
 pub mod property {
     /// In `/chosen`: the running system takes commands on its UART, no value.
     pub const CONTROL: &str = "firebreak,control";
+    /// In `/chosen`: KiB of the log that survives a reset, two cells: 0, or 2 to 256.
+    pub const LOG: &str = "firebreak,log";
+    /// In `/chosen`: KiB of the trace of each PE, two cells, up to 32.
+    pub const TRACE: &str = "firebreak,trace";
     /// vCPUs, one cell.
     pub const CPUS: &str = "cpus";
     /// RAM in KiB, two cells.

@@ -63,6 +63,41 @@ fn a_system_takes_commands_only_if_its_configuration_says_so() {
     assert!(unknown.contains("firebreak,controll"), "{unknown}");
 }
 
+/// The sizes of log and trace stand beside it, in KiB of two cells.
+#[test]
+fn the_system_chooses_log_and_trace() {
+    let says = |name: &str, kib: u64| {
+        let blob = config(|chosen| {
+            chosen.prop_u64(name, kib);
+            partition(chosen, "a", |_| {});
+        });
+        let read = read_config(blob.bytes(), BASE);
+        read.map(|config| (config.log_bytes, config.trace_bytes))
+            .map_err(|error| error.to_string())
+    };
+    for kib in [0, 2, 3, 256] {
+        assert_eq!(says("firebreak,log", kib), Ok((Some(kib << 10), 0)));
+    }
+    for kib in [0, 1, 32] {
+        assert_eq!(says("firebreak,trace", kib), Ok((None, kib << 10)));
+    }
+    for (name, kib) in [
+        ("firebreak,log", 1),
+        ("firebreak,log", 257),
+        ("firebreak,log", u64::MAX),
+        ("firebreak,trace", 33),
+        ("firebreak,trace", 1 << 54),
+    ] {
+        let why = says(name, kib).unwrap_err();
+        assert!(why.contains(name) && why.contains("KiB"), "{kib}: {why}");
+    }
+    let blob = config(|chosen| {
+        chosen.prop_u32("firebreak,trace", 4);
+        partition(chosen, "a", |_| {});
+    });
+    assert!(read_config(blob.bytes(), BASE).is_err());
+}
+
 #[test]
 fn every_property_finds_its_field() {
     let blob = config(|chosen| {

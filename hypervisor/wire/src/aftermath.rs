@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Events of the end, and of the boot behind it: crash page, boot error record, log.
 
+use crate::answer::ExitRow;
 use crate::event::RecordSource;
 use crate::json::{Object, write_quoted_hex};
 
@@ -91,6 +92,8 @@ pub struct Crash<'a> {
     pub calls: &'a [u64],
     /// x0 to x30; empty if they were not saved.
     pub x: &'a [u64],
+    /// The last exits on that PE, oldest first, if there is a trace.
+    pub exits: &'a [ExitRow],
     /// What it said.
     pub text: &'a str,
     /// Records that did not fit into the page.
@@ -116,6 +119,9 @@ impl Crash<'_> {
         }
         o.array("calls", self.calls, |w, value| write_quoted_hex(w, *value));
         o.array("x", self.x, |w, value| write_quoted_hex(w, *value));
+        if !self.exits.is_empty() {
+            o.array("exits", self.exits, |w, exit| exit.write(w));
+        }
         o.text("text", self.text).num("left_out", self.left_out);
     }
 }

@@ -18,6 +18,8 @@ pub enum Detail<'a> {
     Next(u64),
     /// What was counted.
     Stats(&'a Stats<'a>),
+    /// Exits of a vCPU, newest first.
+    Exits(&'a [ExitRow]),
 }
 
 /// What was counted: of what a system could run out of, and of errors.
@@ -71,6 +73,23 @@ pub struct PartitionRow<'a> {
     pub kernel: &'a str,
 }
 
+/// One exit of a guest, in an answer and in a crash page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ExitRow {
+    /// Its number, counted from 1 since boot; `None` in a crash page.
+    pub number: Option<u64>,
+    /// CNTPCT.
+    pub at: u64,
+    /// The guest's PC.
+    pub pc: u64,
+    /// ESR_EL2, of an exception.
+    pub esr: Option<u64>,
+    /// INTID, of an interrupt.
+    pub intid: Option<u32>,
+    /// IPA of an abort, else x0.
+    pub about: u64,
+}
+
 /// One PE in an answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PeRow {
@@ -103,6 +122,9 @@ impl Detail<'_> {
                 o.num("pool_free", stats.pool_free)
                     .num("pool_retired", stats.pool_retired);
             }
+            Self::Exits(rows) => {
+                o.array("exits", rows, |w, row| row.write(w));
+            }
         }
     }
 }
@@ -118,6 +140,21 @@ impl PartitionRow<'_> {
             .num("retired", self.retired)
             .num("spares", self.spares)
             .text("kernel", self.kernel);
+        o.close()
+    }
+}
+
+impl ExitRow {
+    pub(crate) fn write(&self, w: &mut dyn Write) -> fmt::Result {
+        let mut o = Object::open(w);
+        o.opt_num("n", self.number)
+            .num("at", self.at)
+            .hex("pc", self.pc)
+            .opt_hex("esr", self.esr)
+            .opt_num("intid", self.intid.map(u64::from));
+        if self.esr.is_some() {
+            o.hex("about", self.about);
+        }
         o.close()
     }
 }

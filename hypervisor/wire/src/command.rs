@@ -133,6 +133,15 @@ pub enum Request {
     Stats,
     /// Tell the last events.
     Log,
+    /// Tell the last exits of a vCPU.
+    Trace {
+        /// Whose vCPU.
+        name: Name,
+        /// Its number in the partition.
+        vcpu: u8,
+        /// Those before the exit with this number; otherwise up to the last one.
+        before: u64,
+    },
 }
 
 /// Why a command was not understood. Nothing was changed.
@@ -171,11 +180,13 @@ impl Refused {
             Self::TooLong => "the line is longer than 127 bytes",
             Self::Damaged => "the line is damaged; send it again",
             Self::Unknown => {
-                "no such command; there are ps, stop, start, restart, reload, inject, stats, log"
+                "no such command; there are ps, stop, start, restart, reload, inject, stats, log, trace"
             }
             Self::NoPartition => "name a partition: `ps` lists them",
             Self::Word => "a word that the command does not have, or twice; see docs/control.md",
-            Self::Number => "not a number: id=, vcpu= and bytes= are decimal, the others 0x...",
+            Self::Number => {
+                "not a number: id=, vcpu=, before= and bytes= are decimal, the others 0x..."
+            }
             Self::NoVcpu => "say which vCPU: vcpu=0",
             Self::NoFault => "say what to inject: `serror`, `sea=data` or `sea=fetch`",
             Self::Piece => {
@@ -236,6 +247,7 @@ fn request<'a>(words: impl Iterator<Item = &'a [u8]>) -> Result<Request, Refused
         b"start" => Request::Start(name(words.next())?),
         b"restart" => Request::Restart(name(words.next())?),
         b"inject" => return inject(name(words.next())?, words),
+        b"trace" => return trace(name(words.next())?, words),
         b"reload" => return reload(name(words.next())?, words),
         b"data" => piece(&mut words)?,
         b"commit" => Request::Commit,
@@ -250,6 +262,24 @@ fn request<'a>(words: impl Iterator<Item = &'a [u8]>) -> Result<Request, Refused
 
 fn name(word: Option<&[u8]>) -> Result<Name, Refused> {
     Name::parse(word.ok_or(Refused::NoPartition)?)
+}
+
+fn trace<'a>(name: Name, words: impl Iterator<Item = &'a [u8]>) -> Result<Request, Refused> {
+    let (mut vcpu, mut before) = (None, None);
+    for word in words {
+        if let Some(number) = word.strip_prefix(b"vcpu=") {
+            once(&mut vcpu, decimal(number).ok_or(Refused::Number)?)?;
+        } else if let Some(number) = word.strip_prefix(b"before=") {
+            once(&mut before, decimal(number).ok_or(Refused::Number)?)?;
+        } else {
+            return Err(Refused::Word);
+        }
+    }
+    Ok(Request::Trace {
+        name,
+        vcpu: u8::try_from(vcpu.unwrap_or(0)).map_err(|_| Refused::Number)?,
+        before: before.unwrap_or(u64::MAX),
+    })
 }
 
 fn reload<'a>(name: Name, words: impl Iterator<Item = &'a [u8]>) -> Result<Request, Refused> {

@@ -39,7 +39,7 @@ mod json;
 mod transfer;
 
 pub use aftermath::{BootErrorRecord, Crash, CrashRecord, LogEntry};
-pub use answer::{Detail, PartitionRow, PeRow, Stats, UsageRow};
+pub use answer::{Detail, ExitRow, PartitionRow, PeRow, Stats, UsageRow};
 pub use budget::OutputBudget;
 pub use command::{COMMAND_BYTES, Command, Fault, Name, Place, Refused, Request};
 pub use console::{ConsoleEncoder, LINE_BYTES, is_console_name};

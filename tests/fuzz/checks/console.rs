@@ -134,6 +134,9 @@ fn spoken(id: Option<u64>, request: &Request) -> String {
         Request::Ps => "ps".to_owned(),
         Request::Stats => "stats".to_owned(),
         Request::Log => "log".to_owned(),
+        Request::Trace { name, vcpu, before } => {
+            format!("trace {} vcpu={vcpu} before={before}", name.as_str())
+        }
         Request::Stop(name) => format!("stop {}", name.as_str()),
         Request::Start(name) => format!("start {}", name.as_str()),
         Request::Restart(name) => format!("restart {}", name.as_str()),

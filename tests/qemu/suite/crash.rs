@@ -26,7 +26,7 @@ const VICTIM_PE: u8 = 1;
 /// Crash page, header of the log, and its first entries.
 const DUMP_BYTES: usize = 0x4000;
 /// UDF #0.
-const UDF: u32 = 0;
+pub(crate) const UDF: u32 = 0;
 /// MOV X0, #-2: what a call returns that is refused.
 const MOV_X0_INVALID: u32 = 0x9280_0020;
 /// SMC #0.
@@ -50,12 +50,12 @@ pub(crate) fn add(trials: &mut Vec<Trial>) {
 }
 
 /// The hypervisor's program, by symbol.
-struct Program {
+pub(crate) struct Program {
     bytes: Vec<u8>,
 }
 
 impl Program {
-    fn load() -> Result<&'static Self, Failed> {
+    pub(crate) fn load() -> Result<&'static Self, Failed> {
         static LOADED: OnceLock<Program> = OnceLock::new();
         if LOADED.get().is_none() {
             let bytes = fs::read(out().join("hypervisor.elf")).map_err(failed)?;
@@ -65,7 +65,7 @@ impl Program {
     }
 
     /// Returns address and length of the first symbol whose name contains `part`.
-    fn find(&self, part: &str) -> Result<(u64, u64), Failed> {
+    pub(crate) fn find(&self, part: &str) -> Result<(u64, u64), Failed> {
         let file = object::File::parse(&*self.bytes).map_err(failed)?;
         let symbol = file
             .symbols()
@@ -116,7 +116,7 @@ fn branch(from: u64, to: u64) -> u32 {
 }
 
 /// Overwrites instructions of the hypervisor.
-fn patch(case: &Case, patches: &[(u64, u32)]) -> Outcome {
+pub(crate) fn patch(case: &Case, patches: &[(u64, u32)]) -> Outcome {
     let mut debugger = case.machine.debugger().map_err(failed)?;
     for (address, word) in patches {
         debugger
@@ -143,7 +143,7 @@ fn boot(firmware: bool) -> Result<Case, Failed> {
 }
 
 /// Lets the victim's PE do what was patched into its way to the guest, with an error in its queue.
-fn trigger(case: &mut Case, id: u64) -> Outcome {
+pub(crate) fn trigger(case: &mut Case, id: u64) -> Outcome {
     case.machine
         .send_raise(&Raise::new(id, VICTIM_PE, CE, "corrected").in_guest())
         .map_err(failed)
@@ -530,7 +530,7 @@ fn hostile() -> Outcome {
             seed.to_le_bytes()
         })
         .collect();
-    bytes[..8].copy_from_slice(b"FBCRASH2");
+    bytes[..8].copy_from_slice(b"FBCRASH3");
     bytes[0x1000..0x1008].copy_from_slice(b"FBLOG\0\0\x01");
     let mut debugger = case.machine.debugger().map_err(failed)?;
     debugger

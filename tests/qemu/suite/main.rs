@@ -21,6 +21,7 @@ mod misbehavior;
 mod passthrough;
 mod poison;
 mod reactions;
+mod records;
 mod refusals;
 mod regressions;
 mod reload;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
     let mut trials: Vec<Trial> = Vec::new();
     boot::add(&mut trials);
     boards::add(&mut trials);
+    records::add(&mut trials);
     refusals::add(&mut trials);
     guests::add(&mut trials);
     regressions::add(&mut trials);

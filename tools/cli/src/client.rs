@@ -23,7 +23,7 @@ pub(crate) struct Way {
     socket: Option<PathBuf>,
     /// Writes JSON to standard output
     #[arg(long)]
-    json: bool,
+    pub(crate) json: bool,
     /// How long the answer may take, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     timeout: u64,
@@ -316,15 +316,11 @@ fn done(answer: &Value) -> String {
 }
 
 fn command(way: &Way, line: String, show: fn(&Value) -> String) -> Result<String, Failure> {
-    let ask = Ask::Command {
-        line,
-        patience_s: way.timeout,
-    };
-    let told = one(way, &ask)?;
+    let told = answer(way, line)?;
     if way.json {
-        return Ok(format!("{}\n", told["answer"]));
+        return Ok(format!("{told}\n"));
     }
-    Ok(show(&told["answer"]))
+    Ok(show(&told))
 }
 
 fn open(way: &Way, ask: &Ask) -> Result<BufReader<UnixStream>, Failure> {
@@ -362,6 +358,15 @@ fn head(way: &Way, stream: &mut BufReader<UnixStream>) -> Result<Value, Failure>
 
 fn one(way: &Way, ask: &Ask) -> Result<Value, Failure> {
     head(way, &mut open(way, ask)?)
+}
+
+/// Gives a command, and returns the hypervisor's answer.
+pub(crate) fn answer(way: &Way, line: String) -> Result<Value, Failure> {
+    let ask = Ask::Command {
+        line,
+        patience_s: way.timeout,
+    };
+    one(way, &ask).map(|mut told| told["answer"].take())
 }
 
 pub(crate) fn log(args: &LogArgs) -> Result<String, Failure> {

@@ -11,6 +11,7 @@ use std::path::Path;
 
 use firebreak_blackbox::crash::{self, Field, Page};
 use firebreak_blackbox::log::{self, View};
+use firebreak_blackbox::trace::Cause;
 use firebreak_blackbox::{CRASH_PAGE_BYTES, CRASH_PAGE_WORDS};
 use firebreak_cper::{
     Bert, CperError, CperRecord, FirebreakSection, Section, SectionBody, StatusBlock,
@@ -158,6 +159,17 @@ fn crash_page(bytes: &[u8]) -> Result<Value, String> {
     let gprs = page.gprs().unwrap_or_default();
     let shown = gprs.iter().take(if page.gprs().is_some() { 31 } else { 0 });
     add("x", shown.map(|value| hex(*value)).collect());
+    let exits = page.exits().map(|exit| {
+        let (esr, intid) = match exit.cause {
+            Cause::Exception(esr) => (Some(esr), None),
+            Cause::Interrupt(intid) => (None, Some(intid)),
+        };
+        json!({
+            "at": exit.ticks, "pc": hex(exit.pc), "esr": esr.map(hex), "intid": intid,
+            "about": esr.map(|_| hex(exit.about)),
+        })
+    });
+    add("exits", exits.collect());
     let records = page.records().map(|record| {
         json!({
             "pe": record.pe, "state": record.state.name(), "at": record.ticks,

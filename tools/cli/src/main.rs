@@ -14,6 +14,7 @@ mod new;
 mod reload;
 mod run;
 mod shell;
+mod trace;
 mod tui;
 
 use std::io::{IsTerminal, Write};
@@ -54,6 +55,7 @@ enum Command {
     Log(client::LogArgs),
     Console(client::ConsoleArgs),
     Stats(client::StatsArgs),
+    Trace(trace::TraceArgs),
     Campaign(campaign::CampaignArgs),
     Decode(decode::DecodeArgs),
     Schema(shell::SchemaArgs),
@@ -121,6 +123,7 @@ fn main() -> ExitCode {
         Command::Log(args) => client::log(&args),
         Command::Console(args) => client::console(&args),
         Command::Stats(args) => client::stats(&args),
+        Command::Trace(args) => trace::run(&args),
         Command::Campaign(args) => campaign::run(&args),
         Command::Decode(args) => decode::run(&args),
         Command::Schema(_) => Ok(format!("{:#}\n", firebreak_image::schema())),

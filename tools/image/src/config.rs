@@ -8,6 +8,7 @@ use firebreak_triage::Class;
 
 use crate::board::BoardFile;
 use crate::partition::Partition;
+use crate::reserve::Records;
 
 /// Where a payload stands: from the start of the image, or in memory if a bootloader loads it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -37,7 +38,7 @@ pub(crate) fn write(
     partitions: &[Partition],
     modules: &[Modules],
     board: &BoardFile,
-    control: bool,
+    (control, records): (bool, Records),
 ) -> Result<Vec<u8>, WriteError> {
     // Room for the text and, in each partition, for everything else.
     let text: usize = partitions
@@ -59,6 +60,12 @@ pub(crate) fn write(
         root.node("chosen", |chosen| {
             if control {
                 chosen.prop_empty(property::CONTROL);
+            }
+            if let Some(bytes) = records.log_bytes {
+                chosen.prop_u64(property::LOG, bytes >> 10);
+            }
+            if records.trace_bytes != 0 {
+                chosen.prop_u64(property::TRACE, records.trace_bytes >> 10);
             }
             for (partition, modules) in partitions.iter().zip(modules) {
                 write_partition(chosen, partition, modules, board);

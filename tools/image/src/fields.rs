@@ -127,7 +127,7 @@ pub static ROOT: [Field; 2] = [
 ];
 
 /// Fields of `[system]`.
-pub static SYSTEM: [Field; 2] = [
+pub static SYSTEM: [Field; 4] = [
     field(
         "board",
         "firebreak,board",
@@ -143,6 +143,22 @@ pub static SYSTEM: [Field; 2] = [
         "false",
         "control = true",
         "Whether the running system takes commands on its UART.",
+    ),
+    optional(field(
+        "log",
+        property::LOG,
+        Form::Size,
+        "",
+        "log = \"64 KiB\"",
+        "The log that survives a reset: up to 256 KiB, none of 0 KiB. As much as the firmware keeps if left out.",
+    )),
+    field(
+        "trace",
+        property::TRACE,
+        Form::Size,
+        "\"0 KiB\"",
+        "trace = \"4 KiB\"",
+        "The trace of each PE, 32 exits in a KiB: up to 32 KiB.",
     ),
 ];
 
@@ -187,7 +203,7 @@ pub static PARTITION: [Field; 19] = [
     ),
     optional(field(
         "memory_base",
-        "",
+        property::MEMORY_BASE,
         Form::Integer {
             least: 0,
             most: u64::MAX,
@@ -198,7 +214,7 @@ pub static PARTITION: [Field; 19] = [
     )),
     field(
         "direct_map",
-        "",
+        property::DIRECT_MAP,
         Form::Flag,
         "false",
         "direct_map = true",
@@ -206,7 +222,7 @@ pub static PARTITION: [Field; 19] = [
     ),
     optional(field(
         "devices",
-        "",
+        property::DEVICES,
         Form::Tables {
             fields: &DEVICE,
             most: MAX_DEVICES,

@@ -12,7 +12,8 @@ use firebreak_manifest::{Policy, RestartPolicy};
 use crate::devices::{self, DeviceEntry, MemoryPlace};
 use crate::diagnostic::{Diagnostics, Dialect, Problem, Source};
 use crate::document::{self, At, Entry, Table};
-use crate::{dts, fields, reserve};
+use crate::reserve::{self, Records};
+use crate::{dts, fields};
 
 /// A whole partition file.
 #[derive(Clone, Debug)]
@@ -21,6 +22,8 @@ pub struct PartitionFile {
     pub board: Option<At<String>>,
     /// Whether the running system takes commands on its UART.
     pub control: bool,
+    /// What it writes down of itself.
+    pub records: Records,
     /// In the order of the file.
     pub partitions: Vec<Partition>,
 }
@@ -108,10 +111,12 @@ fn read_entries(
     let mut root = Table::new(source, entries, 0..0, "a partition file").of(&fields::ROOT);
     let mut board = None;
     let mut control = false;
+    let mut records = Records::default();
     if let Some(system) = root.table("system", "the system")? {
         let mut system = system.of(&fields::SYSTEM);
         board = system.string("board")?;
         control = system.boolean("control")?.is_some_and(|flag| flag.value);
+        records = reserve::records(&mut system, &mut problems)?;
         problems.extend(system.unknown_keys());
     }
     let tables = root.tables("partition", "a partition")?;
@@ -143,6 +148,7 @@ fn read_entries(
         Ok(PartitionFile {
             board,
             control,
+            records,
             partitions,
         })
     } else {

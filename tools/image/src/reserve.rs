@@ -2,7 +2,10 @@
 //! Keys that set memory aside.
 
 use firebreak_abi::PAGE_SIZE_BYTES;
-use firebreak_manifest::config::{DEFAULT_SPARE_PAGES, MAX_RELOAD_ROOM_BYTES, MAX_SPARE_PAGES};
+use firebreak_manifest::config::{
+    DEFAULT_SPARE_PAGES, MAX_LOG_BYTES, MAX_RELOAD_ROOM_BYTES, MAX_SPARE_PAGES, MAX_TRACE_BYTES,
+    MIN_LOG_BYTES,
+};
 
 use crate::diagnostic::Problem;
 use crate::document::{Table, parse_size};
@@ -57,4 +60,69 @@ pub(crate) fn reload_room(table: &mut Table<'_, '_>, control: bool) -> Result<u6
         return wrong(message, "never used", remedy);
     }
     Ok(bytes)
+}
+
+/// What the system writes down of itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Records {
+    /// The log that survives a reset, in bytes; `None` for as much as the firmware keeps.
+    pub log_bytes: Option<u64>,
+    /// The trace of each PE, in bytes.
+    pub trace_bytes: u64,
+}
+
+/// Reads `log` and `trace` of the system.
+pub(crate) fn records(
+    table: &mut Table<'_, '_>,
+    problems: &mut Vec<Problem>,
+) -> Result<Records, Problem> {
+    let log = size(table, "log", problems, |bytes| match bytes {
+        0 | MIN_LOG_BYTES..=MAX_LOG_BYTES => None,
+        1..MIN_LOG_BYTES => {
+            Some("use 2 KiB at least, for its header and one entry; or 0 KiB for none")
+        }
+        _ => Some("use up to 256 KiB, or leave it out for as much as the firmware keeps"),
+    })?;
+    let trace = size(table, "trace", problems, |bytes| {
+        (bytes > MAX_TRACE_BYTES).then_some("use up to 32 KiB: 1024 exits of each PE")
+    })?;
+    Ok(Records {
+        log_bytes: log,
+        trace_bytes: trace.unwrap_or(0),
+    })
+}
+
+/// Reads a size; `wrong` says what to do about one that cannot be.
+fn size(
+    table: &mut Table<'_, '_>,
+    key: &'static str,
+    problems: &mut Vec<Problem>,
+    wrong: fn(u64) -> Option<&'static str>,
+) -> Result<Option<u64>, Problem> {
+    let Some(text) = table.string(key)? else {
+        return Ok(None);
+    };
+    let (message, label, remedy) = match parse_size(&text.value) {
+        None => (
+            format!("\"{}\" is not a size", text.value),
+            "not a size",
+            "write a whole number and KiB, such as \"4 KiB\"",
+        ),
+        Some(bytes) => match wrong(bytes) {
+            None => return Ok(Some(bytes)),
+            Some(remedy) => (
+                format!("there cannot be a {key} of \"{}\"", text.value),
+                "out of bounds",
+                remedy,
+            ),
+        },
+    };
+    problems.push(Problem::error(
+        table.source,
+        text.span,
+        message,
+        label,
+        remedy,
+    ));
+    Ok(None)
 }

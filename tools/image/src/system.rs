@@ -24,6 +24,7 @@ use crate::dts;
 use crate::layout::{Hypervisor, Layout};
 use crate::partition::{self, Partition, PartitionFile};
 use crate::payload::{self, Kernel, Payload};
+use crate::reserve::Records;
 
 /// Where to find what the partition file names.
 #[derive(Clone, Debug, Default)]
@@ -104,8 +105,8 @@ pub fn check(file: &Path, options: &Options) -> Result<System, Diagnostics> {
         Some(path) => Hypervisor::load(path)?,
         None => Hypervisor::nominal(),
     };
-    let control = parsed.control;
-    let (config, image) = arrange(&source, &mut guests, &board, control, &hypervisor)?;
+    let switches = (parsed.control, parsed.records);
+    let (config, image) = arrange(&source, &mut guests, &board, switches, &hypervisor)?;
     let (plan, devices) = judge(&source, &guests, &board, &config, &image)?;
     for (guest, placement) in guests.iter_mut().zip(&plan.placements) {
         guest.layout = guest.layout.with_ram_at(placement.ram_ipa);
@@ -385,7 +386,7 @@ fn arrange(
     source: &Source,
     guests: &mut [Guest],
     board: &BoardFile,
-    control: bool,
+    switches: (bool, Records),
     hypervisor: &Hypervisor,
 ) -> Result<(Vec<u8>, Layout), Problem> {
     let partitions: Vec<_> = guests.iter().map(|guest| guest.partition.clone()).collect();
@@ -408,7 +409,7 @@ fn arrange(
             .collect()
     };
     let write = |guests: &[Guest]| {
-        config::write(&partitions, &modules(guests), board, control).map_err(|error| {
+        config::write(&partitions, &modules(guests), board, switches).map_err(|error| {
             let message = format!("the configuration cannot be written: {error}");
             Problem::error(
                 source,

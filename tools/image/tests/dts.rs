@@ -153,3 +153,112 @@ fn a_xen_dom0less_chosen_is_understood_on_its_own_board() {
     );
     assert!(built.report.to_text().contains("by the bootloader"));
 }
+
+/// A system with devices, in both forms; in the second the device may be named by its label.
+const WITH_DEVICES: &str = r#"
+[system]
+control = true
+log = "64 KiB"
+trace = "4 KiB"
+
+[[partition]]
+name = "a"
+vcpus = 1
+pes = [0]
+memory = "16 MiB"
+memory_base = 0x6000_0000
+direct_map = true
+image = "raw.bin"
+devices = [
+    { path = "/pl061@9030000" },
+    { path = "/pl031@9010000", at = 0x0a00_0000 },
+    { path = "/virtio_mmio@a003000", dma = "trusted" },
+    { path = "/virtio_mmio@a003200", dma = "trusted" },
+    { path = "/virtio_mmio@a003400", dma = "trusted" },
+    { path = "/virtio_mmio@a003600", dma = "trusted" },
+    { path = "/virtio_mmio@a003800", dma = "trusted" },
+    { path = "/virtio_mmio@a003a00", dma = "trusted" },
+    { path = "/virtio_mmio@a003c00", dma = "trusted" },
+    { path = "/virtio_mmio@a003e00", dma = "trusted" },
+]
+"#;
+const WITH_DEVICES_DTS: &str = r#"/dts-v1/;
+/ {
+    chosen {
+        firebreak,control;
+        firebreak,log = <0x0 64>;
+        firebreak,trace = <0x0 4>;
+        a {
+            compatible = "firebreak,domain", "xen,domain";
+            cpus = <1>;
+            memory = <0x0 0x4000>;
+            vpl011;
+            firebreak,mpidr = <0x0 0x0>;
+            firebreak,memory-base = <0x0 0x60000000>;
+            direct-map;
+            firebreak,devices = "/pl061@9030000", "/pl031@9010000", "/virtio_mmio@a003000",
+                "/virtio_mmio@a003200", "/virtio_mmio@a003400", "/virtio_mmio@a003600",
+                "/virtio_mmio@a003800", "/virtio_mmio@a003a00", "/virtio_mmio@a003c00",
+                "/virtio_mmio@a003e00";
+            firebreak,device-dma = <0 0 1 1 1 1 1 1 1 1>;
+            firebreak,device-ipa = <0 0>, <0x0 0xa000000>, <0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0>;
+            kernel {
+                compatible = "multiboot,kernel", "multiboot,module";
+                firebreak,file = "raw.bin";
+            };
+        };
+    };
+};
+"#;
+
+#[test]
+fn devices_and_sizes_in_a_devicetree_build_the_same_bytes() {
+    let bench = Bench::new();
+    bench.put("raw.bin", &[0x5a; 64]);
+    let options = firebreak_image::Options {
+        payloads: None,
+        ..bench.options.clone()
+    };
+    let toml = bench.put("devices.toml", WITH_DEVICES.as_bytes());
+    let dts = bench.put("devices.dts", WITH_DEVICES_DTS.as_bytes());
+    let toml = build(&toml, &options).unwrap();
+    let dts = build(&dts, &options).unwrap();
+    assert!(toml.bytes == dts.bytes, "the images differ");
+    // Each of the lists has its say.
+    for (from, to) in [
+        ("log = <0x0 64>", "log = <0x0 32>"),
+        ("trace = <0x0 4>", "trace = <0x0 8>"),
+        ("\"/pl061@9030000\"", "\"/pl011@9040000\""),
+        ("0xa000000>", "0xa800000>"),
+        ("0x60000000", "0x62000000"),
+    ] {
+        let text = WITH_DEVICES_DTS.replace(from, to);
+        let other = bench.put("other.dts", text.as_bytes());
+        let Ok(other) = build(&other, &options) else {
+            continue;
+        };
+        assert!(other.bytes != toml.bytes, "{from}");
+    }
+}
+
+/// A tree that is its own board is where its devices are looked up, and a reference names one.
+#[test]
+fn a_tree_that_is_its_own_board_gives_its_devices_away_by_reference() {
+    let bench = Bench::new();
+    let text = fs::read_to_string(root().join("tests/corpus/manifest-good/dom0less.dts")).unwrap();
+    let tree = text.replacen(
+        "cpus = <",
+        "firebreak,devices = &clock;\n            firebreak,device-ipa = <0 0xa000000>;\n            cpus = <",
+        1,
+    );
+    let tree = tree.replacen(
+        "    chosen {",
+        "    clock: pl031@9010000 {\n        compatible = \"arm,pl031\";\n        \
+         reg = <0x0 0x9010000 0x0 0x1000>;\n    };\n    chosen {",
+        1,
+    );
+    let file = bench.put("own.dts", tree.as_bytes());
+    let system = check(&file, &bench.options).unwrap();
+    let paths: Vec<_> = system.devices.iter().map(|one| one.path.as_str()).collect();
+    assert_eq!(paths, ["/pl031@9010000"], "{tree}");
+}

@@ -6,7 +6,7 @@ use firebreak_triage::{Class, Policy, Reaction};
 use firebreak_vm::RestartPolicy;
 use heapless::{String, Vec};
 
-use super::read::CellCounts;
+use super::read::{CellCounts, kib};
 use super::{
     DEFAULT_SPARE_PAGES, MAX_BOOTARGS_LEN, MAX_RELOAD_ROOM_BYTES, MAX_RESTART_LIMIT,
     MAX_SPARE_PAGES, PartitionConfig, default_policy, is_valid_name, property,
@@ -235,10 +235,8 @@ impl<'a, 'c> Domain<'a, 'c> {
                 Some(pages @ 0..=MAX_SPARE_PAGES) => self.partition.spare_pages = pages,
                 _ => return self.fault(name, Fault::Form("one cell, 0 to 64")),
             },
-            Known::ReloadRoom => match value.number().and_then(|kib| kib.checked_mul(1024)) {
-                Some(bytes @ 0..=MAX_RELOAD_ROOM_BYTES)
-                    if value.len() == 8 && bytes % PAGE_SIZE_BYTES == 0 =>
-                {
+            Known::ReloadRoom => match kib(value) {
+                Some(bytes @ 0..=MAX_RELOAD_ROOM_BYTES) if bytes % PAGE_SIZE_BYTES == 0 => {
                     self.partition.reload_room_bytes = bytes;
                 }
                 _ => {

@@ -9,7 +9,9 @@
 use firebreak_abi::Pa;
 
 use super::domain::Domain;
-use super::{PartitionConfig, SystemConfig, property};
+use super::{
+    MAX_LOG_BYTES, MAX_TRACE_BYTES, MIN_LOG_BYTES, PartitionConfig, SystemConfig, property,
+};
 use crate::error::{Complaint, DtError, Fault, NodePath, Refused};
 use crate::tree::{Event, Name, Tree, Walk};
 use crate::value::Value;
@@ -110,11 +112,33 @@ fn chosen_property<'a>(
             return Err(complaint.property(path, property::CONTROL, &fault));
         }
         config.control = true;
+    } else if name == property::LOG.as_bytes() {
+        match kib(value) {
+            Some(bytes @ (0 | MIN_LOG_BYTES..=MAX_LOG_BYTES)) => config.log_bytes = Some(bytes),
+            _ => {
+                let fault = Fault::Form("KiB as two cells: 0, or 2 to 256");
+                return Err(complaint.property(path, property::LOG, &fault));
+            }
+        }
+    } else if name == property::TRACE.as_bytes() {
+        match kib(value) {
+            Some(bytes @ 0..=MAX_TRACE_BYTES) => config.trace_bytes = bytes,
+            _ => {
+                let fault = Fault::Form("KiB as two cells, 0 to 32");
+                return Err(complaint.property(path, property::TRACE, &fault));
+            }
+        }
     } else if name.starts_with(b"firebreak,") {
         let name = core::str::from_utf8(name).unwrap_or("firebreak,?");
         return Err(complaint.property(path, name, &Fault::Unknown));
     }
     Ok(())
+}
+
+/// Reads KiB of two cells, as bytes.
+pub(super) fn kib(value: Value<'_>) -> Option<u64> {
+    let kib = value.number().filter(|_| value.len() == 8)?;
+    kib.checked_mul(1024)
 }
 
 fn speaks_of_partitions(list: Value<'_>) -> bool {

@@ -27,6 +27,31 @@ fn each_command_is_understood() {
     assert_eq!(parsed("ps"), Ok(Request::Ps));
     assert_eq!(parsed("  stats "), Ok(Request::Stats));
     assert_eq!(parsed("log"), Ok(Request::Log));
+    for (line, vcpu, before) in [
+        ("trace linux", 0, u64::MAX),
+        ("trace linux vcpu=1", 1, u64::MAX),
+        ("trace linux before=9 vcpu=2", 2, 9),
+    ] {
+        let Ok(Request::Trace {
+            name,
+            vcpu: number,
+            before: end,
+        }) = parsed(line)
+        else {
+            panic!("{line}");
+        };
+        assert_eq!((name.as_str(), number, end), ("linux", vcpu, before));
+    }
+    for (line, refused) in [
+        ("trace", Refused::NoPartition),
+        ("trace linux vcpu=256", Refused::Number),
+        ("trace linux vcpu=x", Refused::Number),
+        ("trace linux before=0x1", Refused::Number),
+        ("trace linux vcpu=1 vcpu=1", Refused::Word),
+        ("trace linux n=1", Refused::Word),
+    ] {
+        assert_eq!(parsed(line), Err(refused), "{line}");
+    }
     assert_eq!(parsed("stop victim"), Ok(Request::Stop(victim())));
     assert_eq!(parsed("start victim"), Ok(Request::Start(victim())));
     assert_eq!(parsed("restart victim"), Ok(Request::Restart(victim())));

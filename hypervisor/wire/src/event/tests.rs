@@ -231,6 +231,7 @@ fn every_event_is_one_json_object_with_the_members_of_its_schema() {
                 words: &[("esr", 1), ("far", u64::MAX)],
                 calls: &[],
                 x: &[0, 1],
+                exits: &[],
                 text: "why",
                 left_out: 0,
             }),

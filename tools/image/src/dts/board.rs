@@ -44,7 +44,7 @@ pub(crate) fn board_of(source: &Source) -> Result<Option<BoardFile>, Problem> {
         name: name.unwrap_or_else(|| "of this devicetree".to_owned()),
         board,
         image_base,
-        devicetree: None,
+        devicetree: Some(blob),
         has_ras: true,
     }))
 }

@@ -7,6 +7,7 @@
 use firebreak_abi::PaRange;
 use firebreak_manifest::config::property;
 
+use super::devices;
 use super::tree::{Node, Property};
 use crate::diagnostic::{Problem, Source};
 use crate::document::{At, Entry, Value, nearest, not_yet};
@@ -113,6 +114,10 @@ pub(super) fn table(node: &Node, source: &Source, problems: &mut Vec<Problem>) -
     if node.property(property::VPL011).is_none() {
         top.push(said("console", Value::Text("none".to_owned()), node));
     }
+    match devices::entry(node, source) {
+        Ok(entry) => top.extend(entry),
+        Err(problem) => problems.push(problem),
+    }
     let cells = Cells::of(node, source, problems);
     for child in &node.children {
         match module(child, cells, source) {
@@ -136,7 +141,7 @@ enum Part {
 /// Finds the field that a partition's property stands for; none if it says nothing.
 fn find(property: &Property, source: &Source) -> Result<Option<(Part, &'static Field)>, Problem> {
     let name = property.name.as_str();
-    if PLAIN.contains(&name) || is_granted(property) {
+    if PLAIN.contains(&name) || devices::LISTS.contains(&name) || is_granted(property) {
         return Ok(None);
     }
     if name == property::IMAGE_RELATIVE {
@@ -280,13 +285,19 @@ fn value(field: &Field, property: &Property) -> (Option<Value>, &'static str) {
             bit().and_then(|bit| Some(text(words.get(bit as usize)?))),
             "one cell, <0> or <1>",
         ),
-        Form::Flag if field.property == property::CONTROL => (
+        Form::Flag if [property::CONTROL, property::DIRECT_MAP].contains(&field.property) => (
             property.bytes().is_empty().then_some(Value::Flag(true)),
             "a property without a value",
         ),
         Form::Flag => (
             bit().map(|bit| Value::Flag(bit == 1)),
             "one cell, <0> or <1>",
+        ),
+        Form::Integer { .. } if field.property == property::MEMORY_BASE => (
+            pairs(property)
+                .and_then(|pairs| <[u64; 1]>::try_from(pairs).ok())
+                .map(|[base]| Value::Integer(Ok(base))),
+            "an address as two cells such as <0x0 0x60000000>",
         ),
         Form::Integer { .. } => (
             cell().map(|cell| Value::Integer(Ok(cell.into()))),
@@ -316,7 +327,7 @@ fn value(field: &Field, property: &Property) -> (Option<Value>, &'static str) {
 }
 
 /// Reads numbers of two cells.
-fn pairs(property: &Property) -> Option<Vec<u64>> {
+pub(super) fn pairs(property: &Property) -> Option<Vec<u64>> {
     let cells = property.cells()?;
     let (pairs, rest) = cells.as_chunks::<2>();
     let number = |[high, low]: &[u32; 2]| u64::from(*high) << 32 | u64::from(*low);

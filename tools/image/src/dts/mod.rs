@@ -9,6 +9,7 @@
 
 mod board;
 mod chosen;
+mod devices;
 mod domain;
 mod parse;
 mod print;

@@ -17,7 +17,7 @@ pub struct NotYet {
 const NO_SHARING: &str = "remove it: partitions share nothing but the UART";
 
 /// Words that are kept for later, wherever they stand.
-pub static NOT_YET: [NotYet; 5] = [
+pub static NOT_YET: [NotYet; 4] = [
     NotYet {
         key: "shared_memory",
         properties: &[
@@ -45,11 +45,5 @@ pub static NOT_YET: [NotYet; 5] = [
         properties: &["llc-colors"],
         what: "coloring of caches",
         remedy: "remove it: partitions share the caches that their PEs share",
-    },
-    NotYet {
-        key: "trace",
-        properties: &["firebreak,trace"],
-        what: "a trace of each exit",
-        remedy: "remove it: the events on the UART and `firebreak log` say what happened",
     },
 ];

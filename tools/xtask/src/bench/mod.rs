@@ -6,6 +6,7 @@
 
 mod peers;
 mod restart;
+mod scale;
 mod sei;
 
 use std::fs;
@@ -26,11 +27,17 @@ use crate::{build, image, paths};
 #[command(after_help = "Examples:
   cargo xtask bench                          print the table
   cargo xtask bench --json bench.json        and write the figures as JSON
-  cargo xtask bench --json tests/bench/latest.json     renew the committed ones, and README.md")]
+  cargo xtask bench --json tests/bench/latest.json     renew the committed ones, and README.md
+  cargo xtask bench --partitions 1,2,4,8     with so many partitions configured")]
 pub(crate) struct Args {
     /// Writes {"results":[{"operation","median","min","max","unit"}]}.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+
+    /// Measures with so many partitions configured instead, and shows the medians side by side. As
+    /// JSON: {"partitions":[{"partitions":N,"results":[..]}]}.
+    #[arg(long, value_name = "N", value_delimiter = ',')]
+    partitions: Vec<usize>,
 }
 
 /// What was measured.
@@ -119,6 +126,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     crate::setup::run(&crate::setup::Args::unattended())?;
     build::hypervisor()?;
     build::guests()?;
+    if !args.partitions.is_empty() {
+        build::firmware()?;
+        let scales = scale::measure(&args.partitions)?;
+        print!("{}", scale::table(&scales));
+        return write_json(args, &json!({ "partitions": scales }));
+    }
     step("bench: one guest on one PE");
     let mut figures = measure("bench", 1)?;
     step("bench: one guest on two PEs");
@@ -135,13 +148,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     figures.extend(restart::measure()?);
     figures.push(image_bytes(&build::hypervisor_elf())?);
     print!("{}", table(&figures, &Peers::read()?));
-    if let Some(path) = &args.json {
-        let text = format!("{:#}\n", json!({ "results": figures }));
-        fs::write(path, text).with_context(|| path.display().to_string())?;
-        let committed = paths::workspace().join("tests/bench/latest.json");
-        if path.canonicalize().ok() == committed.canonicalize().ok() {
-            peers::renew_readme()?;
-        }
+    write_json(args, &json!({ "results": figures }))?;
+    let committed = paths::workspace().join("tests/bench/latest.json");
+    if let Some(path) = &args.json
+        && path.canonicalize().ok() == committed.canonicalize().ok()
+    {
+        peers::renew_readme()?;
     }
     let missing: Vec<&str> = ROWS
         .iter()
@@ -152,6 +164,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         bail!("the bench guest did not measure {}", missing.join(", "));
     }
     Ok(())
+}
+
+fn write_json(args: &Args, value: &serde_json::Value) -> Result<()> {
+    let Some(path) = &args.json else {
+        return Ok(());
+    };
+    fs::write(path, format!("{value:#}\n")).with_context(|| path.display().to_string())
 }
 
 /// Measures a hypercall once more in a build without the masking-safe scheme.

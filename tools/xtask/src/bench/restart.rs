@@ -20,7 +20,12 @@ const SAMPLES: u64 = 5;
 /// Measures `restart_small`, in instructions without the clearing, and `scrub`, in bytes for 1,000
 /// instructions.
 pub(super) fn measure() -> Result<Vec<Figure>> {
-    let [small, large] = SIZES.map(instructions);
+    measure_with("", 1)
+}
+
+/// Measures them beside other partitions, as the partition file describes them.
+pub(super) fn measure_with(others: &str, pes: u32) -> Result<Vec<Figure>> {
+    let [small, large] = SIZES.map(|size| instructions(size, others, pes));
     let (small, large) = (small?, large?);
     let grown = large
         .iter()
@@ -61,17 +66,17 @@ fn figure(operation: &str, sorted: &[u64], unit: &'static str) -> Result<Figure>
 }
 
 /// Restarts a partition by commands, and returns how long each took.
-fn instructions(memory_mib: u64) -> Result<Vec<u64>> {
+fn instructions(memory_mib: u64, others: &str, pes: u32) -> Result<Vec<u64>> {
     let name = format!("bench-restart-{memory_mib}");
     let manifest = paths::out().join(format!("{name}.toml"));
     let text = format!(
         "[system]\ncontrol = true\n\n[[partition]]\nname = \"victim\"\nvcpus = 1\npes = [0]\n\
-         memory = \"{memory_mib} MiB\"\nimage = \"guests/victim.bin\"\nwatchdog = false\n"
+         memory = \"{memory_mib} MiB\"\nimage = \"guests/victim.bin\"\nwatchdog = false\n{others}"
     );
     fs::write(&manifest, text).with_context(|| manifest.display().to_string())?;
     let path = paths::out().join(format!("{name}.img"));
     image::build(&manifest, &path)?;
-    let mut machine = Machine::new(path).smp(1).icount(true).start()?;
+    let mut machine = Machine::new(path).smp(pes).icount(true).start()?;
     let ready = |record: &firebreak_qemu::Record| {
         let line = record.line("victim");
         line.is_some_and(|line| line.starts_with("victim: ready"))

@@ -47,9 +47,14 @@ pub(super) fn measure() -> Result<Vec<Figure>> {
     let name = "bench-sei";
     let path = paths::out().join(format!("{name}.img"));
     image::build(&image::test_manifest(name), &path)?;
+    measure_in(&path, name, 1)
+}
+
+/// Measures them in an image whose partition `victim` lives on PE 0.
+pub(super) fn measure_in(path: &Path, name: &str, pes: u32) -> Result<Vec<Figure>> {
     let places = places(&build::hypervisor_elf(), &build::guest_elf("victim"))?;
     let log = paths::out().join(format!("{name}.trace"));
-    run(&path, &log)?;
+    run(path, &log, pes)?;
     let mut trace = BufReader::new(File::open(&log).context("opening QEMU's trace")?);
     let (verdict, guest) = count(&mut trace, &places)?;
     // Some hundred megabytes that nobody needs any more.
@@ -83,7 +88,7 @@ fn symbol(elf: &Path, name: &str) -> Result<u64> {
 }
 
 /// Runs the machine with its trace in `log`, and raises one error after the other.
-fn run(image: &Path, log: &Path) -> Result<()> {
+fn run(image: &Path, log: &Path, pes: u32) -> Result<()> {
     let filter = format!(
         "{IMAGE_PA:#x}..{:#x},{:#x}..{:#x}",
         IMAGE_PA + 0x10_0000,
@@ -93,7 +98,7 @@ fn run(image: &Path, log: &Path) -> Result<()> {
     let log = log.to_str().context("a directory whose name is no UTF-8")?;
     let mut machine = Machine::new(image)
         .firmware(build::firmware_image())
-        .smp(1)
+        .smp(pes)
         .icount(true)
         .args(["-accel", "tcg,one-insn-per-tb=on", "-d", "exec,nochain"])
         .args(["-dfilter", &filter, "-D", log])
@@ -149,9 +154,9 @@ fn count(trace: &mut impl BufRead, places: &Places) -> Result<(Vec<u64>, Vec<u64
     Ok((verdicts, guests))
 }
 
-/// Reads the program counter of `Trace 0: 0x7f.. [cs/pc/flags/cflags] symbol`.
+/// Reads the program counter of `Trace 0: 0x7f.. [cs/pc/flags/cflags] symbol`: of PE 0 alone.
 fn program_counter(line: &str) -> Option<u64> {
-    let inside = line.strip_prefix("Trace ")?.split_once('[')?.1;
+    let inside = line.strip_prefix("Trace 0:")?.split_once('[')?.1;
     u64::from_str_radix(inside.split('/').nth(1)?, 16).ok()
 }
 
@@ -213,6 +218,21 @@ mod tests {
             count(&mut text.as_bytes(), &PLACES).unwrap(),
             (vec![], vec![])
         );
+    }
+
+    #[test]
+    fn another_pe_is_not_counted() {
+        let text = trace(&[
+            0x0e00_0004,
+            0x4020_1580,
+            0x4020_1700,
+            0x4020_1780,
+            0x4020_0b80,
+        ]);
+        let other = "Trace 1: 0x7f00 [0000000000000000/0000000040201584/00000021/ff000201] \n";
+        let text = text.replacen('\n', &format!("\n{other}"), 3);
+        let counts = count(&mut text.as_bytes(), &PLACES).unwrap();
+        assert_eq!(counts, (vec![1], vec![3]));
     }
 
     #[test]

@@ -111,7 +111,7 @@ pub(crate) fn guests() -> Result<()> {
 }
 
 /// Builds the agent, and the initramfs that holds it and the modules of the kernel that it loads.
-fn initramfs() -> Result<()> {
+pub(crate) fn initramfs() -> Result<()> {
     step("build: agent and initramfs");
     let elf = release(&targets::AGENT, "firebreak-agent")?;
     let stripped = paths::out().join("guests/agent");
