@@ -29,6 +29,8 @@ pub(crate) fn add(trials: &mut Vec<Trial>) {
     trials.push(trial("campaign::interrupted_and_resumed", interrupted));
     trials.push(trial("campaign::a_killed_qemu_costs_one_case", killed));
     trials.push(trial("campaign::a_full_disk_is_told", full_disk));
+    trials.push(trial("campaign::a_missed_tick_is_seen", missed_tick));
+    trials.push(trial("campaign::turns_of_qemu_cost_no_tick", turns));
     trials.push(trial("campaign::a_machine_that_never_boots", never_boots));
 }
 
@@ -40,11 +42,15 @@ struct Bench {
 
 impl Bench {
     fn new(rest: &str) -> Result<Self, Failed> {
+        Self::of("victim", rest)
+    }
+
+    fn of(system: &str, rest: &str) -> Result<Self, Failed> {
         let dir = tempfile::tempdir().map_err(failed)?;
         let plan = dir.path().join("plan.toml");
         let systems = workspace().join("tests/campaigns/systems");
         let head = format!(
-            "[[guest]]\nname = \"victim\"\nsystem = \"{}/victim.toml\"\nlike = \"victim\"\n",
+            "[[guest]]\nname = \"victim\"\nsystem = \"{}/{system}.toml\"\nlike = \"victim\"\n",
             systems.display()
         );
         fs::write(&plan, head + rest).map_err(failed)?;
@@ -361,6 +367,44 @@ fn full_disk() -> Outcome {
         "one result to be lost",
         &[],
     )
+}
+
+/// Two milliseconds that the firmware takes of the bystander's PE are a fault; of another's they are not.
+fn missed_tick() -> Outcome {
+    let bench = Bench::of(
+        "victim-control",
+        "firmware = true\nsmp = 4\nicount = true\nbystander = \"control\"\n\
+         [[moment]]\nname = \"any\"\n\
+         [[error]]\nname = \"its\"\nkind = \"firmware\"\nclass = \"ce\"\npe = 0\n\
+         behavior = \"handled-in-firmware\"\n\
+         [[error]]\nname = \"another\"\nkind = \"firmware\"\nclass = \"ce\"\n\
+         behavior = \"handled-in-firmware\"\n",
+    )?;
+    bench.run(&bench.options())?;
+    let cases = bench.cases()?;
+    let class = |error: &str| {
+        let case = cases.iter().find(|case| case.error == error);
+        case.map(|case| case.class)
+    };
+    let seen = class("its") == Some(Class::HypervisorFault);
+    hold(seen, "its tick to be missed, and seen", &cases)?;
+    let not = class("another") == Some(Class::NotDelivered);
+    hold(not, "no tick to be missed", &cases)
+}
+
+/// QEMU ran Linux's PE on while `control`'s interrupt waited, where Linux panics and boots: a few ticks,
+/// or hundreds, in two of three runs.
+fn turns() -> Outcome {
+    let dir = tempfile::tempdir().map_err(failed)?;
+    let results = dir.path().join("results.jsonl");
+    let plan = workspace().join("tests/campaigns/bystander.toml");
+    let plan = plan::read(&plan).map_err(failed)?;
+    let mut options = options(results.clone());
+    options.only = Some("uc/idle/*".to_owned());
+    let summary = run(&plan, &options, &Arc::new(AtomicBool::new(false))).map_err(failed)?;
+    let cases = read_file(&results).map_err(failed)?.cases;
+    let panicked = summary.classes.get(&Class::Panicked) == Some(&1);
+    hold(panicked, "a panic, and no tick missed", &cases)
 }
 
 /// It is not tried for each of a thousand cases.

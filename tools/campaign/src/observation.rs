@@ -105,6 +105,8 @@ pub struct Observation {
     pub machine_reset: Option<String>,
     /// The hypervisor failed, or somebody was hurt who has nothing to do with it.
     pub faults: Vec<String>,
+    /// How late the bystander's latest tick was, if there is a bystander and it reported.
+    pub bystander_late_ns: Option<u64>,
     /// QEMU or the host failed.
     pub host: Option<String>,
     /// It printed more than anybody reads.
@@ -131,6 +133,7 @@ impl Observation {
             ends: Vec::new(),
             machine_reset: None,
             faults: Vec::new(),
+            bystander_late_ns: None,
             host: None,
             flooded: false,
             silent: false,

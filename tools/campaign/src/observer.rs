@@ -179,11 +179,14 @@ impl Observer {
         if name != bystander {
             return;
         }
-        let missed = missed_ticks(text);
-        self.reports += u32::from(missed.is_some());
-        if let Some(missed) = missed.filter(|missed| missed > before) {
-            let more = missed - before;
-            self.fault(format!("{bystander} missed {more} ticks"));
+        let Some(missed) = missed_ticks(text) else {
+            return;
+        };
+        let more = missed.saturating_sub(*before);
+        self.reports += 1;
+        self.seen.bystander_late_ns = self.seen.bystander_late_ns.max(latest_tick(text));
+        if more > 0 {
+            self.fault(format!("{name} missed {more} ticks"));
         }
     }
 
@@ -321,6 +324,12 @@ pub(crate) fn missed_ticks(line: &str) -> Option<u64> {
     let (_, behind) = line
         .strip_prefix("control: ticks=")?
         .split_once("missed=")?;
+    behind.split(' ').next()?.parse().ok()
+}
+
+/// Returns how late the latest tick was since the report before, in nanoseconds.
+fn latest_tick(line: &str) -> Option<u64> {
+    let (_, behind) = line.split_once("late_max_ns=")?;
     behind.split(' ').next()?.parse().ok()
 }
 
@@ -462,6 +471,9 @@ mod tests {
         assert!(fed(&[tick]).seen.faults.is_empty());
         let late = "control| control: ticks=2000 missed=4 jitter_max_ns=5";
         assert_eq!(fed(&[late]).seen.faults.len(), 1);
+        let slow = "control| control: ticks=2000 missed=3 jitter_max_ns=900 late_max_ns=500";
+        let slow = fed(&[slow, tick]).seen;
+        assert_eq!((slow.faults.len(), slow.bystander_late_ns), (0, Some(500)));
         let killed = r#"{"v":1,"t":10,"ev":"killed","vm":1,"name":"control","reason":"x"}"#;
         assert_eq!(fed(&[killed]).seen.faults.len(), 1);
         let ours = r#"{"v":1,"t":10,"ev":"killed","vm":0,"name":"linux","reason":"x"}"#;

@@ -131,5 +131,9 @@ fn evidence(seen: &Observation) -> Vec<Evidence> {
         (beats, _) => format!("{beats} signs of life since the last thing that was done to it"),
     };
     add(Source::Guest, None, beats);
+    if let Some(late_ns) = seen.bystander_late_ns {
+        let text = format!("the bystander's latest tick came {late_ns} ns late");
+        add(Source::Guest, None, text);
+    }
     all
 }

@@ -16,9 +16,11 @@ use crate::plan::{FirmwareError, Guest, Moment, Place, Plan, What};
 use crate::prepare::{Files, Prepared};
 use crate::symbols;
 
-/// How long a case is watched at most, in seconds of an idle host: the end of it is decided by the
-/// machine's time, and this only by a host that does not get on.
+/// How long the machine's time may stand still, in seconds of an idle host: the end of a case is decided
+/// by that time, and this only by a host that does not get on.
 const PATIENCE_S: u64 = 120;
+/// What a case may take altogether, in the same: where each nanosecond is an instruction time goes slowly.
+const MOST_S: u64 = 600;
 /// How often the hypervisor is asked for the time while nothing is said.
 const LOOK: Duration = Duration::from_millis(100);
 /// How long QEMU may take to put bytes into a UART of a machine that stands. It does not say so;
@@ -250,11 +252,14 @@ impl Attempt<'_> {
     }
 
     fn by_firmware(&mut self, error: &FirmwareError) -> Result<(), String> {
-        let pe = self.live.partition.pes.get(error.vcpu).copied();
-        let pe = pe.ok_or("the partition has no such vCPU")?;
+        let own = self.live.partition.pes.get(error.vcpu).copied();
+        let pe = error.pe.or(own).ok_or("the partition has no such vCPU")?;
         let pa = self.address(&error.place)?;
         let id = 1_000_000 + self.live.number() * 1000;
-        let mode = matrix::firmware(self.plan, self.case);
+        let mode = match &error.behavior {
+            Some(own) => own,
+            None => matrix::firmware(self.plan, self.case),
+        };
         let mode = (mode != "conforming").then(|| mode.to_owned());
         self.observer.errors = (id..id + u64::from(error.count)).collect();
         let line = if error.count > 1 {
@@ -350,7 +355,9 @@ impl Attempt<'_> {
 
     /// Watches until nothing more can change the result.
     fn watch(&mut self) -> Result<(), String> {
-        let end = Instant::now() + deadline(PATIENCE_S);
+        let last = Instant::now() + deadline(MOST_S);
+        let mut end = Instant::now() + deadline(PATIENCE_S);
+        let mut elapsed_ns = 0;
         let mut then = self.moment.then.iter();
         let mut waiting = None;
         let mut late_words = LATE_WORDS;
@@ -392,8 +399,12 @@ impl Attempt<'_> {
                 // The answer says what time it is.
                 self.live.send("ps")?;
             }
-            if Instant::now() >= end {
-                return Err("the machine's time does not go on".to_owned());
+            if self.observer.elapsed_ns() > elapsed_ns {
+                elapsed_ns = self.observer.elapsed_ns();
+                end = Instant::now() + deadline(PATIENCE_S);
+            }
+            if Instant::now() >= end.min(last) {
+                return Err("the machine's time does not get on".to_owned());
             }
         }
     }

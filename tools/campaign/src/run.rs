@@ -89,9 +89,12 @@ pub fn choose(plan: &Plan, only: Option<&str>, part: Option<Shard>) -> Vec<Case>
 pub fn estimate(plan: &Plan, cases: &[Case], jobs: usize) -> Duration {
     const VICTIM: Duration = Duration::from_millis(60);
     const OTHERS: Duration = Duration::from_millis(1200);
+    // Panic, restart and boot, an instruction each nanosecond.
+    const COUNTED: Duration = Duration::from_secs(8);
     const BOOT: Duration = Duration::from_secs(3);
-    let of = |case: &Case| match plan.guests.get(case.guest).map(|guest| guest.like) {
-        Some(Like::Victim) => VICTIM,
+    let of = |case: &Case| match plan.guests.get(case.guest) {
+        Some(guest) if guest.like == Like::Victim => VICTIM,
+        Some(guest) if guest.icount => COUNTED,
         _ => OTHERS,
     };
     let all: Duration = cases.iter().map(of).sum();

@@ -20,6 +20,8 @@ pub const BOOTLOADER_IMAGE_PA: u64 = 0x5000_0000;
 pub(crate) const DEBUGGER_SOCKET: &str = "gdb";
 /// How long QEMU may take to connect its lines.
 const CONNECT: Duration = Duration::from_secs(60);
+/// What bounds QEMU's turns ([`Machine::turns_us`]).
+pub(crate) const TURNS: &str = "turns";
 /// How often the lines are looked at while QEMU starts.
 const CONNECT_POLL: Duration = Duration::from_millis(5);
 
@@ -102,6 +104,7 @@ pub struct Machine {
     smp: u32,
     memory_mib: u32,
     icount: bool,
+    turns_us: Option<u32>,
     no_reboot: bool,
     debugger: bool,
     extra: Vec<OsString>,
@@ -121,6 +124,7 @@ impl Machine {
             smp: 4,
             memory_mib: 1024,
             icount: false,
+            turns_us: None,
             no_reboot: false,
             debugger: false,
             extra: Vec::new(),
@@ -181,6 +185,20 @@ impl Machine {
     #[must_use]
     pub fn icount(mut self, icount: bool) -> Self {
         self.icount = icount;
+        self
+    }
+
+    /// Bounds how long one PE runs while another one's interrupt waits, where instructions are
+    /// counted and there is more than one PE.
+    ///
+    /// QEMU runs the PEs in turns then, and a turn ends early only where a timer is due. A PE whose
+    /// own timer has just fired has none, so another one may run for a tenth of a second before the
+    /// interrupt is looked at: time that no machine would lose. A timer of QEMU's own, which no guest
+    /// sees, is due this often and ends the turn. The device with the finest one is a packet filter,
+    /// here without packets.
+    #[must_use]
+    pub fn turns_us(mut self, us: u32) -> Self {
+        self.turns_us = Some(us);
         self
     }
 
@@ -259,11 +277,22 @@ impl Machine {
         if self.icount {
             args.extend(["-icount", "shift=0,sleep=off"].map(OsString::from));
         }
+        if let Some(us) = self.turns() {
+            let filter = format!("filter-buffer,id={TURNS},netdev=nobody,interval={us}");
+            let netdev = "hubport,id=nobody,hubid=0".to_owned();
+            args.extend(
+                ["-netdev".to_owned(), netdev, "-object".to_owned(), filter].map(OsString::from),
+            );
+        }
         if self.no_reboot {
             args.push("-no-reboot".into());
         }
         args.extend(self.extra.iter().cloned());
         args
+    }
+
+    fn turns(&self) -> Option<u32> {
+        self.turns_us.filter(|_| self.icount && self.smp > 1)
     }
 
     /// Starts the machine.
@@ -273,8 +302,9 @@ impl Machine {
     /// When QEMU is missing, refuses its arguments, or does not connect.
     pub fn start(mut self) -> Result<Running, Error> {
         let tap = self.tap.take();
+        let has_turns = self.turns().is_some();
         let (child, streams, dir) = self.launch()?;
-        Running::new(child, streams, tap, dir)
+        Running::new(child, streams, tap, dir, has_turns)
     }
 
     /// Starts the machine, and leaves its serial lines as they are: nobody reads them yet.
@@ -476,6 +506,16 @@ mod tests {
              neoverse-n1,cntfrq=1000000000 -smp 4 -m 1024 -nic none -bios fw.bin -device \
              loader,file=a.img,addr=0x40200000,force-raw=on -icount shift=0,sleep=off -no-reboot"
         );
+    }
+
+    #[test]
+    fn turns_are_bounded_where_there_are_any() {
+        let machine = || Machine::new("a.img").smp(2).turns_us(20);
+        let bound = "-netdev hubport,id=nobody,hubid=0 -object \
+                     filter-buffer,id=turns,netdev=nobody,interval=20";
+        assert!(arguments(&machine().icount(true)).ends_with(bound));
+        assert!(!arguments(&machine()).contains("turns"));
+        assert!(!arguments(&machine().icount(true).smp(1)).contains("turns"));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::log::{Failure, Log, Mark, Record};
-use crate::machine::{DEBUGGER_SOCKET, Error, Tap, deadline, io_error};
+use crate::machine::{DEBUGGER_SOCKET, Error, TURNS, Tap, deadline, io_error};
 use crate::qmp::Qmp;
 use crate::reader::{read_secure, read_shared, spawn};
 use crate::{Debugger, Raise};
@@ -21,6 +21,7 @@ pub struct Running {
     qmp: Qmp,
     log: Arc<Log>,
     dir: tempfile::TempDir,
+    has_turns: bool,
 }
 
 impl Running {
@@ -29,6 +30,7 @@ impl Running {
         streams: Vec<UnixStream>,
         tap: Option<Tap>,
         dir: tempfile::TempDir,
+        has_turns: bool,
     ) -> Result<Self, Error> {
         let log = Arc::new(Log::default());
         if let Some(pipe) = child.stderr.take() {
@@ -61,6 +63,7 @@ impl Running {
             qmp,
             log,
             dir,
+            has_turns,
         })
     }
 
@@ -274,6 +277,19 @@ impl Running {
     pub fn load_snapshot(&mut self, name: &str) -> Result<(), Error> {
         self.snapshot("loadvm", name)?;
         self.log.forget_unfinished();
+        self.restart_turns()
+    }
+
+    /// Time went back, and QEMU's own timers do not go with it: what bounds the turns would be due
+    /// only when the machine is as old again.
+    fn restart_turns(&mut self) -> Result<(), Error> {
+        for status in ["off", "on"].into_iter().filter(|_| self.has_turns) {
+            let path = format!("/objects/{TURNS}");
+            let what = serde_json::json!({ "path": path, "property": "status", "value": status });
+            self.qmp
+                .ask("qom-set", &what)
+                .map_err(io_error("bounding QEMU's turns"))?;
+        }
         Ok(())
     }
 

@@ -251,6 +251,7 @@ prop_compose! {
             ends: some(flags[1] && flags[2]).into_iter().collect(),
             machine_reset: some(flags[2] && flags[3]),
             faults: some(flags[3] && flags[4]).into_iter().collect(),
+            bystander_late_ns: None,
             host: some(flags[4] && flags[5]),
             flooded: flags[6],
             silent: flags[7],

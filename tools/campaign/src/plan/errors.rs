@@ -20,7 +20,7 @@ pub(crate) const NAMED: [(&str, u32); 9] = [
     ("reserved-dfsc", 0x1802),
 ];
 
-const KEYS: [&str; 18] = [
+const KEYS: [&str; 20] = [
     "name",
     "kind",
     "guests",
@@ -39,6 +39,8 @@ const KEYS: [&str; 18] = [
     "sync",
     "in_guest",
     "vcpu",
+    "pe",
+    "behavior",
 ];
 const KINDS: [&str; 3] = ["serror", "sea", "firmware"];
 /// Fields of an ISS that `fields` may name: least significant bit and width.
@@ -225,6 +227,9 @@ fn firmware(
     let sync = word(table, "sync", &["data", "fetch"])?;
     let in_guest = table.boolean("in_guest")?.is_none_or(|flag| flag.value);
     let vcpu = small(table.integer("vcpu")?, 0) as usize;
+    let pe = table.integer("pe")?;
+    let pe = pe.map(|pe| u8::try_from(pe.value).unwrap_or(u8::MAX));
+    let behavior = word(table, "behavior", &super::read::MODES)?;
     let error = FirmwareError {
         iss,
         severity,
@@ -233,6 +238,8 @@ fn firmware(
         sync,
         in_guest,
         vcpu,
+        pe,
+        behavior,
     };
     Ok((error_name.value.clone(), What::Firmware(error)))
 }

@@ -162,6 +162,10 @@ pub struct FirmwareError {
     pub in_guest: bool,
     /// Which vCPU's PE takes it.
     pub vcpu: usize,
+    /// The PE that takes it, if it is another one.
+    pub pe: Option<u8>,
+    /// What the firmware makes of it, whatever else it makes of errors.
+    pub behavior: Option<String>,
 }
 
 /// The memory that an error is about.

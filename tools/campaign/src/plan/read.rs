@@ -24,7 +24,7 @@ const MEANINGS: [(&str, Meaning); 6] = [
     ("usual", Meaning::Usual),
 ];
 /// How the reference firmware can be told to behave (docs/sei-contract.md, section 11).
-const MODES: [&str; 14] = [
+pub(super) const MODES: [&str; 14] = [
     "conforming",
     "barge-in",
     "stale-ec",
