@@ -5,19 +5,21 @@
 //! external abort is reported, and the access to the page that took it skipped. An abort of
 //! anything else was simulated, because nothing else is ever bad: that instruction is tried again.
 //! Every 100 ms `main`
-//! obeys typed letters (`m`, `u`, `e`), reads and writes the page that the host knows as the one to break, and says that it lives.
+//! obeys typed letters (`m`, `u`, `e`, `p`), reads and writes the page that the host knows as the one to break, and says that it lives.
 #![no_std]
 #![no_main]
 
 mod page;
 mod report;
 
-use firebreak_abi::guest_map::VTIMER_INTID;
+use firebreak_abi::guest_map::{PVPANIC, VTIMER_INTID};
 use firebreak_guest_rt::cell::Cell64;
 use firebreak_guest_rt::exception::{EC_DATA_ABORT, EC_FETCH_ABORT, Kind, unexpected};
-use firebreak_guest_rt::{Boot, Frame, Vector, console, cpu, gic, guest, println, timer};
+use firebreak_guest_rt::{Boot, Frame, Vector, console, cpu, gic, guest, mmio, println, timer};
 use report::Error;
 
+/// What the pvpanic device is told.
+const PANICKED: u32 = 1;
 const ROUNDS_PER_SECOND: u64 = 10;
 /// DISR_EL1 is read this part of a second behind ESB.
 const ESB_LOOKS_PER_SECOND: u64 = 50;
@@ -25,6 +27,8 @@ const ESB_LOOKS_PER_SECOND: u64 = 50;
 // Written by the handlers, read by `main`.
 static SERRORS: Cell64 = Cell64::new(0);
 static ABORTS: Cell64 = Cell64::new(0);
+// Whether SErrors wait: `main` alone.
+static MASKED: Cell64 = Cell64::new(0);
 
 fn on_serror(frame: &Frame) {
     SERRORS.add(1);
@@ -76,16 +80,18 @@ fn on_exception(frame: &mut Frame, vector: Vector) {
 }
 
 /// Obeys what was typed: `m` masks SErrors, `u` lets them in, `e` executes ESB and later looks at
-/// what it deferred.
+/// what it deferred, `p` has it panic.
 fn obey_typed() {
     while let Some(byte) = console::read_byte() {
         match byte {
             b'm' => {
                 cpu::mask_serror();
+                MASKED.set(1);
                 println!("victim: masked");
             }
             b'u' => {
                 println!("victim: unmasked");
+                MASKED.set(0);
                 cpu::unmask_serror();
             }
             b'e' => {
@@ -97,15 +103,30 @@ fn obey_typed() {
                 }
                 println!("victim: esb disr={:#x}", cpu::take_disr());
             }
+            b'p' => panic_silently(),
             _ => {}
         }
     }
 }
 
+/// Ends as a kernel does whose console is dead: the device is told, and nobody else.
+fn panic_silently() -> ! {
+    // SAFETY: there is a device, or nothing.
+    unsafe { mmio::write32(PVPANIC.get(), PANICKED) };
+    cpu::mask_irq();
+    loop {
+        cpu::wfi();
+    }
+}
+
+/// A pending SError that is masked ends each WFI: then it listens while it spins.
 fn sleep_until(at_ticks: u64) {
     timer::arm(at_ticks);
     while timer::now() < at_ticks {
         cpu::wfi();
+        if MASKED.get() != 0 {
+            obey_typed();
+        }
     }
     timer::stop();
 }

@@ -15,6 +15,11 @@ pub const GICR_STRIDE: u64 = 0x2_0000;
 pub const UART: Ipa = Ipa::new(0x0900_0000);
 /// PL031 real-time clock, one page.
 pub const RTC: Ipa = Ipa::new(0x0901_0000);
+/// pvpanic, by which a guest says that it panics, one page. QEMU has this device on a bus that guests
+/// do not have here.
+pub const PVPANIC: Ipa = Ipa::new(0x090f_0000);
+/// Length of its registers, in bytes.
+pub const PVPANIC_LEN: u64 = 2;
 /// SBSA generic watchdog: refresh frame, one page.
 pub const WDT_REFRESH: Ipa = Ipa::new(0x0b00_0000);
 /// SBSA generic watchdog: control frame, one page.
@@ -45,7 +50,7 @@ pub const GUEST_INTIDS: u32 = 160;
 
 /// Frames that are emulated for a guest of `vcpus` vCPUs, or kept for that: start and length. No
 /// RAM and no passed-through device of the guest may lie there.
-pub const fn emulated(vcpus: u8) -> [(Ipa, u64); 7] {
+pub const fn emulated(vcpus: u8) -> [(Ipa, u64); 8] {
     const PAGE: u64 = crate::PAGE_SIZE_BYTES;
     [
         (FLASH, FLASH_LEN),
@@ -53,6 +58,7 @@ pub const fn emulated(vcpus: u8) -> [(Ipa, u64); 7] {
         (GICR, GICR_STRIDE * vcpus as u64),
         (UART, PAGE),
         (RTC, PAGE),
+        (PVPANIC, PAGE),
         (WDT_REFRESH, PAGE),
         (WDT_CONTROL, PAGE),
     ]

@@ -22,6 +22,8 @@ pub struct GuestMachine<'a> {
     pub console: bool,
     /// Whether there is a watchdog.
     pub watchdog: bool,
+    /// Whether there is a pvpanic device.
+    pub pvpanic: bool,
     /// Pages that were retired without a spare behind them: the guest must not use them.
     pub holes: &'a [Ipa],
 }
@@ -199,6 +201,12 @@ fn devices(root: &mut FdtWriter<'_>, machine: &GuestMachine<'_>) {
         node.prop_str("clock-names", "apb_pclk");
         node.prop_u32("clocks", CLOCK);
     });
+    if machine.pvpanic {
+        root.node_at("pvpanic", guest_map::PVPANIC.get(), |node| {
+            node.prop_str("compatible", "qemu,pvpanic-mmio");
+            node.prop_u64_list("reg", &[guest_map::PVPANIC.get(), guest_map::PVPANIC_LEN]);
+        });
+    }
     if machine.watchdog {
         root.node_at("watchdog", guest_map::WDT_CONTROL.get(), |node| {
             node.prop_str("compatible", "arm,sbsa-gwdt");

@@ -15,6 +15,7 @@ const LINUX: GuestMachine<'_> = GuestMachine {
     bootargs: "console=ttyAMA0 panic=1",
     console: true,
     watchdog: true,
+    pvpanic: true,
     holes: &[Ipa::new(0x4800_0000), Ipa::new(0x4a00_1fff)],
 };
 
@@ -97,6 +98,9 @@ fn a_guest_finds_the_machine_of_the_guest_map() {
         (numbers(rtc, "reg"), cells(rtc, "interrupts")),
         (vec![0x901_0000, 0x1000], vec![0, 2, 4])
     );
+    let pvpanic = node(&tree, "/pvpanic@90f0000");
+    assert_eq!(text(pvpanic, "compatible"), ["qemu,pvpanic-mmio"]);
+    assert_eq!(numbers(pvpanic, "reg"), [0x90f_0000, 2]);
     let watchdog = node(&tree, "/watchdog@b010000");
     assert_eq!(text(watchdog, "compatible"), ["arm,sbsa-gwdt"]);
     assert_eq!(
@@ -136,6 +140,7 @@ fn what_differs_between_guests_is_in_the_tree() {
         bootargs: "",
         console: false,
         watchdog: false,
+        pvpanic: false,
         holes: &[],
         ..LINUX
     };
@@ -145,6 +150,7 @@ fn what_differs_between_guests_is_in_the_tree() {
     for absent in [
         "/pl011@9000000",
         "/watchdog@b010000",
+        "/pvpanic@90f0000",
         "/reserved-memory",
         "/cpus/cpu@1",
     ] {
@@ -213,12 +219,14 @@ proptest! {
             bootargs: &bootargs,
             console,
             watchdog,
+            pvpanic: !watchdog,
             holes: &holes,
         };
         let blob = written(&machine);
         let tree = Fdt::new(&blob).unwrap();
         prop_assert_eq!(node(&tree, "/cpus").children().count(), usize::from(vcpus));
         prop_assert_eq!(tree.find_node("/watchdog@b010000").is_some(), watchdog);
+        prop_assert_eq!(tree.find_node("/pvpanic@90f0000").is_some(), !watchdog);
         if !bootargs.is_empty() {
             prop_assert_eq!(text(node(&tree, "/chosen"), "bootargs"), [bootargs.as_str()]);
         }

@@ -166,6 +166,7 @@ fn finish_stop(task: &mut Task, partition: &'static Partition) {
         let _ = devices.uart.reset();
         let _ = devices.rtc.reset();
         let _ = devices.watchdog.reset();
+        devices.pvpanic.reset();
         partition.distributor.reset();
     }
     for shared in &partition.vcpus {

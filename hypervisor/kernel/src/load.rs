@@ -175,6 +175,7 @@ fn write_devicetree(
         bootargs: partition.config.bootargs,
         console: partition.config.console,
         watchdog: partition.config.watchdog,
+        pvpanic: partition.config.pvpanic,
         holes: &holes,
     };
     let room = room_for_devicetree(partition, backing, layout.devicetree);

@@ -264,6 +264,9 @@ fn read_other(task: &mut Task, ipa: Ipa, width: u64) -> Option<u64> {
                 .value,
         );
     }
+    if let Some(offset) = pvpanic(task, ipa) {
+        return Some(partition.devices.lock(&task.ctx).pvpanic.read(offset));
+    }
     inside(ipa, guest_map::FLASH, guest_map::FLASH_LEN).map(|_| ErasedFlash.read(width as u8))
 }
 
@@ -299,6 +302,18 @@ fn write_other(task: &mut Task, ipa: Ipa, width: u64, value: u64) -> bool {
         write_watchdog(task, frame, offset, width, value);
         return true;
     }
+    if let Some(offset) = pvpanic(task, ipa) {
+        let events = partition
+            .devices
+            .lock(&task.ctx)
+            .pvpanic
+            .write(offset, value);
+        if events != 0 {
+            let (vm, name) = (partition.id.0, partition.name());
+            crate::console::emit(&task.ctx, &Event::Pvpanic { vm, name, events });
+        }
+        return true;
+    }
     // Erased flash ignores writes: nobody programs it.
     inside(ipa, guest_map::FLASH, guest_map::FLASH_LEN).is_some()
 }
@@ -315,6 +330,12 @@ fn write_watchdog(task: &mut Task, frame: WatchdogFrame, offset: u64, width: u8,
     drop(devices);
     task.local.watchdog_deadline = deadline;
     crate::deadlines::rearm(task);
+}
+
+fn pvpanic(task: &Task, ipa: Ipa) -> Option<u64> {
+    let (partition, _) = task.vcpu()?;
+    let offset = inside(ipa, guest_map::PVPANIC, firebreak_abi::PAGE_SIZE_BYTES)?;
+    partition.config.pvpanic.then_some(offset)
 }
 
 fn watchdog_frame(task: &Task, ipa: Ipa) -> Option<(WatchdogFrame, u64)> {

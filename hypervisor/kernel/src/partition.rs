@@ -14,7 +14,7 @@ use firebreak_arch::guest::Identity;
 use firebreak_arch::{TaskCtx, sysreg};
 use firebreak_manifest::{PartitionConfig, Placement};
 use firebreak_paging::Stage2;
-use firebreak_vdev::{Pl011, Pl031, Watchdog};
+use firebreak_vdev::{Pl011, Pl031, Pvpanic, Watchdog};
 use firebreak_vgic::Distributor;
 use firebreak_vm::{Backing, KernelSource, Kernels, StopCause, VcpuPower};
 use firebreak_wire::{Event, OutputBudget};
@@ -35,6 +35,8 @@ pub(crate) struct Devices {
     pub(crate) rtc: Pl031,
     /// SBSA watchdog.
     pub(crate) watchdog: Watchdog,
+    /// By which it says that it panics.
+    pub(crate) pvpanic: Pvpanic,
 }
 
 /// No start was asked for: not an address that an instruction can stand at.
@@ -424,6 +426,7 @@ impl Partition {
                 uart: Pl011::new(),
                 rtc: Pl031::new(0),
                 watchdog: Watchdog::new(),
+                pvpanic: Pvpanic::new(),
             }),
             events: Lock::new(OutputBudget::new(
                 EVENTS_PER_SECOND,

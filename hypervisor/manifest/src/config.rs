@@ -87,6 +87,8 @@ pub struct PartitionConfig<'a> {
     pub direct_aborts: bool,
     /// Whether it has a watchdog, by whose silence its death is noticed.
     pub watchdog: bool,
+    /// Whether it has a pvpanic device, by which it says that it panics.
+    pub pvpanic: bool,
     /// Whether it is started at boot, without being asked for.
     pub autostart: bool,
     /// When it comes back.
@@ -149,6 +151,8 @@ pub mod property {
     pub const DIRECT_ABORTS: &str = "firebreak,direct-aborts";
     /// Whether the guest has a watchdog, one cell, 0 or 1.
     pub const WATCHDOG: &str = "firebreak,watchdog";
+    /// Whether the guest has a pvpanic device, one cell, 0 or 1.
+    pub const PVPANIC: &str = "firebreak,pvpanic";
     /// Whether a reset restarts it, one cell, 0 or 1.
     pub const RESTART_ON_RESET: &str = "firebreak,restart-on-reset";
     /// Whether silence restarts it, one cell, 0 or 1.

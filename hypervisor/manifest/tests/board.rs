@@ -56,6 +56,7 @@ fn a_guest_of_ours_would_find_its_own_machine() {
         bootargs: "quiet",
         console: true,
         watchdog: true,
+        pvpanic: false,
         holes: &[Ipa::new(0x4800_0000)],
     };
     let mut buf = vec![0; 8192];

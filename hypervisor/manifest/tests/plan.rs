@@ -43,6 +43,7 @@ fn partition(name: &str, pes: &[u64], memory_bytes: u64) -> PartitionConfig<'sta
         ras_visible: true,
         direct_aborts: false,
         watchdog: true,
+        pvpanic: false,
         autostart: true,
         restart: RestartPolicy::default(),
         policy: default_policy(true),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Emulated devices as state machines: PL011, PL031, SBSA generic watchdog, erased flash.
+//! Emulated devices as state machines: PL011, PL031, SBSA generic watchdog, pvpanic, erased flash.
 //!
 //! A device knows nothing of traps, locks or clocks. The kernel decodes a guest's access into
 //! an offset, a width and a value, passes the time where a device needs it, and carries out
@@ -23,10 +23,12 @@ mod access;
 pub mod flash;
 pub mod pl011;
 pub mod pl031;
+pub mod pvpanic;
 pub mod watchdog;
 
 pub use access::{Effects, IrqLevel, Read};
 pub use flash::ErasedFlash;
 pub use pl011::Pl011;
 pub use pl031::Pl031;
+pub use pvpanic::Pvpanic;
 pub use watchdog::{Frame, Signal, Watchdog};

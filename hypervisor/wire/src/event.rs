@@ -284,6 +284,15 @@ pub enum Event<'a> {
         /// Its name.
         name: &'a str,
     },
+    /// A partition says by its pvpanic device that it panics.
+    Pvpanic {
+        /// Its number.
+        vm: u8,
+        /// Its name.
+        name: &'a str,
+        /// What it says: bit 0 that it panics, bit 1 that it goes on with a kernel of its own for that.
+        events: u8,
+    },
     /// Output was left out, because there was too much.
     Suppressed {
         /// What: `console:<name>` or the name of an event.

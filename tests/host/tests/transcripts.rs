@@ -30,6 +30,7 @@ const EVENTS: &[&str] = &[
     "restart",
     "stopped",
     "watchdog",
+    "pvpanic",
     "suppressed",
     "boot-error-record",
     "given-up",

@@ -30,6 +30,10 @@ pub(crate) fn add(trials: &mut Vec<Trial>) {
     trials.push(trial("campaign::a_killed_qemu_costs_one_case", killed));
     trials.push(trial("campaign::a_full_disk_is_told", full_disk));
     trials.push(trial("campaign::a_missed_tick_is_seen", missed_tick));
+    trials.push(trial(
+        "campaign::a_guest_that_says_by_pvpanic_that_it_panics",
+        pvpanic,
+    ));
     trials.push(trial("campaign::turns_of_qemu_cost_no_tick", turns));
     trials.push(trial("campaign::a_machine_that_never_boots", never_boots));
 }
@@ -390,6 +394,29 @@ fn missed_tick() -> Outcome {
     hold(seen, "its tick to be missed, and seen", &cases)?;
     let not = class("another") == Some(Class::NotDelivered);
     hold(not, "no tick to be missed", &cases)
+}
+
+/// The console stays silent, and the device tells.
+fn pvpanic() -> Outcome {
+    let bench = Bench::of(
+        "victim-pvpanic",
+        "[[moment]]\nname = \"panics\"\nthen_type = \"p\"\n\
+         [[moment]]\nname = \"goes-on\"\n[[error]]\nname = \"uer\"\n",
+    )?;
+    bench.run(&bench.options())?;
+    let cases = bench.cases()?;
+    let is = |moment: &str, class: Class, told: bool| {
+        let case = cases.iter().find(|case| case.moment == moment);
+        case.is_some_and(|case| {
+            let mut told_by = case.evidence.iter();
+            let by_device = told_by.any(|one| one.text.contains("pvpanic"));
+            case.class == class && by_device == told
+        })
+    };
+    let panics = is("panics", Class::Panicked, true);
+    hold(panics, "a panic of which the device tells", &cases)?;
+    let goes_on = is("goes-on", Class::RecoveredAndLogged, false);
+    hold(goes_on, "no panic where nothing is typed", &cases)
 }
 
 /// QEMU ran Linux's PE on while `control`'s interrupt waited, where Linux panics and boots: a few ticks,

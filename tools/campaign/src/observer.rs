@@ -215,6 +215,11 @@ impl Observer {
                 self.record = Some(event.value().clone());
             }
             "killed" | "restart" | "stopped" | "watchdog" => self.end(event, ours, text),
+            "pvpanic" if ours => self
+                .seen
+                .panics
+                .push(Sign::new(format!("by its device: {text}"))),
+            "pvpanic" => self.end(event, ours, text),
             "panic" | "halt" => self.fault(text),
             "crash" if event.text("kind") != Some("error") => self.fault(text),
             "boot" => {
@@ -478,7 +483,11 @@ mod tests {
         assert_eq!(fed(&[killed]).seen.faults.len(), 1);
         let ours = r#"{"v":1,"t":10,"ev":"killed","vm":0,"name":"linux","reason":"x"}"#;
         assert_eq!(fed(&[ours]).seen.ends.len(), 1);
+        let panics = r#"{"v":1,"t":10,"ev":"pvpanic","vm":0,"name":"linux","events":1}"#;
+        let seen = fed(&[panics]).seen;
+        assert_eq!((seen.panics.len(), seen.faults.len()), (1, 0));
         for failed in [
+            r#"{"v":1,"t":10,"ev":"pvpanic","vm":1,"name":"control","events":1}"#,
             r#"{"v":1,"t":10,"ev":"panic","pe":0,"text":"x"}"#,
             r#"{"v":1,"t":10,"ev":"crash","kind":"panic"}"#,
         ] {

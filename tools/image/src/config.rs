@@ -111,6 +111,9 @@ fn write_partition(
         node.prop_u32(property::RAS_VISIBLE, u32::from(partition.ras_visible));
         node.prop_u32(property::DIRECT_ABORTS, u32::from(partition.direct_aborts));
         node.prop_u32(property::WATCHDOG, u32::from(partition.watchdog));
+        if partition.pvpanic {
+            node.prop_u32(property::PVPANIC, 1);
+        }
         node.prop_u32(
             property::RESTART_ON_RESET,
             u32::from(partition.restart.on_reset),

@@ -163,7 +163,7 @@ pub static SYSTEM: [Field; 4] = [
 ];
 
 /// Fields of `[[partition]]`.
-pub static PARTITION: [Field; 19] = [
+pub static PARTITION: [Field; 20] = [
     field(
         "name",
         "",
@@ -308,6 +308,14 @@ pub static PARTITION: [Field; 19] = [
         "true",
         "watchdog = false",
         "Whether the guest has a watchdog, by whose silence its death is noticed.",
+    ),
+    field(
+        "pvpanic",
+        property::PVPANIC,
+        Form::Flag,
+        "false",
+        "pvpanic = true",
+        "Whether the guest has QEMU's pvpanic device, by which it says that it panics.",
     ),
     field(
         "autostart",

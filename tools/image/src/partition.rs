@@ -65,6 +65,8 @@ pub struct Partition {
     pub direct_aborts: bool,
     /// Whether there is a watchdog.
     pub watchdog: bool,
+    /// Whether there is a pvpanic device.
+    pub pvpanic: bool,
     /// Whether it is started at boot.
     pub autostart: bool,
     /// When it comes back.
@@ -215,6 +217,7 @@ fn read_partition(
     let ras_visible = shown.as_ref().is_none_or(|flag| flag.value);
     let direct_aborts = read_external_aborts(table)?;
     let watchdog = table.boolean("watchdog")?;
+    let pvpanic = table.boolean("pvpanic")?;
     let autostart = read_autostart(table, control, problems)?;
     let restart = policy::read_restart(table, watchdog.as_ref(), problems)?;
     let mut chosen_syndromes = Vec::new();
@@ -237,6 +240,7 @@ fn read_partition(
         ras_visible,
         direct_aborts,
         watchdog: watchdog.is_none_or(|flag| flag.value),
+        pvpanic: pvpanic.is_some_and(|flag| flag.value),
         autostart,
         restart,
         policy,

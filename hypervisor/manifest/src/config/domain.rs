@@ -43,6 +43,7 @@ enum Known {
     RasVisible,
     DirectAborts,
     Watchdog,
+    Pvpanic,
     OnReset,
     OnSilence,
     OnKill,
@@ -61,7 +62,7 @@ enum Known {
 }
 
 impl Known {
-    const ALL: [(&str, Self); 28] = [
+    const ALL: [(&str, Self); 29] = [
         ("#address-cells", Self::Cells),
         ("#size-cells", Self::Cells),
         ("phandle", Self::Phandle),
@@ -75,6 +76,7 @@ impl Known {
         (property::RAS_VISIBLE, Self::RasVisible),
         (property::DIRECT_ABORTS, Self::DirectAborts),
         (property::WATCHDOG, Self::Watchdog),
+        (property::PVPANIC, Self::Pvpanic),
         (property::RESTART_ON_RESET, Self::OnReset),
         (property::RESTART_ON_SILENCE, Self::OnSilence),
         (property::RESTART_ON_KILL, Self::OnKill),
@@ -153,6 +155,7 @@ impl<'a, 'c> Domain<'a, 'c> {
                 ras_visible: true,
                 direct_aborts: false,
                 watchdog: true,
+                pvpanic: false,
                 autostart: true,
                 restart: RestartPolicy::default(),
                 policy: Policy::default(),
@@ -211,6 +214,7 @@ impl<'a, 'c> Domain<'a, 'c> {
             Known::RasVisible => self.partition.ras_visible = self.flag(name, value)?,
             Known::DirectAborts => self.partition.direct_aborts = self.flag(name, value)?,
             Known::Watchdog => self.partition.watchdog = self.flag(name, value)?,
+            Known::Pvpanic => self.partition.pvpanic = self.flag(name, value)?,
             Known::OnReset => self.partition.restart.on_reset = self.flag(name, value)?,
             Known::OnSilence => self.partition.restart.on_silence = self.flag(name, value)?,
             Known::OnKill => self.partition.restart.on_kill = self.flag(name, value)?,

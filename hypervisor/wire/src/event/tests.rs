@@ -349,6 +349,11 @@ fn the_page_of_events_has_those_without_a_schema_above() {
             count: 1,
         },
         Event::Watchdog { vm, name },
+        Event::Pvpanic {
+            vm,
+            name,
+            events: 1,
+        },
         Event::Suppressed {
             what: "errors",
             count: 1,

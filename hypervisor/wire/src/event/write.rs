@@ -22,6 +22,7 @@ impl Event<'_> {
             Self::Restart { .. } => "restart",
             Self::Stopped { .. } => "stopped",
             Self::Watchdog { .. } => "watchdog",
+            Self::Pvpanic { .. } => "pvpanic",
             Self::Suppressed { .. } => "suppressed",
             Self::BootErrorRecord(_) => "boot-error-record",
             Self::Unclaimed { .. } => "unclaimed",
@@ -121,6 +122,9 @@ impl Event<'_> {
             }
             Self::Watchdog { vm, name } => {
                 who(o, vm, name);
+            }
+            Self::Pvpanic { vm, name, events } => {
+                who(o, vm, name).num("events", events.into());
             }
             Self::Suppressed { what, count } => {
                 o.text("what", what).num("count", count);

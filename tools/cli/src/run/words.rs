@@ -112,6 +112,7 @@ pub(crate) fn sentence(event: &Event, name: impl Fn(u64) -> Option<String>) -> S
         "killed" | "stopped" => format!("{}: {}", w("name"), w("reason")),
         "restart" => format!("{}, time {}: {}", w("name"), w("count"), w("reason")),
         "watchdog" => format!("{} was silent for too long", w("name")),
+        "pvpanic" => format!("{} says that it panics", w("name")),
         "suppressed" => format!("{}: {} were left out", w("what"), w("count")),
         "unclaimed" => format!(
             "PE {} took an error without a record, ISS {}",
