@@ -85,16 +85,18 @@ fn next_period(schedule: Schedule) -> u64 {
     } = schedule;
     let earliest = (physical_now() + READY_TICKS).saturating_sub(phase_ticks);
     let start = earliest.div_ceil(period_ticks) * period_ticks + phase_ticks;
-    sleep_until(start - SPIN_TICKS);
+    sleep_until(start - SPIN_TICKS, period_ticks);
     start
 }
 
-/// Sleeps until CNTPCT has this value. The interrupt that ends it stays masked and is ended here.
-fn sleep_until(physical_ticks: u64) {
+/// Sleeps until CNTPCT has this value. The interrupt that ends it stays masked and is ended here. A
+/// virtual SError that comes meanwhile is taken at once.
+fn sleep_until(physical_ticks: u64, period_ticks: u64) {
     let behind = physical_now().wrapping_sub(timer::now());
     timer::arm(physical_ticks.wrapping_sub(behind));
     while physical_now() < physical_ticks {
         cpu::wfi();
+        take_serrors(physical_now() / period_ticks);
     }
     timer::stop();
     drain_interrupts();

@@ -69,7 +69,7 @@ impl Other {
             Self::Reads => read,
         };
         let answer = psci::cpu_on(1, &STACK, function);
-        wait(0, "start", || answer == 0 && READY.get() != 0);
+        wait(this_period(), "start", || answer == 0 && READY.get() != 0);
     }
 
     /// Says that a round is about to begin. Returns x1 to x3 of the CPU_ON that begins it.
@@ -108,9 +108,14 @@ fn wait(round: u64, what: &str, done: impl Fn() -> bool) -> u64 {
             );
             return 1;
         }
-        sleep_until(physical_now() + LOOK_TICKS);
+        sleep_until(physical_now() + LOOK_TICKS, PERIOD.get());
     }
     0
+}
+
+/// Returns the number of the period, which names a round.
+fn this_period() -> u64 {
+    physical_now() / PERIOD.get()
 }
 
 extern "C" fn receive() -> ! {
@@ -124,8 +129,9 @@ extern "C" fn receive() -> ! {
         let system = System::scramble(number);
         let mut found = given;
         ops::receive(&mut found);
-        found.compare(&given, 1 << 29, round);
-        System::read().compare(&system, round);
+        let now = this_period();
+        found.compare(&given, 1 << 29, now);
+        System::read().compare(&system, now);
         let intid = gic::acknowledge();
         intid.into_iter().for_each(gic::end);
         let wanted = [
@@ -134,12 +140,12 @@ extern "C" fn receive() -> ! {
         ];
         for (found, wanted) in wanted {
             if found != wanted {
-                println!("sweep: bad round={round} vCPU 1 took {found:?}, wanted {wanted:?}");
+                println!("sweep: bad round={now} vCPU 1 took {found:?}, wanted {wanted:?}");
             }
         }
         if ASKED.get() != round {
             let asked = ASKED.get();
-            println!("sweep: bad round={round} vCPU 1 was asked {asked} times");
+            println!("sweep: bad round={now} vCPU 1 was asked {asked} times");
         }
         ANSWERED.set(round);
     }
@@ -148,11 +154,12 @@ extern "C" fn receive() -> ! {
 
 extern "C" fn started() -> ! {
     let round = ASKED.get();
+    let now = this_period();
     if sweep_residue.get() != 0 {
         let found = sweep_residue.get();
-        println!("sweep: bad round={round} at-reset x1-x30={found:#x} wanted=0x0");
+        println!("sweep: bad round={now} at-reset x1-x30={found:#x} wanted=0x0");
     }
-    System::read().compare_with_reset(round);
+    System::read().compare_with_reset(now);
     System::scramble(OTHER_ROUNDS + round);
     ANSWERED.set(round);
     psci::cpu_off()
@@ -166,13 +173,16 @@ extern "C" fn read() -> ! {
         let period = PERIOD.get();
         let ahead = PHASE.get().saturating_sub(READING_AHEAD_TICKS);
         let begin = (physical_now() / period + 1) * period + ahead;
-        sleep_until(begin);
+        sleep_until(begin, period);
         while physical_now() < begin + READING_TICKS {
             for block in BLOCKS {
                 let last = RAM.get() + (block + 1) * BLOCK_BYTES - 4;
                 let found = mmio::read32(last);
                 if found != 0 {
-                    println!("sweep: bad round=0 vCPU 1 read {found:#x} at {last:#x}");
+                    println!(
+                        "sweep: bad round={} vCPU 1 read {found:#x} at {last:#x}",
+                        this_period()
+                    );
                 }
             }
             ANSWERED.add(1);

@@ -283,6 +283,24 @@ fn the_end_of_the_machine_leaves_one_record_with_its_own_facts() {
             ("\"pc\":\"0x40200c00\"", "\"pc\":\"0x40200c04\""),
         ],
     );
+    // Memory is not cleared at boot; all else of the first life is as ever.
+    for (what, count) in [("dirty", 0), ("gic", 1), ("ttbr0_el1", 1)] {
+        let word = format!("sweep| sweep: bad round=2 at-reset {what}=0x1 wanted=0x0");
+        let mut lines = story.lines.clone();
+        lines.push(word);
+        assert_eq!(story.problems_of(&lines).len(), count, "{what}");
+    }
+}
+
+#[test]
+fn an_error_of_the_old_life_may_be_told_to_nobody_and_one_of_the_new_life_is_told() {
+    let of_old = Story::new("restart", Kind::Uer, ENTRY).and(&strs(&life()));
+    assert_eq!(of_old.problems(), Vec::<String>::new());
+    let of_new = Story::new("first_entry", Kind::Uer, EXIT).and(&strs(&life()));
+    assert_ne!(of_new.problems(), Vec::<String>::new());
+    let told = [vserror(0), "sweep| sweep: serror n=1 round=2".to_owned()];
+    let of_new = of_new.and(&strs(&told));
+    of_new.holds(8, &[]);
 }
 
 #[test]

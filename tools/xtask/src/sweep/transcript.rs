@@ -70,6 +70,12 @@ impl Reader {
             let period = event.num("t").map(|ticks| ticks / period_ticks);
             point.period = point.period.or(period);
         }
+        if let Some(id) = told_after_reset(event) {
+            // No report came before the reset.
+            let point = self.all.entry(id).or_default();
+            let period = event.num("t").map(|ticks| ticks / period_ticks);
+            point.period = point.period.or(period);
+        }
         hypervisor(&mut self.all, self.last_reported, event);
     }
 
@@ -109,9 +115,11 @@ impl Reader {
                 .next_back()
                 .or_else(|| periods.iter().next());
             if let Some(point) = id.and_then(|(_, id)| self.all.get_mut(id)) {
+                // Memory is not cleared before a partition's first start.
+                let is_allowed = point.reset && said.text.contains("at-reset dirty");
                 if said.serror {
                     point.fate.heard.push(said.vm);
-                } else {
+                } else if !is_allowed {
                     point.problems.push(said.text);
                 }
             }
@@ -168,11 +176,16 @@ fn reported_id(event: &Event) -> Option<u64> {
     event.num("id").filter(|_| has_record)
 }
 
+/// Returns the point of which a boot error record tells, after the reset: it says that itself.
+fn told_after_reset(event: &Event) -> Option<u64> {
+    let is_record = event.name() == "boot-error-record";
+    event.num("id").filter(|id| is_record && id & 1 == 0)
+}
+
 /// Takes an event; `last`: the point of which the last report told.
 fn hypervisor(all: &mut BTreeMap<u64, Point>, last: Option<u64>, event: &Event) {
     if event.name() == "boot-error-record" {
-        // After the reset: it says itself which error it is about.
-        let Some(id) = event.num("id").filter(|id| id & 1 == 0) else {
+        let Some(id) = told_after_reset(event) else {
             return;
         };
         let record = BootRecord {
