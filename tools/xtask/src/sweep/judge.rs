@@ -162,7 +162,8 @@ impl Point {
         let wanted = expected((kind, mode), (here, self.is_masked()), later);
         let mut problems = self.verify_loss(wanted.end, here);
         // What was the old life's is not the new one's.
-        let ends = path.stage.life != Life::GoesOn && later.unwrap_or(here) != Place::Exit;
+        let is_old = path.stage.to.is_some() || later.unwrap_or(here) != Place::Exit;
+        let ends = path.stage.life != Life::GoesOn && is_old;
         // Two that are pending at a time are one to the guest, the opening one and this.
         let merge = path.loses_a_page();
         problems.extend(self.verify_words(&wanted, kind, (ends, merge)));

@@ -299,8 +299,12 @@ fn an_error_of_the_old_life_may_be_told_to_nobody_and_one_of_the_new_life_is_tol
     let of_new = Story::new("first_entry", Kind::Uer, EXIT).and(&strs(&life()));
     assert_ne!(of_new.problems(), Vec::<String>::new());
     let told = [vserror(0), "sweep| sweep: serror n=1 round=2".to_owned()];
+    let pending = "sweep| sweep: bad round=2 at-reset isr=0x100 wanted=0x0";
     let of_new = of_new.and(&strs(&told));
     of_new.holds(8, &[]);
+    assert_eq!(of_new.and(&[pending]).problems(), Vec::<String>::new());
+    let untold = Story::new("first_entry", Kind::Ueo, EXIT).and(&strs(&life()));
+    assert_ne!(untold.and(&[pending]).problems(), Vec::<String>::new());
 }
 
 #[test]

@@ -115,8 +115,11 @@ impl Reader {
                 .next_back()
                 .or_else(|| periods.iter().next());
             if let Some(point) = id.and_then(|(_, id)| self.all.get_mut(id)) {
-                // Memory is not cleared before a partition's first start.
-                let is_allowed = point.reset && said.text.contains("at-reset dirty");
+                // Memory is not cleared before a partition's first start; and a life that is told of an
+                // error begins with that pending.
+                let dirty = point.reset && said.text.contains("at-reset dirty");
+                let told = !point.fate.told.is_empty() && said.text.contains("at-reset isr=0x100 ");
+                let is_allowed = dirty || told;
                 if said.serror {
                     point.fate.heard.push(said.vm);
                 } else if !is_allowed {
