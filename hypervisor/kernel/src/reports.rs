@@ -11,7 +11,7 @@ use crate::recovery::{self, PendingError};
 use crate::{console, deadlines, system, telling};
 use firebreak_arch::sysreg;
 use firebreak_syndrome::Severity;
-use firebreak_triage::{ContextVerdict, PageVerdict};
+use firebreak_triage::{Class, ContextVerdict, Interrupted, PageVerdict, Reaction};
 use firebreak_wire::{Event, OutputBudget};
 
 /// Errors of one PE that are reported each second, and how many at once.
@@ -25,6 +25,8 @@ pub(crate) struct Reports {
     reported: u64,
     /// Errors that were only counted.
     suppressed: u64,
+    /// Those of them that a policy wants to be ignored, and that were not told of yet.
+    ignored: u64,
     /// When the accounts are told next, in ticks of CNTPCT; `None` while there is no news.
     pub(crate) deadline: Option<u64>,
 }
@@ -37,6 +39,7 @@ impl Reports {
             budget: OutputBudget::new(REPORTS_PER_SECOND, BURST, hz, now),
             reported: 0,
             suppressed: 0,
+            ignored: 0,
             deadline: None,
         }
     }
@@ -60,14 +63,35 @@ pub(crate) fn admit(task: &mut Task, error: &PendingError) -> bool {
         _ => false,
     };
     let only_logged = matches!(decision.context, ContextVerdict::Resume) && changes_nothing;
+    let ignored = only_logged && is_ignored(error);
     let reports = &mut task.local.reports;
-    if !only_logged || reports.budget.take(sysreg::cntpct_el0(), 1) {
+    if ignored {
+        // Counted like one that the budget left out, which what is ignored does not use up.
+        reports.ignored += 1;
+    }
+    if !ignored && (!only_logged || reports.budget.take(sysreg::cntpct_el0(), 1)) {
         reports.reported += 1;
         return true;
     }
     reports.suppressed += 1;
     tell_later(task);
     false
+}
+
+/// Says whether the partition that an error concerns wants it to be ignored: the owner of the page,
+/// or the one that was interrupted where there is no page.
+fn is_ignored(error: &PendingError) -> bool {
+    let evidence = &error.evidence;
+    let vm = match (evidence.page(), evidence.interrupted) {
+        (Some((_, owner)), _) => owner.vm(),
+        (None, Interrupted::Guest { vm, .. }) => Some(vm),
+        (None, _) => None,
+    };
+    let policy = vm.and_then(|vm| system::get()?.policies.get(vm.index()));
+    let class = Class::of(error.decision.severity);
+    policy
+        .zip(class)
+        .is_some_and(|(policy, class)| policy.reaction(class) == Reaction::Ignore)
 }
 
 /// Notes that the queue refused records: told at once, but in a storm of them at intervals.
@@ -90,7 +114,7 @@ pub(crate) fn tell(task: &mut Task) {
     telling::flush(task);
     let reports = &mut task.local.reports;
     reports.deadline = None;
-    let count = reports.budget.take_suppressed();
+    let count = reports.budget.take_suppressed() + core::mem::take(&mut reports.ignored);
     let (reported, suppressed) = (reports.reported, reports.suppressed);
     if count != 0 {
         let what = "errors";

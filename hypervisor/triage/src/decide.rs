@@ -177,7 +177,7 @@ fn own_page(evidence: &Evidence, class: Class, policy: &Policy, vm: VmId, pa: Pa
     let reaction = policy.reaction(class).clamped(class);
     let context = context_of(reaction, class, vm);
     let page = match reaction {
-        Reaction::Log | Reaction::Inject(_) if worn(evidence, class, policy) => {
+        Reaction::Ignore | Reaction::Log | Reaction::Inject(_) if worn(evidence, class, policy) => {
             return (
                 context,
                 PageVerdict::RetireEarly {
@@ -188,7 +188,7 @@ fn own_page(evidence: &Evidence, class: Class, policy: &Policy, vm: VmId, pa: Pa
                 Rule::WornPage,
             );
         }
-        Reaction::Log | Reaction::Inject(_) => PageVerdict::Log { owner },
+        Reaction::Ignore | Reaction::Log | Reaction::Inject(_) => PageVerdict::Log { owner },
         // A dying partition's bad page must not come back with its next life. Its guest is
         // told by the context's verdict, if at all.
         Reaction::Retire(_) | Reaction::Kill | Reaction::Restart => PageVerdict::Retire {
@@ -319,7 +319,12 @@ fn owners_verdict(
     let class = class_for_bystander(class);
     let syndrome = |iss: Option<_>| iss.unwrap_or(class.default_syndrome());
     let reaction = policy.reaction(class).clamped(class);
-    if worn(evidence, class, policy) && matches!(reaction, Reaction::Log | Reaction::Inject(_)) {
+    if worn(evidence, class, policy)
+        && matches!(
+            reaction,
+            Reaction::Ignore | Reaction::Log | Reaction::Inject(_)
+        )
+    {
         let inject = match reaction {
             Reaction::Inject(iss) => Some(syndrome(iss)),
             _ => None,
@@ -327,7 +332,7 @@ fn owners_verdict(
         return (PageVerdict::RetireEarly { vm, pa, inject }, true);
     }
     let page = match reaction {
-        Reaction::Log => PageVerdict::Log {
+        Reaction::Ignore | Reaction::Log => PageVerdict::Log {
             owner: Owner::Partition(vm),
         },
         Reaction::Inject(iss) => PageVerdict::Inject {
@@ -359,7 +364,7 @@ fn context_only(class: Class, policy: &Policy, vm: VmId) -> ContextVerdict {
 
 fn context_of(reaction: Reaction, class: Class, vm: VmId) -> ContextVerdict {
     match reaction {
-        Reaction::Log => ContextVerdict::Resume,
+        Reaction::Ignore | Reaction::Log => ContextVerdict::Resume,
         Reaction::Inject(iss) | Reaction::Retire(iss) => ContextVerdict::Inject {
             vm,
             iss: iss.unwrap_or(class.default_syndrome()),

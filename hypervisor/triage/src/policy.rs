@@ -8,6 +8,8 @@ use firebreak_syndrome::{Iss, Severity};
 /// What to do about an error that concerns a partition.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reaction {
+    /// Go on as with [`Log`](Self::Log); it is counted, and not told by itself.
+    Ignore,
     /// Report it and go on.
     Log,
     /// Tell the guest with a virtual SError. `None`: with the syndrome that
@@ -191,7 +193,7 @@ impl fmt::Display for ReactionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::UnknownWord => {
-                "unknown reaction: write log, inject, inject:0x<syndrome>, retire, \
+                "unknown reaction: write ignore, log, inject, inject:0x<syndrome>, retire, \
                  retire:0x<syndrome>, kill or restart"
             }
             Self::NoSyndromeAllowed => {
@@ -216,7 +218,7 @@ impl fmt::Display for ReactionError {
 impl core::error::Error for ReactionError {}
 
 impl Reaction {
-    /// Parses a policy word: `log`, `inject`, `inject:0x811`, `retire`, `retire:0xc11`, `kill`
+    /// Parses a policy word: `ignore`, `log`, `inject`, `inject:0x811`, `retire`, `retire:0xc11`, `kill`
     /// or `restart`. A syndrome is hexadecimal with `0x`, otherwise decimal.
     ///
     /// # Errors
@@ -228,12 +230,15 @@ impl Reaction {
             None => (word, None),
         };
         match (name, syndrome) {
+            ("ignore", None) => Ok(Self::Ignore),
             ("log", None) => Ok(Self::Log),
             ("kill", None) => Ok(Self::Kill),
             ("restart", None) => Ok(Self::Restart),
             ("inject", number) => Ok(Self::Inject(number.map(parse_iss).transpose()?)),
             ("retire", number) => Ok(Self::Retire(number.map(parse_iss).transpose()?)),
-            ("log" | "kill" | "restart", Some(_)) => Err(ReactionError::NoSyndromeAllowed),
+            ("ignore" | "log" | "kill" | "restart", Some(_)) => {
+                Err(ReactionError::NoSyndromeAllowed)
+            }
             _ => Err(ReactionError::UnknownWord),
         }
     }
@@ -249,8 +254,8 @@ impl Reaction {
     pub const fn check(self, class: Class) -> Result<(), ReactionError> {
         match (class, self) {
             (Class::Corrected, Self::Kill | Self::Restart) => Err(ReactionError::TooStrong),
-            (Class::Uer, Self::Log) => Err(ReactionError::TooWeak),
-            (Class::Ueu, Self::Log | Self::Inject(_) | Self::Retire(_)) => {
+            (Class::Uer, Self::Ignore | Self::Log) => Err(ReactionError::TooWeak),
+            (Class::Ueu, Self::Ignore | Self::Log | Self::Inject(_) | Self::Retire(_)) => {
                 Err(ReactionError::MustNotResume)
             }
             _ => Ok(()),
@@ -286,6 +291,7 @@ impl fmt::Display for Reaction {
     /// Prints the word that [`Reaction::parse`] reads back.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Ignore => f.write_str("ignore"),
             Self::Log => f.write_str("log"),
             Self::Inject(None) => f.write_str("inject"),
             Self::Inject(Some(iss)) => write!(f, "inject:{iss:#x}"),
@@ -304,6 +310,7 @@ mod tests {
     #[test]
     fn every_word_is_read_and_printed_back() {
         for (word, reaction) in [
+            ("ignore", Reaction::Ignore),
             ("log", Reaction::Log),
             ("inject", Reaction::Inject(None)),
             ("inject:0x811", Reaction::Inject(Some(Iss::UEO))),
@@ -329,7 +336,8 @@ mod tests {
             ("", ReactionError::UnknownWord),
             ("Log", ReactionError::UnknownWord),
             (" log", ReactionError::UnknownWord),
-            ("ignore", ReactionError::UnknownWord),
+            ("ignroe", ReactionError::UnknownWord),
+            ("ignore:0x11", ReactionError::NoSyndromeAllowed),
             (":0x11", ReactionError::UnknownWord),
             ("kill:0x11", ReactionError::NoSyndromeAllowed),
             ("log:", ReactionError::NoSyndromeAllowed),

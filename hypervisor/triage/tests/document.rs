@@ -159,6 +159,7 @@ fn decisions(interrupted: Interrupted) -> String {
 
 fn reactions() -> String {
     let reactions = [
+        Reaction::Ignore,
         Reaction::Log,
         Reaction::Inject(None),
         Reaction::Retire(None),
@@ -169,6 +170,7 @@ fn reactions() -> String {
         "class",
         "default",
         "told as",
+        "`ignore`",
         "`log`",
         "`inject`",
         "`retire`",

@@ -19,8 +19,8 @@ use space::{INTERRUPTED, OWNERS, PA, effects, for_each_evidence, oracle, policy}
 #[test]
 fn every_evidence_under_every_policy_has_the_effects_that_the_design_names() {
     let mut cases = 0;
-    for first in 0..7 {
-        for second in 0..7 {
+    for first in 0..8 {
+        for second in 0..8 {
             let policies = [policy(first), policy(second)];
             for_each_evidence(|evidence, letter| {
                 let decision = triage(evidence, &policies);
@@ -33,7 +33,7 @@ fn every_evidence_under_every_policy_has_the_effects_that_the_design_names() {
             });
         }
     }
-    assert_eq!(cases, 7 * 7 * 11 * 6 * 2 * 4 * 20 * 4);
+    assert_eq!(cases, 8 * 8 * 11 * 6 * 2 * 4 * 20 * 4);
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn severities_are_those_of_the_letter_table() {
 
 #[test]
 fn nobody_but_the_interrupted_partition_and_the_owner_is_ever_hit() {
-    for first in 0..7 {
+    for first in 0..8 {
         let policies = [policy(first), policy(first + 3), policy(first + 5)];
         for_each_evidence(|evidence, _| {
             let mut allowed = BTreeSet::new();
@@ -93,7 +93,7 @@ fn no_policy_can_forbid_a_reset_or_force_one() {
         let reset = by_default.context == ContextVerdict::ResetMachine;
         assert!(reset || letter != 'U', "UC always resets");
         assert!(!reset || letter != 'C', "CE never resets");
-        for turn in 0..7 {
+        for turn in 0..8 {
             let decision = triage(evidence, &[policy(turn), policy(turn + 1)]);
             assert_eq!(decision.context == ContextVerdict::ResetMachine, reset);
             if reset {
@@ -106,7 +106,7 @@ fn no_policy_can_forbid_a_reset_or_force_one() {
 
 #[test]
 fn a_corrected_error_stops_nobody_and_a_ueu_resumes_nobody() {
-    for turn in 0..7 {
+    for turn in 0..8 {
         for_each_evidence(|evidence, letter| {
             let decision = triage(evidence, &[policy(turn), policy(turn + 2)]);
             match letter {

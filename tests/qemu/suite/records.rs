@@ -3,6 +3,7 @@
 
 use firebreak_abi::guest_map::{UART, VTIMER_INTID};
 use firebreak_abi::{PAGE_SIZE_BYTES, sei::qemu_virt};
+use firebreak_qemu::Raise;
 use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
 
@@ -19,6 +20,7 @@ const WRITTEN_SINCE: u64 = 2;
 pub(crate) fn add(trials: &mut Vec<Trial>) {
     trials.push(trial("records::trace_tells_the_last_exits", told));
     trials.push(trial("records::crash_page_and_a_short_log", crashed));
+    trials.push(trial("records::ignored_errors_are_counted", ignored));
 }
 
 fn boot() -> Result<Case, Failed> {
@@ -117,4 +119,27 @@ fn crashed() -> Outcome {
     let panic = |text: &str| text.contains("\"ev\":\"panic\"");
     let told = logged.last().and_then(|entry| entry.text("text"));
     case.hold(told.is_some_and(panic), "the panic to be the last of them")
+}
+
+/// Errors of a class that the policy ignores are counted, and none is told by itself; one of another
+/// class is.
+fn ignored() -> Outcome {
+    const CE: u32 = 0x1811;
+    const UEO: u32 = 0x0811;
+    let mut case = boot()?;
+    for id in 1..=3 {
+        case.raise(&Raise::new(id, 1, CE, "corrected").in_guest())?;
+        case.firmware("acked", id)?;
+    }
+    case.event("suppressed", |event| {
+        event.text("what") == Some("errors") && event.num("count") == Some(3)
+    })?;
+    case.event("queue", |event| {
+        event.num("suppressed") == Some(3) && event.num("published") == Some(3)
+    })?;
+    case.never("error")?;
+    case.raise(&Raise::new(4, 1, UEO, "recoverable").in_guest())?;
+    case.event("error", |event| event.num("id") == Some(4))?;
+    case.forget();
+    case.line("victim", "victim: alive").map(drop)
 }

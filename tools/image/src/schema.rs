@@ -98,7 +98,7 @@ fn form(form: Form) -> Map<String, Value> {
 
 /// Returns a pattern of the words that triage follows for a class.
 fn reactions(class: Class) -> String {
-    let words: Vec<_> = ["log", "inject", "retire", "kill", "restart"]
+    let words: Vec<_> = ["ignore", "log", "inject", "retire", "kill", "restart"]
         .iter()
         .filter(|word| Reaction::parse(word).is_ok_and(|reaction| reaction.check(class).is_ok()))
         .map(|word| match *word {

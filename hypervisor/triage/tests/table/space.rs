@@ -87,8 +87,9 @@ pub(crate) const VITAL: [&str; 6] = [
 /// Memory that the hypervisor can stop using. (Stage-2 tables too, with their partition.)
 pub(crate) const DISPENSABLE: [&str; 3] = ["payload", "hypervisor-pool", "hypervisor-log"];
 
-pub(crate) fn reactions() -> [Reaction; 7] {
+pub(crate) fn reactions() -> [Reaction; 8] {
     [
+        Reaction::Ignore,
         Reaction::Log,
         Reaction::Inject(None),
         Reaction::Inject(Iss::new(0x123)),
@@ -106,7 +107,7 @@ pub(crate) fn policy(turn: usize) -> Policy {
         ..Policy::DEFAULT
     };
     for (index, class) in Class::ALL.into_iter().enumerate() {
-        policy.set(class, reactions()[(index + turn) % 7]);
+        policy.set(class, reactions()[(index + turn) % 8]);
     }
     policy
 }
@@ -338,8 +339,10 @@ pub(crate) fn one_partition(
     // What a class does not allow.
     let reaction = match (letter, reaction) {
         ('C', Reaction::Kill | Reaction::Restart) => Reaction::Log,
-        ('R', Reaction::Log) => Reaction::Inject(None),
-        ('L', Reaction::Log | Reaction::Inject(_) | Reaction::Retire(_)) => Reaction::Kill,
+        ('R', Reaction::Ignore | Reaction::Log) => Reaction::Inject(None),
+        ('L', Reaction::Ignore | Reaction::Log | Reaction::Inject(_) | Reaction::Retire(_)) => {
+            Reaction::Kill
+        }
         (_, reaction) => reaction,
     };
     if let Reaction::Inject(iss) | Reaction::Retire(iss) = reaction {
@@ -360,7 +363,13 @@ pub(crate) fn one_partition(
     }
     let limit = policy.corrected_limit;
     let worn = letter == 'C' && limit > 0 && evidence.corrected_on_page >= limit;
-    if owns && worn && matches!(reaction, Reaction::Log | Reaction::Inject(_)) {
+    if owns
+        && worn
+        && matches!(
+            reaction,
+            Reaction::Ignore | Reaction::Log | Reaction::Inject(_)
+        )
+    {
         effects.retired_early.insert(vm);
     }
 }
