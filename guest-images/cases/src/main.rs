@@ -2,7 +2,7 @@
 //! Cases guest: does what a test types, a word a line, and says what came of it.
 //!
 //! Each word stands for something that once went wrong. It wants two vCPUs; the second one is on
-//! only while `rounds` runs.
+//! only while `rounds` runs, and in `relay`.
 #![no_std]
 #![no_main]
 
@@ -124,6 +124,7 @@ fn obey(word: &str) {
             latch(PTIMER_INTID);
         }
         "rounds" => power::rounds(),
+        "relay" => power::relay(),
         "copies" => copies::run(),
         "fresh" => fresh::tell(),
         "soil" => fresh::soil(),

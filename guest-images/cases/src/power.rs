@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The second vCPU goes on and off, as fast as the first one can ask.
+//! The second vCPU goes on and off, as fast as the first one can ask; or the two relieve each other.
 
 use crate::taken;
 use firebreak_abi::guest_map::VTIMER_INTID;
@@ -57,4 +57,46 @@ pub(crate) fn rounds() {
         }
     }
     println!("cases: rounds={ROUNDS}");
+}
+
+/// Reliefs of the relay.
+const RELIEFS: u64 = 1500;
+/// For each vCPU: the function of a call stands on the stack, and the next call must not change it.
+static RELAY_STACKS: [SecondaryStack; 2] = [SecondaryStack::new(), SecondaryStack::new()];
+static SHORT_STACKS: [SecondaryStack; 2] = [SecondaryStack::new(), SecondaryStack::new()];
+/// Reliefs so far. Written by the one that is on.
+static RELIEVED: Cell64 = Cell64::new(0);
+
+extern "C" fn goes_off() -> ! {
+    psci::cpu_off()
+}
+
+/// Turns a vCPU on, as soon as that can be.
+fn turn_on(index: u64, stacks: &'static [SecondaryStack; 2], function: extern "C" fn() -> !) {
+    let Some(stack) = stacks.get(index as usize) else {
+        return;
+    };
+    loop {
+        match psci::cpu_on(index, stack, function) {
+            0 => return,
+            answer if NOT_YET.contains(&answer) => {}
+            answer => println!("cases: relay: CPU_ON answers {answer}"),
+        }
+    }
+}
+
+/// Turns the other vCPU on, which goes off at once; turns it on again while its PE still parks it,
+/// and goes off: the other one does the same then.
+pub(crate) extern "C" fn relay() -> ! {
+    let other = 1 - cpu::index();
+    RELIEVED.add(1);
+    if RELIEVED.get() > RELIEFS {
+        println!("cases: relay={RELIEFS}");
+        loop {
+            cpu::yield_now();
+        }
+    }
+    turn_on(other, &SHORT_STACKS, goes_off);
+    turn_on(other, &RELAY_STACKS, relay);
+    psci::cpu_off()
 }

@@ -15,6 +15,10 @@ pub(crate) fn add(trials: &mut Vec<Trial>) {
         flood,
     );
     add("regression_cpu_on_during_cpu_off_is_not_lost", rounds);
+    add(
+        "regression_a_vcpu_that_is_turned_on_while_it_parks_keeps_its_partition",
+        relay,
+    );
     add("regression_cpu_suspend_sees_what_is_pending", suspend);
     add("regression_a_timers_pending_latch_is_hardwares", latch);
     add("regression_each_stop_has_its_own_reason", stops);
@@ -78,6 +82,22 @@ fn rounds() -> Outcome {
     let case = tell("rounds", false)?;
     let told = case.line("cases", "cases: rounds")?;
     case.hold(told == "cases: rounds=200", "every round to be finished")?;
+    nobody_minds(case)
+}
+
+/// A vCPU turns the other one on again that is just going off, and goes off itself: the PE of the
+/// other one found nobody left, and the partition was over.
+fn relay() -> Outcome {
+    let case = tell("relay", false)?;
+    let end = case.wait("the end of the relay, or of the partition", |record| {
+        let line = record.line("cases");
+        line.is_some_and(|line| line.starts_with("cases: relay"))
+            || record.event("stopped").is_some()
+    })?;
+    case.hold(
+        end.line("cases") == Some("cases: relay=1500"),
+        "the vCPUs to relieve each other to the end",
+    )?;
     nobody_minds(case)
 }
 
