@@ -6,7 +6,8 @@ use std::fmt;
 use super::Job;
 use super::expect::{End, Expected, Map, Place, expected};
 use super::lives::Life;
-use super::paths::{Kind, SWEPT};
+use super::nested;
+use super::paths::{Kind, Mode, SWEPT};
 
 /// SPSR.M\[3:2\] of EL2.
 const EL2: u64 = 2;
@@ -50,6 +51,8 @@ pub(super) struct BootRecord {
     pub(super) source: String,
     pub(super) iss: Option<u64>,
     pub(super) pc: Option<u64>,
+    /// Whether it has the error's number.
+    pub(super) is_named: bool,
 }
 
 /// How often errors that open a period were raised, lost, acknowledged and reported.
@@ -167,8 +170,12 @@ impl Point {
         // Two that are pending at a time are one to the guest, the opening one and this.
         let merge = path.loses_a_page();
         problems.extend(self.verify_words(&wanted, kind, (ends, merge)));
+        // One that barges in on the taking of another is decided by its syndrome alone.
+        let by_syndrome = nested::is_sei_path(path) && mode == Mode::BargeIn && self.is_masked();
+        let found = self.fate.boot_records.first();
         let records = match wanted.end {
             End::Machine(by) => vec![BootRecord {
+                is_named: !by_syndrome || found.is_some_and(|record| record.is_named),
                 source: by.name().to_owned(),
                 iss: Some(u64::from(kind.iss())),
                 pc: Some(self.fate.handed_at.map_or(self.elr, |(_, elr)| elr)),

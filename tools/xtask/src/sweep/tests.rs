@@ -281,6 +281,7 @@ fn the_end_of_the_machine_leaves_one_record_with_its_own_facts() {
             ("\"hypervisor\"", "\"firmware\""),
             ("0xc11\",\"pc\"", "0x411\",\"pc\""),
             ("\"pc\":\"0x40200c00\"", "\"pc\":\"0x40200c04\""),
+            ("\"id\":2,\"source\"", "\"id\":null,\"source\""),
         ],
     );
     // Memory is not cleared at boot; all else of the first life is as ever.

@@ -70,13 +70,30 @@ impl Reader {
             let period = event.num("t").map(|ticks| ticks / period_ticks);
             point.period = point.period.or(period);
         }
-        if let Some(id) = told_after_reset(event) {
-            // No report came before the reset.
-            let point = self.all.entry(id).or_default();
-            let period = event.num("t").map(|ticks| ticks / period_ticks);
-            point.period = point.period.or(period);
+        if event.name() == "boot-error-record" {
+            self.boot_record(event, period_ticks);
         }
         hypervisor(&mut self.all, self.last_reported, event);
+    }
+
+    /// Takes what is told after a reset: of which error it is, it says itself. What EL2 decided by a
+    /// syndrome alone names none, and is that of the point before the reset.
+    fn boot_record(&mut self, event: &Event, period_ticks: u64) {
+        let id = match event.num("id") {
+            Some(id) => Some(id).filter(|id| id & 1 == 0),
+            None => self.last_raised,
+        };
+        let Some(id) = id else { return };
+        let point = self.all.entry(id).or_default();
+        // No report came before the reset.
+        let period = event.num("t").map(|ticks| ticks / period_ticks);
+        point.period = point.period.or(period);
+        point.fate.boot_records.push(BootRecord {
+            source: event.text("source").unwrap_or_default().to_owned(),
+            iss: event.hex("iss"),
+            pc: event.hex("pc"),
+            is_named: event.num("id").is_some(),
+        });
     }
 
     fn line(&mut self, name: &str, text: &str) {
@@ -179,26 +196,8 @@ fn reported_id(event: &Event) -> Option<u64> {
     event.num("id").filter(|_| has_record)
 }
 
-/// Returns the point of which a boot error record tells, after the reset: it says that itself.
-fn told_after_reset(event: &Event) -> Option<u64> {
-    let is_record = event.name() == "boot-error-record";
-    event.num("id").filter(|id| is_record && id & 1 == 0)
-}
-
 /// Takes an event; `last`: the point of which the last report told.
 fn hypervisor(all: &mut BTreeMap<u64, Point>, last: Option<u64>, event: &Event) {
-    if event.name() == "boot-error-record" {
-        let Some(id) = told_after_reset(event) else {
-            return;
-        };
-        let record = BootRecord {
-            source: event.text("source").unwrap_or_default().to_owned(),
-            iss: event.hex("iss"),
-            pc: event.hex("pc"),
-        };
-        all.entry(id).or_default().fate.boot_records.push(record);
-        return;
-    }
     let Some(point) = last.map(|id| all.entry(id).or_default()) else {
         return;
     };
