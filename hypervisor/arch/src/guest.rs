@@ -198,9 +198,9 @@ pub fn forget_translations() {
 /// guest's to read and clear, and by whose change a deferral is known.
 ///
 /// Without FEAT_RAS the syndrome cannot be chosen and is ignored.
-pub fn raise_virtual_serror(features: &Features, iss: u32) -> u64 {
+pub fn raise_virtual_serror(ras: bool, iss: u32) -> u64 {
     let mut before = 0;
-    if features.ras {
+    if ras {
         before = sysreg::vdisr_el2();
         sysreg::write_vsesr_el2(u64::from(iss));
     }
@@ -215,8 +215,8 @@ pub fn cancel_virtual_serror() {
 
 /// Says whether a virtual SError is pending (HCR_EL2.VSE), and returns VDISR_EL2, which is 0
 /// without FEAT_RAS.
-pub fn virtual_serror(features: &Features) -> (bool, u64) {
-    let vdisr = if features.ras { sysreg::vdisr_el2() } else { 0 };
+pub fn virtual_serror(ras: bool) -> (bool, u64) {
+    let vdisr = if ras { sysreg::vdisr_el2() } else { 0 };
     (sysreg::hcr_el2() & hcr::VSE != 0, vdisr)
 }
 
@@ -228,9 +228,8 @@ pub fn undo_deferral(vdisr_before: u64) {
 }
 
 /// The syndrome of the virtual SError that is pending, if the PE can say.
-pub fn pending_syndrome(features: &Features) -> Option<u32> {
-    (features.ras && sysreg::hcr_el2() & hcr::VSE != 0)
-        .then(|| (sysreg::vsesr_el2() & 0x1ff_ffff) as u32)
+pub fn pending_syndrome(ras: bool) -> Option<u32> {
+    (ras && sysreg::hcr_el2() & hcr::VSE != 0).then(|| (sysreg::vsesr_el2() & 0x1ff_ffff) as u32)
 }
 
 /// Translates a virtual address of the guest for reading, by both of its stages. `None` where the

@@ -34,31 +34,46 @@ memmove:
     .type memcpy, %function
 memcpy:
     mov     x3, x0
-    eor     x4, x0, x1
+    orr     x4, x0, x1
+    tst     x4, #7
+    b.ne    11f
+1:  subs    x2, x2, #64             // eight words at a time
+    b.lo    2f
+    ldp     x4, x5, [x1]
+    ldp     x6, x7, [x1, #16]
+    ldp     x8, x9, [x1, #32]
+    ldp     x10, x11, [x1, #48]
+    add     x1, x1, #64
+    stp     x4, x5, [x3]
+    stp     x6, x7, [x3, #16]
+    stp     x8, x9, [x3, #32]
+    stp     x10, x11, [x3, #48]
+    add     x3, x3, #64
+    b       1b
+2:  tbz     x2, #5, 12f             // x2 is 64 less than what is left: the low bits are the same
+    ldp     x4, x5, [x1], #16
+    ldp     x6, x7, [x1], #16
+    stp     x4, x5, [x3], #16
+    stp     x6, x7, [x3], #16
+12: tbz     x2, #4, 13f
+    ldp     x4, x5, [x1], #16
+    stp     x4, x5, [x3], #16
+13: tbz     x2, #3, 3f
+    ldr     x4, [x1], #8
+    str     x4, [x3], #8
+3:  ands    x2, x2, #7
+    b.ne    8f
+    ret
+11: eor     x4, x0, x1
     tst     x4, #7
     b.ne    4f
-0:  tst     x3, #7
-    b.eq    1f
+0:  tst     x3, #7                  // up to the first whole word
+    b.eq    1b
     subs    x2, x2, #1
     b.lo    9f
     ldrb    w4, [x1], #1
     strb    w4, [x3], #1
     b       0b
-1:  subs    x2, x2, #32
-    b.lo    2f
-    ldp     x4, x5, [x1]
-    ldp     x6, x7, [x1, #16]
-    add     x1, x1, #32
-    stp     x4, x5, [x3]
-    stp     x6, x7, [x3, #16]
-    add     x3, x3, #32
-    b       1b
-2:  add     x2, x2, #32
-3:  subs    x2, x2, #8
-    b.lo    7f
-    ldr     x4, [x1], #8
-    str     x4, [x3], #8
-    b       3b
 4:  tst     x4, #3                  // aligned together to half a word, or never
     b.ne    8f
 5:  tst     x3, #3
@@ -73,8 +88,7 @@ memcpy:
     ldr     w4, [x1], #4
     str     w4, [x3], #4
     b       6b
-10: sub     x2, x2, #4
-7:  add     x2, x2, #8
+10: add     x2, x2, #4
 8:  subs    x2, x2, #1
     b.lo    9f
     ldrb    w4, [x1], #1

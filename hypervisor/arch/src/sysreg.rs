@@ -124,6 +124,8 @@ read_only! {
     ich_eisr_el2 = "S3_4_C12_C11_3";
     /// Reads CNTHP_CTL_EL2.
     cnthp_ctl_el2 = "cnthp_ctl_el2";
+    /// Reads CNTHP_CVAL_EL2.
+    cnthp_cval_el2 = "cnthp_cval_el2";
 }
 
 write_only! {

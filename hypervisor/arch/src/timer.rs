@@ -15,6 +15,15 @@ pub fn arm(deadline_ticks: u64) {
     sysreg::isb();
 }
 
+/// Arms the timer for an absolute count of CNTPCT, unless it is armed for an earlier one.
+#[inline]
+pub fn arm_no_later(deadline_ticks: u64) {
+    let is_armed = sysreg::cnthp_ctl_el2() & ENABLE != 0;
+    if !is_armed || sysreg::cnthp_cval_el2() > deadline_ticks {
+        arm(deadline_ticks);
+    }
+}
+
 /// Turns the timer off, and with it its level-sensitive interrupt.
 pub fn disarm() {
     sysreg::write_cnthp_ctl_el2(OFF);

@@ -28,7 +28,7 @@ use crate::bytes::{put, slice_at, u8_at, u16_at, u32_at, u64_at, valid_bits};
 /// Length of the section, in bytes.
 pub const FIREBREAK_SECTION_LEN_BYTES: usize = 64;
 
-const VERSION: u16 = 1;
+pub(crate) const VERSION: u16 = 1;
 const VALID_ISS: u32 = 1 << 0;
 const VALID_ID: u32 = 1 << 1;
 const VALID_PE: u32 = 1 << 2;

@@ -55,7 +55,7 @@ pub use arm::{
 pub use bert::{Bert, BertRecords, append_record};
 pub use error::CperError;
 pub use firebreak::{FIREBREAK_SECTION_LEN_BYTES, FirebreakInfo, FirebreakSection, Source};
-pub use gist::{Gist, Unusual, Words, gist};
+pub use gist::{Gist, Unusual, Word, gist, gist_of};
 pub use guid::Guid;
 pub use memory::{MEMORY_SECTION_LEN_BYTES, MEMORY_SECTION_MIN_LEN_BYTES, MemorySection};
 pub use record::{

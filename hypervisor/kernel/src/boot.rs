@@ -10,6 +10,7 @@ use crate::early::{self, Found, linker_symbol};
 use crate::memory::{POOL, Tables};
 use crate::partition::Partition;
 use crate::pe::{PeBlock, PeTable, Task};
+use crate::record::ErrorSource;
 use crate::system::{self, System};
 use crate::{aftermath, crash, irq, lifecycle, owners, passthrough, trace, virq};
 use core::fmt;
@@ -68,7 +69,6 @@ pub(crate) fn start(found: Found) -> &'static PeBlock {
     require(&features);
 
     passthrough::find(&found);
-    let sources = sources(&found.board);
     let mut pes = PeTable::new();
     for (index, mpidr) in found.board.cpus.iter().enumerate() {
         let used = *mpidr == cpu::mpidr()
@@ -83,7 +83,7 @@ pub(crate) fn start(found: Found) -> &'static PeBlock {
                 index,
                 *mpidr,
                 found.stacks,
-                sources[index % MAX_PES].as_ref(),
+                (source_of(&found.board, *mpidr), features.ras),
                 found.config.trace_bytes,
             );
             // As many as PEs, which fit.
@@ -131,7 +131,6 @@ pub(crate) fn start(found: Found) -> &'static PeBlock {
         owners,
         control,
         log_bytes,
-        sources,
     });
     POOL.lock(&ctx).settle();
     crash::prepare(system);
@@ -175,30 +174,11 @@ fn require(features: &Features) {
     }
 }
 
-fn sources(board: &firebreak_manifest::Board) -> [Option<firebreak_manifest::Source>; MAX_PES] {
-    let mut sources = [None; MAX_PES];
-    let Some(sei) = &board.sei else {
-        return sources;
-    };
-    for (slot, mpidr) in sources.iter_mut().zip(&board.cpus) {
-        *slot = sei
-            .sources
-            .iter()
-            .find(|source| source.mpidr == *mpidr)
-            .filter(|source| {
-                let words = [
-                    source.error_status_address,
-                    source.read_ack,
-                    source.pending,
-                    source.syndrome,
-                ];
-                words
-                    .iter()
-                    .all(|word| word.is_aligned(8) && sei.region.contains(*word))
-            })
-            .copied();
-    }
-    sources
+/// Finds the error source of a PE, if its words stand where they may.
+fn source_of(board: &firebreak_manifest::Board, mpidr: Mpidr) -> Option<ErrorSource> {
+    let sei = board.sei.as_ref()?;
+    let words = *sei.sources.iter().find(|source| source.mpidr == mpidr)?;
+    ErrorSource::new(words, sei.region)
 }
 
 fn pe_block(
@@ -206,7 +186,7 @@ fn pe_block(
     index: usize,
     mpidr: Mpidr,
     stacks: PaRange,
-    source: Option<&firebreak_manifest::Source>,
+    (source, ras): (Option<ErrorSource>, bool),
     trace_bytes: u64,
 ) -> &'static PeBlock {
     // The levels of the SEI path lie below the block, at the end of a page.
@@ -222,7 +202,7 @@ fn pe_block(
     let el2_sp = base + PAGE_SIZE_BYTES + EL2_STACK_BYTES;
     let sei_sp = el2_sp + PAGE_SIZE_BYTES + SEI_STACK_BYTES;
     let nothing = (&raw const NOTHING_PENDING).addr() as u64;
-    let pending = source.map_or(nothing, |source| source.pending.get());
+    let pending = source.map_or(nothing, |source| source.words.pending.get());
     let this = place.get() + PAGE_SIZE_BYTES;
     let block = core::ptr::with_exposed_provenance_mut(this as usize);
     // SAFETY: pages that the pool handed out for this, aligned to 4 KiB and never given back.
@@ -233,6 +213,7 @@ fn pe_block(
         id,
         mpidr,
         [el2_sp, sei_sp, pending, this],
+        (source, ras),
         trace,
     ));
     for level in 1..=LEVELS as u64 {

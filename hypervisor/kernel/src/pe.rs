@@ -3,6 +3,7 @@
 
 use crate::control::Order;
 use crate::partition::Partition;
+use crate::record::ErrorSource;
 use crate::recovery::PendingError;
 use crate::reports::Reports;
 use crate::sync::Lock;
@@ -69,6 +70,10 @@ pub(crate) struct PeBlock {
     pub(crate) mpidr: Mpidr,
     // Before the queue: what every exit touches stays in reach of one load's offset.
     local: UnsafeCell<PeLocal>,
+    /// It has FEAT_RAS.
+    pub(crate) ras: bool,
+    /// Its error source, if it has one.
+    pub(crate) source: Option<ErrorSource>,
     /// Errors that the SEI path took and task context has to work off.
     pub(crate) queue: Queue<PendingError, QUEUE_SLOTS>,
     /// SEIs that arrived on this PE.
@@ -163,6 +168,7 @@ impl PeBlock {
         id: PeId,
         mpidr: Mpidr,
         words: [u64; 4],
+        (source, ras): (Option<ErrorSource>, bool),
         trace: Option<Ring<'static>>,
     ) -> Self {
         let [el2_sp, sei_sp, pending_word, this] = words;
@@ -180,6 +186,8 @@ impl PeBlock {
             },
             id,
             mpidr,
+            ras,
+            source,
             queue: Queue::new(),
             sei_count: AtomicU64::new(0),
             last_rewind: AtomicU64::new(0),

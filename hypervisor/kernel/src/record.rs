@@ -5,12 +5,13 @@
 //! believed. Nothing here locks or allocates, and each loop has a constant bound: the SEI path
 //! runs it.
 
-use crate::system::System;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use firebreak_abi::{Pa, PaRange, sei};
 use firebreak_arch::sysreg;
 use firebreak_cper as cper;
 use firebreak_manifest::Source;
+use firebreak_syndrome::CperSeverity;
+use firebreak_triage::RecordSummary;
 use zerocopy::IntoBytes;
 
 /// Bytes of a record that are copied at most: what the reference firmware writes is below 512.
@@ -20,37 +21,79 @@ const MAX_RECORD_BYTES: usize = 1024;
 /// an SEI more than reading the record does.
 type Copy = heapless::Vec<u64, { MAX_RECORD_BYTES / 8 }>;
 
+/// The error source of a PE.
+#[derive(Clone, core::marker::Copy)]
+pub(crate) struct ErrorSource {
+    /// What the devicetree says. The words are aligned and lie in the region that the firmware
+    /// shares.
+    pub(crate) words: Source,
+    /// How many bytes of a status block are read at most.
+    limit_bytes: usize,
+    /// Where in the region a block of that length may begin.
+    blocks: PaRange,
+}
+
+impl ErrorSource {
+    /// Checks where the words of a source stand.
+    pub(crate) fn new(words: Source, region: PaRange) -> Option<Self> {
+        let all = [
+            words.error_status_address,
+            words.read_ack,
+            words.pending,
+            words.syndrome,
+        ];
+        let limit_bytes = (words.error_status_length as usize).min(MAX_RECORD_BYTES);
+        // In a region that is too short for a block there is no place for one.
+        let room = (region.len_bytes + 1).saturating_sub(limit_bytes.max(4) as u64);
+        all.iter()
+            .all(|word| word.is_aligned(8) && region.contains(*word))
+            .then_some(Self {
+                words,
+                limit_bytes,
+                blocks: PaRange::new(region.start.get(), room),
+            })
+    }
+}
+
 /// What the SEI path wants of a record.
+#[derive(Clone, core::marker::Copy)]
 pub(crate) struct Read {
-    /// The worst severity; `None` when not even the header could be read.
-    pub(crate) severity: Option<cper::Severity>,
-    /// Physical address of the error.
-    pub(crate) pa: Option<Pa>,
+    /// What triage looks at; `None` when not even the header could be read.
+    pub(crate) record: Option<RecordSummary>,
     /// Syndrome that the firmware saw.
     pub(crate) iss: Option<u32>,
     /// The firmware's number of the error.
     pub(crate) id: Option<u64>,
 }
 
-/// What stands in a source's block.
-pub(crate) enum Reading {
-    /// No record: what there was is acknowledged, or there is no source.
-    None,
-    /// A record; `None` for one that cannot be believed at all.
-    Record(Option<Read>),
-    /// The firmware wrote again meanwhile: what was read is half one record and half another, and
-    /// what stands there now has not been looked at.
-    Torn,
+impl Read {
+    /// A record that cannot be believed at all.
+    const NOTHING: Self = Self {
+        record: None,
+        iss: None,
+        id: None,
+    };
+
+    #[inline(always)]
+    fn new(severity: cper::Severity, pa: Option<Pa>, iss: Option<u32>, id: Option<u64>) -> Self {
+        let severity = CperSeverity::from_raw(severity.raw());
+        Self {
+            record: Some(RecordSummary { severity, pa }),
+            iss,
+            id,
+        }
+    }
 }
 
-/// Reads the record of a source, if it has one that is not acknowledged yet.
-pub(crate) fn read(system: &System, source: &Source) -> Reading {
-    if is_acknowledged(source) {
-        return Reading::None;
-    }
-    let region = system.sei.as_ref().map(|sei| sei.region);
-    let Some((block, limit)) = region.and_then(|region| block_of(region, source)) else {
-        return Reading::Record(None);
+/// Reads the record of a source, which was not acknowledged a moment ago, and says where it stands
+/// if that can be believed.
+///
+/// `None`: it is acknowledged by now, or the firmware wrote again meanwhile. What was read is then
+/// half one record and half another, and what stands there now has not been looked at.
+#[inline(always)]
+pub(crate) fn read(source: &ErrorSource) -> Option<(Read, Option<Pa>)> {
+    let Some((block, limit)) = block_of(source) else {
+        return (!is_acknowledged(source)).then_some((Read::NOTHING, None));
     };
     let status = read_half_word(block);
     let read = read_block(block, limit);
@@ -58,63 +101,60 @@ pub(crate) fn read(system: &System, source: &Source) -> Reading {
     // interrupts this with an SEI that acknowledges what it found, or is at it right now: the
     // status is 0 until the rest stands.
     let changed = read_half_word(block) != status
-        || read_word(source.pending) != 0
+        || read_word(source.words.pending) != 0
         || is_acknowledged(source);
-    if changed {
-        Reading::Torn
-    } else {
-        Reading::Record(read)
-    }
+    (!changed).then_some((read, Some(block)))
+}
+
+/// The syndrome in the record of a source; `None` when there is no whole record.
+#[cold]
+#[inline(never)]
+pub(crate) fn recorded_syndrome(source: &ErrorSource) -> Option<Option<u32>> {
+    read(source).map(|(read, _)| read.iss)
 }
 
 /// Says whether the block is the firmware's to write.
-pub(crate) fn is_acknowledged(source: &Source) -> bool {
-    read_word(source.read_ack) == sei::source::ACKED
+#[inline]
+pub(crate) fn is_acknowledged(source: &ErrorSource) -> bool {
+    read_word(source.words.read_ack) == sei::source::ACKED
 }
 
 /// Reads an ordinary record where it stands, any other one from a copy whose header is read once,
 /// and then as many bytes as that said, checked against both sides' limits.
-fn read_block(block: Pa, limit: usize) -> Option<Read> {
-    if let Ok(gist) = cper::gist(&InPlace { block, limit }, limit) {
-        return Some(Read {
-            severity: Some(gist.severity),
-            pa: gist.pa,
-            iss: gist.iss,
-            id: gist.id,
-        });
+#[inline(always)]
+fn read_block(block: Pa, limit: usize) -> Read {
+    match cper::gist(words_of(block, limit)) {
+        Ok(gist) => Read::new(gist.severity, gist.pa, gist.iss, gist.id),
+        Err(cper::Unusual) => summarize(block, limit).unwrap_or(Read::NOTHING),
     }
-    summarize(block, limit).map(|summary| Read {
-        severity: summary.severity,
-        pa: summary.pa,
-        iss: summary.iss,
-        id: summary.info.and_then(|info| info.id),
-    })
 }
 
-/// A status block in memory that the firmware may be writing.
-struct InPlace {
-    block: Pa,
-    limit: usize,
-}
-
-impl cper::Words for InPlace {
-    #[inline(always)]
-    fn word(&self, index: usize) -> Option<u32> {
-        (index < self.limit / 4).then(|| {
-            let offset = (index as u64).wrapping_mul(4);
-            read_half_word(Pa::new(self.block.get().wrapping_add(offset)))
-        })
-    }
+/// A block in memory that the firmware may be writing.
+fn words_of(block: Pa, limit: usize) -> &'static [AtomicU32] {
+    let words = core::ptr::with_exposed_provenance(block.get() as usize);
+    // SAFETY: `block_of` has checked that all of it lies, aligned, in the region that the firmware
+    // shares, which stays mapped; the firmware's writes to it are no data races with atomic reads.
+    unsafe { core::slice::from_raw_parts(words, limit / 4) }
 }
 
 /// Copies and summarizes a status block of at most `limit` bytes, which are EL2's to read.
+#[cold]
 #[inline(never)]
-fn summarize(block: Pa, limit: usize) -> Option<cper::Summary> {
+fn summarize(block: Pa, limit: usize) -> Option<Read> {
     let mut copy = Copy::new();
     copy_until(&mut copy, block, cper::HEADER_LEN_BYTES)?;
     let len = cper::header_len(copy.as_bytes().first_chunk()?, limit).ok()?;
     copy_until(&mut copy, block, len)?;
-    Some(cper::summary(copy.as_bytes().get(..len)?))
+    let summary = cper::summary(copy.as_bytes().get(..len)?);
+    let id = summary.info.and_then(|info| info.id);
+    Some(match summary.severity {
+        Some(severity) => Read::new(severity, summary.pa, summary.iss, id),
+        None => Read {
+            iss: summary.iss,
+            id,
+            ..Read::NOTHING
+        },
+    })
 }
 
 /// Copies on from where the copy ends, until it has `len` bytes at least.
@@ -133,28 +173,25 @@ fn copy_until(copy: &mut Copy, block: Pa, len: usize) -> Option<()> {
 ///
 /// Unless the pending word is set: then the firmware has written another record there, before its
 /// time, and that one is taken and acknowledged in its turn.
-pub(crate) fn acknowledge(system: &System, source: &Source) {
-    if read_word(source.pending) != 0 {
+pub(crate) fn acknowledge(source: &ErrorSource, block: Option<Pa>) {
+    if read_word(source.words.pending) != 0 {
         return;
     }
-    if let Some((block, _)) = system
-        .sei
-        .as_ref()
-        .and_then(|sei| block_of(sei.region, source))
-    {
+    if let Some(block) = block {
         write_half_word(block, 0);
     }
     sysreg::dsb_sy();
-    write_word(source.read_ack, sei::source::ACKED);
+    write_word(source.words.read_ack, sei::source::ACKED);
     sysreg::dsb_sy();
 }
 
 /// Where the status block is, and how many of its bytes may be read.
-fn block_of(region: PaRange, source: &Source) -> Option<(Pa, usize)> {
-    let block = Pa::new(read_word(source.error_status_address));
-    let limit = (source.error_status_length as usize).min(MAX_RECORD_BYTES);
-    let end = block.checked_add(limit as u64)?;
-    (block.is_aligned(8) && region.contains(block) && end <= region.end()).then_some((block, limit))
+#[inline(always)]
+fn block_of(source: &ErrorSource) -> Option<(Pa, usize)> {
+    let block = Pa::new(read_word(source.words.error_status_address));
+    // From the first place, so that one comparison says that it is inside.
+    let fits = block.get().wrapping_sub(source.blocks.start.get()) < source.blocks.len_bytes;
+    (block.is_aligned(8) && fits).then_some((block, source.limit_bytes))
 }
 
 /// Takes the value of a word and leaves 0.

@@ -10,7 +10,7 @@ use firebreak_abi::{VcpuId, VmId};
 use firebreak_arch::sysreg;
 use firebreak_syndrome::{Iss, Severity};
 use firebreak_triage::{
-    ContextVerdict, Decision, Evidence, Owner, PageVerdict, Policy, Rule, triage,
+    ContextVerdict, Decision, Evidence, Interrupted, Owner, PageVerdict, Policy, Rule, decide,
 };
 use firebreak_vm::{CorrectedErrors, StopCause, VcpuPower};
 
@@ -34,6 +34,33 @@ pub(crate) struct PendingError {
     pub(crate) vcpu: Option<VcpuId>,
 }
 
+impl PendingError {
+    /// What is known before anybody has looked at a record; `iss` is `None` without FEAT_RAS.
+    #[inline(always)]
+    pub(crate) fn new(
+        vcpu: Option<VcpuId>,
+        interrupted: Interrupted,
+        iss: Option<Iss>,
+        pc: u64,
+    ) -> Self {
+        Self {
+            evidence: Evidence {
+                iss,
+                sync: false,
+                record: None,
+                interrupted,
+                owner: None,
+                // Counted in task context, where corrected errors are decided on once more.
+                corrected_on_page: 0,
+            },
+            decision: Decision::RESET,
+            pc,
+            id: None,
+            vcpu,
+        }
+    }
+}
+
 /// Works off the queue of this PE. A record leaves it when its verdict has been carried out.
 ///
 /// What did not fit was not acknowledged either, so the firmware still holds one record in its
@@ -42,21 +69,19 @@ pub(crate) struct PendingError {
 /// What only has to be told can be told later: the guest goes on first ([`telling::later`]).
 pub(crate) fn drain(task: &mut Task) {
     loop {
-        while let Some(entry) = task.pe.queue.claim(task.pe.id) {
-            let mut error = entry.value;
+        while let Some(mut error) = task.pe.queue.hold(task.pe.id) {
             count_corrected(task, &mut error);
             let is_told = reports::admit(task, &error);
             if is_told && telling::can_wait(task, &error) {
-                telling::later(task, &error, entry.position);
-                act(task, &error);
-                continue;
+                let context = error.decision.context;
+                telling::later(task, error);
+                if let ContextVerdict::Inject { iss, .. } = context {
+                    vserror::raise(task, iss);
+                }
+            } else {
+                tell_and_act(task, &error, is_told);
+                error.finish();
             }
-            telling::flush(task);
-            if is_told {
-                telling::error(task, &error);
-            }
-            act(task, &error);
-            task.pe.queue.finish(entry.position, task.pe.id);
         }
         if task.pe.queue.take_overflow() {
             reports::overflow(task);
@@ -67,23 +92,36 @@ pub(crate) fn drain(task: &mut Task) {
     }
 }
 
+#[inline(never)]
+fn tell_and_act(task: &mut Task, error: &PendingError, is_told: bool) {
+    telling::flush(task);
+    if is_told {
+        telling::error(task, error);
+    }
+    act(task, error);
+}
+
 /// Counts a corrected error on its page, and decides on it with what the count says.
 ///
 /// Here and not in the SEI path: the history is one for all PEs, behind a lock, and nothing about
 /// a corrected error is urgent.
 fn count_corrected(task: &Task, error: &mut PendingError) {
+    let lost = error.decision.rule == Rule::ContextDestroyed;
+    if !lost && error.decision.severity == Severity::Corrected {
+        count_on_page(task, error);
+    }
+}
+
+#[inline(never)]
+fn count_on_page(task: &Task, error: &mut PendingError) {
     let (Some(system), Some((pa, owner))) = (system::get(), error.evidence.page()) else {
         return;
     };
-    let lost = error.decision.rule == Rule::ContextDestroyed;
-    if lost || error.decision.severity != Severity::Corrected {
-        return;
-    }
     let window_s = u64::from(limits_of(system, owner).corrected_window_s);
     let window_ticks = sysreg::cntfrq_el0().saturating_mul(window_s);
     let now_ticks = sysreg::cntpct_el0();
     error.evidence.corrected_on_page = HISTORY.lock(&task.ctx).note(pa, now_ticks, window_ticks);
-    error.decision = triage(&error.evidence, &system.policies);
+    decide(&error.evidence, &system.policies, &mut error.decision);
 }
 
 /// Whose limits count for memory of an owner: its partition's, or those that hold by default.

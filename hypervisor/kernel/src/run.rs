@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a PE does when it cannot simply go back to its guest.
 
-use crate::partition::state;
+use crate::partition::{Partition, state};
 use crate::pe::{PeBlock, Task, attention, work as doing};
 use crate::virq::{self, Lrs};
 use crate::{
@@ -77,12 +77,33 @@ fn wait(pe: &'static PeBlock) {
 }
 
 /// Takes each kind of work once.
+// Out of line: without the loop around it, it needs half of the registers.
+#[inline(never)]
 fn work(task: &mut Task) {
     crash::stop_if_failing(task.pe);
     let bits = task.pe.head.attention.swap(0, Ordering::AcqRel);
     sei::pull_deferred(task);
     recovery::drain(task);
     unnotified::take(task);
+    if bits & OTHER_WORK != 0 {
+        do_what_was_asked(task, bits);
+    }
+    if !runs_as_it_should(task) {
+        follow_state(task);
+    }
+    if bits & (attention::ORDER | attention::STARTED) != 0 {
+        control::obey(task, bits & attention::STARTED != 0);
+    }
+    vserror::settle(task);
+}
+
+/// What may be asked of a PE beside errors, orders and changes of state.
+const OTHER_WORK: u64 =
+    attention::CONTEXT_LOST | attention::INBOX | attention::VSERROR | attention::DEADLINES;
+
+// Out of line, so that an error on its way to a guest does not wait for what it does not need.
+#[inline(never)]
+fn do_what_was_asked(task: &mut Task, bits: u64) {
     if bits & attention::CONTEXT_LOST != 0 {
         lost::stop(task);
     }
@@ -100,14 +121,27 @@ fn work(task: &mut Task) {
     if bits & attention::DEADLINES != 0 {
         deadlines::adopt(task);
     }
-    follow_state(task);
-    if bits & (attention::ORDER | attention::STARTED) != 0 {
-        control::obey(task, bits & attention::STARTED != 0);
-    }
-    vserror::settle(task);
+}
+
+/// Says whether this PE's vCPU runs, and is meant to.
+fn runs_as_it_should(task: &Task) -> bool {
+    task.local.running
+        && task.vcpu().is_some_and(|(partition, index)| {
+            partition.state() == state::RUNNING
+                && power_of(partition, index) == VcpuPower::On.to_raw()
+        })
+}
+
+/// The power state of a vCPU as its word stands; off for one that is not there.
+fn power_of(partition: &Partition, index: u8) -> u8 {
+    let vcpu = partition.vcpus.get(usize::from(index));
+    vcpu.map_or(VcpuPower::Off.to_raw(), |vcpu| {
+        vcpu.power.load(Ordering::Acquire)
+    })
 }
 
 /// Brings this PE in line with the state of its partition and its vCPU.
+#[inline(never)]
 fn follow_state(task: &mut Task) {
     let Some((partition, index)) = task.vcpu() else {
         return;
@@ -124,12 +158,7 @@ fn follow_state(task: &mut Task) {
         }
         _ => {}
     }
-    let power = partition
-        .vcpus
-        .get(usize::from(index))
-        .map_or(VcpuPower::Off, |vcpu| {
-            VcpuPower::from_raw(vcpu.power.load(Ordering::Acquire))
-        });
+    let power = VcpuPower::from_raw(power_of(partition, index));
     // Off, or already asked to start again: in both cases this life of the vCPU is over.
     if task.local.running && power != VcpuPower::On {
         lifecycle::park(task, false);

@@ -7,19 +7,16 @@
 //! rest out at compile time.
 
 use crate::pe::{PeBlock, Task, attention};
-use crate::record::{self, Reading, read_word, take_word};
+use crate::record::{self, ErrorSource, read_word, take_word};
 use crate::recovery::PendingError;
 use crate::system::{self, System};
 use crate::{crash, owners};
-use firebreak_abi::{Pa, VmId};
+use firebreak_abi::{Pa, VcpuId, VmId};
 use firebreak_arch::frame::{LAST_LEVEL, LOST_SYNDROME};
 use firebreak_arch::{Frame, NmiCtx, SeiLevel, sysreg, windows};
-use firebreak_manifest::Source;
 use firebreak_ring::Sei;
-use firebreak_syndrome::{CperSeverity, Iss, Severity, pulled_syndrome};
-use firebreak_triage::{
-    ContextVerdict, Decision, Evidence, GuestEl, Interrupted, RecordSummary, triage,
-};
+use firebreak_syndrome::{Iss, Severity, pulled_syndrome};
+use firebreak_triage::{ContextVerdict, GuestEl, Interrupted, RecordSummary, decide};
 
 mod barge_in;
 
@@ -27,16 +24,9 @@ mod barge_in;
 const SPSR_AARCH32: u64 = 1 << 4;
 const SPSR_EL_SHIFT: u32 = 2;
 
-/// What arrived, before anybody has looked at a record.
-struct Notification {
-    /// ESR_EL2.ISS; `None` without FEAT_RAS, where it says nothing.
-    iss: Option<Iss>,
-    /// It is an SEA.
-    sync: bool,
-    /// Interrupted PC.
-    pc: u64,
-    /// Interrupted context.
-    interrupted: Interrupted,
+/// How an error came, beside what is in the error itself.
+#[derive(Clone, Copy)]
+struct How {
     /// Nesting level for the queue.
     nesting: u8,
     /// No ESR came with it: the record's own syndrome is better than the syndrome word, which is
@@ -44,6 +34,15 @@ struct Notification {
     pulled: bool,
     /// What the SEI itself destroyed.
     lost: Lost,
+}
+
+impl How {
+    /// As the contract wants it.
+    const PLAIN: Self = Self {
+        nesting: 0,
+        pulled: false,
+        lost: Lost::Nothing,
+    };
 }
 
 /// What an SEI destroyed by arriving while its registers were in use.
@@ -68,16 +67,23 @@ unsafe extern "C" fn firebreak_sei_guest(pe: &'static PeBlock) {
     let ctx = unsafe { NmiCtx::new() };
     // SAFETY: the vectors have just saved the guest there; no task context runs on this PE.
     let &Frame { esr, elr, spsr, .. } = unsafe { &*pe.head.guest.get() };
-    let notification = Notification {
-        iss: syndrome(esr),
-        sync: false,
-        pc: elr,
-        interrupted: guest(pe, spsr),
-        nesting: 0,
+    let system = system_or_reset(&ctx, pe, esr);
+    let vcpu = pe.resident();
+    let iss = syndrome(pe, esr);
+    let mut error = PendingError::new(vcpu, guest(vcpu, spsr), iss, elr);
+    let how = How {
         pulled: esr == LOST_SYNDROME,
-        lost: Lost::Nothing,
+        ..How::PLAIN
     };
-    take(&ctx, pe, &notification);
+    take(&ctx, pe, system, &mut error, how);
+}
+
+/// Before there is a system nobody can deal with an error.
+fn system_or_reset(ctx: &NmiCtx, pe: &PeBlock, esr: u64) -> &'static System {
+    match system::get() {
+        Some(system) => system,
+        None => crash::reset_from_nmi(ctx, Iss::from_esr(esr).get(), pe.id),
+    }
 }
 
 /// First Rust function of an SEI that interrupted EL2.
@@ -93,17 +99,16 @@ unsafe extern "C" fn firebreak_sei_el2(pe: &'static PeBlock, level: &mut SeiLeve
     if level.level >= LAST_LEVEL {
         crash::reset_from_nmi(&ctx, Iss::from_esr(level.found_esr).get(), pe.id);
     }
+    let system = system_or_reset(&ctx, pe, level.found_esr);
     let place = barge_in::settle(pe, level);
-    let notification = Notification {
-        iss: syndrome(level.found_esr),
-        sync: false,
-        pc: place.pc,
-        interrupted: place.interrupted,
+    let iss = syndrome(pe, level.found_esr);
+    let mut error = PendingError::new(pe.resident(), place.interrupted, iss, place.pc);
+    let how = How {
         nesting: level.level as u8,
         pulled: level.found_esr == LOST_SYNDROME,
         lost: place.lost,
     };
-    take(&ctx, pe, &notification);
+    take(&ctx, pe, system, &mut error, how);
     u64::from(place.abandon)
 }
 
@@ -131,19 +136,19 @@ fn place(pe: &PeBlock, pc: u64) -> (Interrupted, u64) {
     }
 }
 
-pub(crate) fn syndrome(esr: u64) -> Option<Iss> {
-    let ras = system::get().is_none_or(|system| system.features.ras);
-    ras.then(|| Iss::from_esr(esr))
+/// Returns the syndrome of an exception on this PE; `None` without FEAT_RAS.
+pub(crate) fn syndrome(pe: &PeBlock, esr: u64) -> Option<Iss> {
+    pe.ras.then(|| Iss::from_esr(esr))
 }
 
-fn guest(pe: &PeBlock, spsr: u64) -> Interrupted {
+fn guest(resident: Option<VcpuId>, spsr: u64) -> Interrupted {
     let el1 = spsr & SPSR_AARCH32 == 0 && spsr >> SPSR_EL_SHIFT & 3 == 1;
     let el = if el1 { GuestEl::El1 } else { GuestEl::El0 };
     if cfg!(feature = "seed-wrong-partition") {
-        let vm = VmId(pe.resident().map_or(0, |vcpu| vcpu.vm.0 ^ 1));
+        let vm = VmId(resident.map_or(0, |vcpu| vcpu.vm.0 ^ 1));
         return Interrupted::Guest { vm, el };
     }
-    match pe.resident() {
+    match resident {
         Some(vcpu) => Interrupted::Guest { vm: vcpu.vm, el },
         None => Interrupted::Hypervisor,
     }
@@ -162,8 +167,11 @@ pub(crate) fn pull_deferred(task: &mut Task) {
     if read_word(pending) == 0 || take_word(pending) == 0 {
         return;
     }
-    let raw = source_of(task.pe).map_or(0, |source| read_word(source.syndrome));
-    take_in_task(task, syndrome(raw & u64::from(Iss::MASK)));
+    let raw = task
+        .pe
+        .source
+        .map_or(0, |source| read_word(source.words.syndrome));
+    take_in_task(task, syndrome(task.pe, raw & u64::from(Iss::MASK)));
 }
 
 /// Takes one that could not be taken when it came: its record stands unacknowledged in the block,
@@ -172,7 +180,7 @@ pub(crate) fn take_refused(task: &mut Task) -> bool {
     let Some(Sei { iss, el2_pc }) = task.pe.put_off.take() else {
         return false;
     };
-    take_late(task, syndrome(u64::from(iss)), el2_pc);
+    take_late(task, syndrome(task.pe, u64::from(iss)), el2_pc);
     true
 }
 
@@ -199,19 +207,13 @@ fn take_late(task: &mut Task, iss: Option<Iss>, el2_pc: Option<u64>) {
         _ => Interrupted::Idle,
     };
     let pc = el2_pc.unwrap_or(task.frame.elr);
-    take(
-        &ctx,
-        task.pe,
-        &Notification {
-            iss,
-            sync: false,
-            pc,
-            interrupted,
-            nesting: 0,
-            pulled: true,
-            lost: Lost::Nothing,
-        },
-    );
+    let how = How {
+        pulled: true,
+        ..How::PLAIN
+    };
+    let mut error = PendingError::new(task.pe.resident(), interrupted, iss, pc);
+    let system = system_or_reset(&ctx, task.pe, iss.map_or(0, |iss| u64::from(iss.get())));
+    take(&ctx, task.pe, system, &mut error, how);
 }
 
 /// Takes an SEA of the guest, in task context. Says whether there was a record to take.
@@ -222,16 +224,13 @@ pub(crate) fn take_abort(task: &mut Task) -> bool {
     // SAFETY: as in `take_in_task`: the firmware holds back every other error of this PE until
     // this one's record is acknowledged.
     let ctx = unsafe { NmiCtx::new() };
-    let notification = Notification {
-        iss: syndrome(task.frame.esr),
-        sync: true,
-        pc: task.frame.elr,
-        interrupted: guest(task.pe, task.frame.spsr),
-        nesting: 0,
-        pulled: false,
-        lost: Lost::Nothing,
-    };
-    take(&ctx, task.pe, &notification);
+    let Frame { esr, elr, spsr, .. } = *task.frame;
+    let system = system_or_reset(&ctx, task.pe, esr);
+    let vcpu = task.pe.resident();
+    let iss = syndrome(task.pe, esr);
+    let mut error = PendingError::new(vcpu, guest(vcpu, spsr), iss, elr);
+    error.evidence.sync = true;
+    take(&ctx, task.pe, system, &mut error, How::PLAIN);
     true
 }
 
@@ -243,70 +242,79 @@ pub(crate) fn take_own_abort(
     pc: u64,
     interrupted: Interrupted,
 ) {
-    let notification = Notification {
-        iss: syndrome(u64::from(iss.get())),
-        sync,
-        pc,
-        interrupted,
+    let esr = u64::from(iss.get());
+    let system = system_or_reset(ctx, pe, esr);
+    let iss = syndrome(pe, esr);
+    let mut error = PendingError::new(pe.resident(), interrupted, iss, pc);
+    error.evidence.sync = sync;
+    let how = How {
         nesting: 1,
-        pulled: false,
-        lost: Lost::Nothing,
+        ..How::PLAIN
     };
-    take(ctx, pe, &notification);
+    take(ctx, pe, system, &mut error, how);
 }
 
 /// What is interrupted where nothing but the guest of the frame is at stake.
 pub(crate) fn guest_on_its_way(pe: &PeBlock) -> Interrupted {
     // SAFETY: nobody changes the guest's frame while it is being loaded from, or while EL2 waits for
     // that guest.
-    guest(pe, unsafe { (*pe.head.guest.get()).spsr })
+    guest(pe.resident(), unsafe { (*pe.head.guest.get()).spsr })
 }
 
 /// Says whether a record of this PE's source waits to be taken.
 pub(crate) fn has_record(pe: &PeBlock) -> bool {
-    source_of(pe).is_some_and(|source| !record::is_acknowledged(source))
-}
-
-pub(crate) fn source_of(pe: &PeBlock) -> Option<&'static Source> {
-    system::get()?.sources.get(pe.id.index())?.as_ref()
+    let source = pe.source.as_ref();
+    source.is_some_and(|source| !record::is_acknowledged(source))
 }
 
 /// Takes a record, decides, publishes, acknowledges, acts on what cannot wait.
-fn take(ctx: &NmiCtx, pe: &'static PeBlock, notification: &Notification) {
+fn take(ctx: &NmiCtx, pe: &'static PeBlock, system: &System, error: &mut PendingError, how: How) {
     pe.sei_count
         .fetch_add(1, core::sync::atomic::Ordering::Relaxed);
-    let Some(system) = system::get() else {
-        crash::reset_from_nmi(ctx, notification.iss.map_or(0, Iss::get), pe.id);
-    };
-    if notification.lost == Lost::Guest {
+    if how.lost == Lost::Guest {
         pe.request_from_nmi(ctx, attention::CONTEXT_LOST);
     }
     // Looked at before the taking begins: a record that comes from then on is that of an SEI that
     // is put off, and is left for it.
-    let source = source_of(pe).filter(|source| !record::is_acknowledged(source));
+    let source = pe.source.as_ref();
+    let source = source.filter(|source| !record::is_acknowledged(source));
     if pe.begin_taking(ctx) {
-        take_record(ctx, pe, (system, source), notification);
+        take_record(ctx, pe, (system, source), error, how);
         pe.end_taking(ctx);
     } else {
-        // It interrupted the taking of another one. Firmware that conforms does so in the last
-        // instructions of that: it saw the acknowledgement, and its new record stands in the
-        // block. The drain takes it, before any guest goes on; what the syndrome alone decides
-        // cannot wait for that.
-        let error = decide_alone(system, pe, notification);
-        match error.evidence.syndrome_severity() {
-            None | Some(Severity::Corrected | Severity::Restartable) => {}
-            Some(_) => reset_if_due(ctx, system, pe, &error),
-        }
-        put_off(ctx, pe, notification);
+        take_syndrome(ctx, pe, system, error, how);
     }
     pe.request_from_nmi(ctx, attention::RECOVERY);
 }
 
-/// Leaves an SEI to the drain, which takes it before any guest goes on.
-fn put_off(_: &NmiCtx, pe: &PeBlock, notification: &Notification) {
+/// It interrupted the taking of another one. Firmware that conforms does so in the last
+/// instructions of that: it saw the acknowledgement, and its new record stands in the block. The
+/// drain takes it, before any guest goes on; what the syndrome alone decides cannot wait for that.
+#[cold]
+#[inline(never)]
+fn take_syndrome(
+    ctx: &NmiCtx,
+    pe: &'static PeBlock,
+    system: &System,
+    error: &mut PendingError,
+    how: How,
+) {
+    let given = error.evidence.iss;
+    decide_error(system, error, how, None);
+    match error.evidence.syndrome_severity() {
+        None | Some(Severity::Corrected | Severity::Restartable) => {}
+        Some(_) => reset_if_due(ctx, system, pe, error),
+    }
+    put_off(ctx, pe, given, error);
+}
+
+/// Leaves an SEI to the drain, which takes it before any guest goes on. `iss` as it came.
+#[cold]
+fn put_off(_: &NmiCtx, pe: &PeBlock, iss: Option<Iss>, error: &PendingError) {
+    let at_work = error.evidence.interrupted == Interrupted::Hypervisor;
     pe.put_off.note(Sei {
-        iss: notification.iss.map_or(0, Iss::get),
-        el2_pc: (notification.interrupted == Interrupted::Hypervisor).then_some(notification.pc),
+        iss: iss.map_or(0, Iss::get),
+        el2_pc: at_work.then_some(error.pc),
     });
 }
 
@@ -317,96 +325,70 @@ fn reset_if_due(ctx: &NmiCtx, system: &System, pe: &'static PeBlock, error: &Pen
 }
 
 /// `source`: the one of this PE, if a record stood there when the SEI came.
+#[inline(always)]
 fn take_record(
     ctx: &NmiCtx,
     pe: &'static PeBlock,
-    (system, source): (&System, Option<&Source>),
-    notification: &Notification,
+    (system, source): (&System, Option<&ErrorSource>),
+    error: &mut PendingError,
+    how: How,
 ) {
-    let reading = source.map_or(Reading::None, |source| record::read(system, source));
-    let (outstanding, summary) = match &reading {
-        // What stands there after all is taken in its turn.
-        Reading::None | Reading::Torn => (false, None),
-        Reading::Record(summary) => (true, summary.as_ref()),
-    };
-    // By reference from here on: each copy of it costs an SEI fifty instructions.
-    let error = &decide(system, pe, notification, summary);
+    let given = error.evidence.iss;
+    let mut recorded = None;
+    // What is to be acknowledged, and its block. What stands there after all, where nothing did or
+    // the firmware wrote again, is taken in its turn.
+    let mut outstanding = None;
+    if let Some(source) = source
+        && let Some((read, block)) = record::read(source)
+    {
+        error.evidence.record = read.record;
+        error.id = read.id;
+        recorded = read.iss;
+        outstanding = Some((source, block));
+    }
+    decide_error(system, error, how, recorded);
     reset_if_due(ctx, system, pe, error);
     if cfg!(feature = "seed-ack-before-publish")
-        && let Some(source) = source
+        && let Some((source, block)) = outstanding
     {
-        record::acknowledge(system, source);
+        record::acknowledge(source, block);
     }
     let stamp = sysreg::cntpct_el0();
-    let published = pe.queue.publish(stamp, notification.nesting, error).is_ok();
-    match source {
-        // A damaged record is acknowledged like a good one: nobody could make more of it.
-        Some(source) if published && outstanding => record::acknowledge(system, source),
-        _ => {}
-    }
-    if !published {
+    // By reference: each copy of it costs an SEI thirty instructions.
+    if pe.queue.publish(stamp, how.nesting, &*error).is_err() {
         // The firmware keeps the record, because it is not acknowledged; the drain comes back
         // for it. `attention` keeps the guest out until then.
-        put_off(ctx, pe, notification);
+        return put_off(ctx, pe, given, error);
+    }
+    // A damaged record is acknowledged like a good one: nobody could make more of it.
+    if let Some((source, block)) = outstanding {
+        record::acknowledge(source, block);
     }
 }
 
-/// Decides without a record.
-#[cold]
-#[inline(never)]
-fn decide_alone(system: &System, pe: &PeBlock, notification: &Notification) -> PendingError {
-    decide(system, pe, notification, None)
-}
-
-/// Decides on one error. Inline, so that the answer is built where it stays.
+/// Decides on one error; `recorded` is the syndrome in its record.
 #[inline(always)]
-fn decide(
-    system: &System,
-    pe: &PeBlock,
-    notification: &Notification,
-    summary: Option<&record::Read>,
-) -> PendingError {
-    let record = summary.and_then(|summary| {
-        let severity = CperSeverity::from_raw(summary.severity?.raw());
-        Some(RecordSummary {
-            severity,
-            pa: summary.pa,
-        })
-    });
-    let owner = record
-        .and_then(|record| record.pa)
-        .map(|pa| owners::owner_of(&system.owners, pa));
-    let recorded = summary.and_then(|summary| summary.iss).and_then(Iss::new);
-    let iss = match notification.iss {
-        Some(iss) if notification.pulled => pulled_syndrome(iss, recorded),
-        iss => iss,
-    };
-    let mut error = PendingError {
-        evidence: Evidence {
-            iss,
-            sync: notification.sync,
-            record,
-            interrupted: notification.interrupted,
-            owner,
-            // Counted in task context, where corrected errors are decided on once more.
-            corrected_on_page: 0,
-        },
-        decision: Decision::RESET,
-        pc: notification.pc,
-        id: summary.and_then(|summary| summary.id),
-        vcpu: pe.resident(),
-    };
-    error.decision = triage(&error.evidence, &system.policies);
-    if notification.lost != Lost::Nothing {
-        count_loss(&mut error.decision, notification, system);
+fn decide_error(system: &System, error: &mut PendingError, how: How, recorded: Option<u32>) {
+    let evidence = &mut error.evidence;
+    if how.pulled
+        && let Some(iss) = evidence.iss
+    {
+        evidence.iss = pulled_syndrome(iss, recorded.and_then(Iss::new));
     }
-    error
+    if let Some(RecordSummary { pa: Some(pa), .. }) = evidence.record {
+        evidence.owner = Some(owners::owner_of(&system.owners, pa));
+    }
+    decide(evidence, &system.policies, &mut error.decision);
+    if how.lost != Lost::Nothing {
+        count_loss(error, how.lost, system);
+    }
 }
 
 /// Decides anew on an error that also destroyed a context.
 #[cold]
-fn count_loss(decision: &mut Decision, notification: &Notification, system: &System) {
-    *decision = match (notification.lost, notification.interrupted) {
+fn count_loss(error: &mut PendingError, lost: Lost, system: &System) {
+    let decision = &mut error.decision;
+    *decision = match (lost, error.evidence.interrupted) {
         (Lost::Guest, Interrupted::Guest { vm, .. }) => {
             decision.with_lost_guest(vm, &system.policies)
         }

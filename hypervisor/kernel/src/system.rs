@@ -3,10 +3,10 @@
 
 use crate::partition::Partition;
 use crate::pe::{PeBlock, PeTable};
-use firebreak_abi::{MAX_PARTITIONS, MAX_PES, Mpidr, PaRange, VmId};
+use firebreak_abi::{MAX_PARTITIONS, Mpidr, PaRange, VmId};
 use firebreak_arch::cpu::Features;
 use firebreak_arch::gic::{Gic, Redistributor};
-use firebreak_manifest::{Sei, Source};
+use firebreak_manifest::Sei;
 use firebreak_triage::Policy;
 use firebreak_vm::OwnerMap;
 use heapless::Vec;
@@ -47,8 +47,6 @@ pub(crate) struct System {
     pub(crate) control: bool,
     /// How long the log that survives a reset may be, in bytes; `None`: as long as there is room.
     pub(crate) log_bytes: Option<u64>,
-    /// Source of each PE in use, by its number.
-    pub(crate) sources: [Option<Source>; MAX_PES],
 }
 
 static SYSTEM: Once<System> = Once::new();

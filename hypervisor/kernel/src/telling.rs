@@ -6,13 +6,14 @@
 //! Until then the record stays in the queue, claimed: who looks there after a crash finds it.
 
 use crate::partition::Partition;
-use crate::pe::Task;
+use crate::pe::{QUEUE_SLOTS, Task};
 use crate::recovery::{self, PendingError};
-use crate::{console, deadlines, owners, system};
+use crate::vserror::Told;
+use crate::{console, owners, system};
 use core::sync::atomic::{AtomicU64, Ordering};
 use firebreak_abi::Pa;
-use firebreak_arch::sysreg;
-use firebreak_ring::Position;
+use firebreak_arch::{sysreg, timer};
+use firebreak_ring::Held;
 use firebreak_syndrome::{Iss, Severity};
 use firebreak_triage::{ContextVerdict, Evidence, GuestEl, Interrupted, Owner, PageVerdict};
 use firebreak_wire::{ErrorEvent, Event, Level};
@@ -20,17 +21,17 @@ use firebreak_wire::{ErrorEvent, Event, Level};
 /// How long the guest goes first: enough to begin its own handler, far too little to matter to
 /// anybody who reads events.
 const WAIT_US: u64 = 20;
+const WAITS_PER_SECOND: u64 = 1_000_000 / WAIT_US;
 
 /// Errors are numbered over the whole machine.
 static NEXT_ERROR: AtomicU64 = AtomicU64::new(1);
 
 /// An error that is dealt with, and what became of it.
 pub(crate) struct Unreported {
-    error: PendingError,
-    /// Its place in the queue.
-    position: Position,
+    /// In its place in the queue.
+    error: Held<'static, PendingError, QUEUE_SLOTS>,
     /// What the guest was given for it.
-    injection: Option<Event<'static>>,
+    injection: Option<Told>,
     /// When the host is told, in ticks of CNTPCT.
     pub(crate) deadline: u64,
 }
@@ -41,24 +42,26 @@ pub(crate) fn can_wait(task: &Task, error: &PendingError) -> bool {
         error.decision.context,
         ContextVerdict::Resume | ContextVerdict::Inject { .. }
     );
-    let is_told_only = matches!(
-        error.decision.page,
-        PageVerdict::None | PageVerdict::Log { .. }
-    );
+    let is_told_only = match error.decision.page {
+        PageVerdict::None => true,
+        // Memory of nobody's is taken out of use.
+        PageVerdict::Log { owner } => owner != Owner::Unused,
+        _ => false,
+    };
     let waits_alone = task.local.unreported.is_none();
     task.local.running && waits_alone && goes_on && is_told_only && !error.evidence.sync
 }
 
 /// Lets the host be told of an error later, with what comes of it.
-pub(crate) fn later(task: &mut Task, error: &PendingError, position: Position) {
-    let deadline = sysreg::cntpct_el0() + sysreg::cntfrq_el0() * WAIT_US / 1_000_000;
+pub(crate) fn later(task: &mut Task, error: Held<'static, PendingError, QUEUE_SLOTS>) {
+    let wait_ticks = sysreg::cntfrq_el0() / WAITS_PER_SECOND;
+    let deadline = sysreg::cntpct_el0().saturating_add(wait_ticks);
     task.local.unreported = Some(Unreported {
-        error: *error,
-        position,
+        error,
         injection: None,
         deadline,
     });
-    deadlines::rearm(task);
+    timer::arm_no_later(deadline);
 }
 
 /// Tells the host what waits to be told.
@@ -74,21 +77,26 @@ fn tell_waiting(task: &mut Task) {
         return;
     };
     error(task, &waiting.error);
-    if let Some(event) = &waiting.injection {
-        console::emit(&task.ctx, event);
+    if let Some(told) = &waiting.injection {
+        console::emit(&task.ctx, &told.event());
     }
-    task.pe.queue.finish(waiting.position, task.pe.id);
+    waiting.error.finish();
 }
 
 /// Tells the host what became of an injection: behind the error that it was for.
-pub(crate) fn injection(task: &mut Task, event: Event<'static>) {
+#[inline]
+pub(crate) fn injection(task: &mut Task, told: Told) {
     match &mut task.local.unreported {
-        Some(waiting) if waiting.injection.is_none() => waiting.injection = Some(event),
-        _ => {
-            flush(task);
-            console::emit(&task.ctx, &event);
-        }
+        Some(waiting) if waiting.injection.is_none() => waiting.injection = Some(told),
+        _ => injection_now(task, &told),
     }
+}
+
+#[cold]
+#[inline(never)]
+fn injection_now(task: &mut Task, told: &Told) {
+    flush(task);
+    console::emit(&task.ctx, &told.event());
 }
 
 /// Tells the host of an error.

@@ -5,8 +5,8 @@
 //! deadline looks. Elsewhere it is enough to look whenever this PE is on its slow way to a guest.
 
 use crate::pe::Task;
-use crate::record::{self, Reading};
-use crate::{console, sei, system};
+use crate::record::{self, ErrorSource};
+use crate::{console, sei};
 use firebreak_arch::sysreg;
 use firebreak_wire::Event;
 
@@ -16,31 +16,37 @@ const LOOK_EVERY_MS: u64 = 10;
 /// Takes a record that stands unacknowledged for no reason, as if it had been notified now. Not for
 /// the fast way back to a guest.
 pub(crate) fn take(task: &mut Task) {
-    let Some(source) = sei::source_of(task.pe) else {
-        return;
-    };
+    let source = task.pe.source.as_ref();
+    if let Some(source) = source.filter(|source| !record::is_acknowledged(source)) {
+        take_standing(task, source);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn take_standing(task: &mut Task, source: &ErrorSource) {
     // A record that waits for its SEI has the pending word set; one that the queue refused comes
     // back by itself. The last look is for an SEI that came in between and took the record.
-    let stands = !record::is_acknowledged(source)
-        && !sei::is_pending(task.pe)
+    let stands = !sei::is_pending(task.pe)
         && !task.pe.put_off.is_waiting()
         && !record::is_acknowledged(source);
-    let Some(system) = system::get().filter(|_| stands) else {
+    if !stands {
         return;
-    };
-    if let Reading::Record(summary) = record::read(system, source) {
+    }
+    if let Some(iss) = record::recorded_syndrome(source) {
         let event = Event::Unnotified { pe: task.pe.id.0 };
         console::emit(&task.ctx, &event);
         // There is no ESR_EL2; what the record does not say, nobody does.
-        let iss = summary.and_then(|read| read.iss);
-        sei::take_in_task(task, iss.and_then(|iss| sei::syndrome(u64::from(iss))));
+        sei::take_in_task(
+            task,
+            iss.and_then(|iss| sei::syndrome(task.pe, u64::from(iss))),
+        );
     }
 }
 
 /// Returns when to look next at the source of a PE whose guest is about to start.
 pub(crate) fn first_look(task: &Task, direct_aborts: bool) -> Option<u64> {
-    let ras = system::get().is_none_or(|system| system.features.ras);
-    ((direct_aborts || !ras) && sei::source_of(task.pe).is_some()).then(next_look)
+    ((direct_aborts || !task.pe.ras) && task.pe.source.is_some()).then(next_look)
 }
 
 /// Looks, if it is time.

@@ -10,6 +10,7 @@ use crate::partition::Partition;
 use crate::pe::{Injection, Task, attention};
 use crate::{console, deadlines, inject, system, telling};
 use core::sync::atomic::{AtomicU64, Ordering};
+use firebreak_abi::VmId;
 use firebreak_arch::{guest, sysreg};
 use firebreak_syndrome::{Iss, Life, Look, takes_serror_at_once};
 use firebreak_wire::{Event, Level, VserrorState};
@@ -21,10 +22,40 @@ const POLL_EVERY_US: u64 = 1000;
 static NEXT_INJECTION: AtomicU64 = AtomicU64::new(1);
 
 /// Where a guest was interrupted, and whether that is known or a hint.
+#[derive(Clone, Copy)]
 struct Place {
     elr: u64,
     el: Level,
     exact: bool,
+}
+
+/// What became of a virtual SError: an event that is yet to be written.
+pub(crate) struct Told {
+    partition: VmId,
+    vcpu: u8,
+    state: VserrorState,
+    iss: Iss,
+    inj: u64,
+    place: Option<Place>,
+}
+
+impl Told {
+    /// Returns the event.
+    pub(crate) fn event(&self) -> Event<'static> {
+        // Without FEAT_RAS nobody knows what the guest reads: the syndrome is the hardware's own.
+        let chosen = system::get().is_some_and(|system| system.features.ras);
+        let place = self.place.as_ref();
+        Event::Vserror {
+            vm: self.partition.0,
+            vcpu: self.vcpu,
+            inj: self.inj,
+            syndrome: chosen.then(|| u64::from(self.iss.get())),
+            state: self.state,
+            elr: place.map(|place| place.elr),
+            el: place.map(|place| place.el),
+            exact: place.is_some_and(|place| place.exact),
+        }
+    }
 }
 
 fn level(pstate: u64) -> Level {
@@ -59,49 +90,54 @@ fn tell(
     vcpu: u8,
     (inj, iss): (u64, Iss),
     state: VserrorState,
-    place: Option<&Place>,
+    place: Option<Place>,
 ) {
-    // Without FEAT_RAS nobody knows what the guest reads: the syndrome is the hardware's own.
-    let chosen = system::get().is_some_and(|system| system.features.ras);
-    let event = Event::Vserror {
-        vm: partition.id.0,
+    let told = Told {
+        partition: partition.id,
         vcpu,
-        inj,
-        syndrome: chosen.then(|| u64::from(iss.get())),
         state,
-        elr: place.map(|place| place.elr),
-        el: place.map(|place| place.el),
-        exact: place.is_some_and(|place| place.exact),
+        iss,
+        inj,
+        place,
     };
-    telling::injection(task, event);
+    telling::injection(task, told);
 }
 
 /// Raises a virtual SError in the vCPU of this PE. One that is still pending is merged with it
 /// (Arm ARM D20.4.3, R_JBQSC). Returns the identity of what came out of it; [`settle`] has to
 /// follow before the guest goes on.
 pub(crate) fn raise(task: &mut Task, iss: Iss) -> Option<u64> {
-    let (Some(system), Some((partition, vcpu))) = (system::get(), task.vcpu()) else {
-        return None;
-    };
+    let (partition, vcpu) = task.vcpu()?;
     if !task.local.running {
         return Some(cancel_unraised(task, partition, vcpu, iss));
     }
-    watch(task);
-    let merged = match guest::pending_syndrome(&system.features).and_then(Iss::new) {
-        Some(earlier) => earlier.merge(iss),
-        None => iss,
+    let iss = if task.local.injection.is_some() {
+        merge(task, iss)
+    } else {
+        iss
     };
-    if let Some(earlier) = task.local.injection {
-        end(task, earlier, VserrorState::Merged, None);
-    }
     let id = next_identity();
     task.local.injection = Some(Injection {
         id,
-        iss: merged,
-        vdisr_before: guest::raise_virtual_serror(&system.features, merged.get()),
+        iss,
+        vdisr_before: guest::raise_virtual_serror(task.pe.ras, iss.get()),
         poll_deadline: None,
     });
     Some(id)
+}
+
+/// Ends the injection before this one. Returns the syndrome of both together, if it is pending.
+#[cold]
+fn merge(task: &mut Task, iss: Iss) -> Iss {
+    look(task);
+    let merged = match guest::pending_syndrome(task.pe.ras).and_then(Iss::new) {
+        Some(earlier) => earlier.merge(iss),
+        None => iss,
+    };
+    if let Some(Injection { id, iss, .. }) = task.local.injection {
+        end(task, (id, iss), VserrorState::Merged, None);
+    }
+    merged
 }
 
 /// Lets [`settle`] be the last thing before the guest goes on, on the paths that do not end in it.
@@ -114,31 +150,36 @@ pub(crate) fn settle_later(task: &Task) {
 /// Decides how the guest takes what was raised, when nothing else changes where it stands: at
 /// once, in its hardware's place, or whenever it unmasks SError.
 pub(crate) fn settle(task: &mut Task) {
-    match task.local.injection {
-        Some(injection) if injection.poll_deadline.is_none() => place(task, injection),
-        _ => {}
+    let waits = |injection: &&Injection| injection.poll_deadline.is_none();
+    if let Some(&Injection { id, iss, .. }) = task.local.injection.as_ref().filter(waits) {
+        place(task, id, iss);
     }
 }
 
 #[cold]
-fn place(task: &mut Task, injection: Injection) {
+fn place(task: &mut Task, id: u64, iss: Iss) {
     // Without FEAT_RAS the syndrome of the CPU itself is the only faithful one.
-    let ras = system::get().is_some_and(|system| system.features.ras);
-    if ras && takes_serror_at_once(task.frame.spsr) {
+    if task.pe.ras && takes_serror_at_once(task.frame.spsr) {
         let interrupted = Place {
             elr: task.frame.elr,
             el: level(task.frame.spsr),
             exact: true,
         };
         guest::cancel_virtual_serror();
-        inject::serror(task, injection.iss);
-        return end(task, injection, VserrorState::Taken, Some(&interrupted));
+        inject::serror(task, iss);
+        return end(task, (id, iss), VserrorState::Taken, Some(interrupted));
     }
-    keep(task, injection);
+    keep(task);
     deadlines::rearm(task);
     if let Some((partition, vcpu)) = task.vcpu() {
-        let what = (injection.id, injection.iss);
-        tell(task, partition, vcpu, what, VserrorState::Pending, None);
+        tell(
+            task,
+            partition,
+            vcpu,
+            (id, iss),
+            VserrorState::Pending,
+            None,
+        );
     }
 }
 
@@ -155,19 +196,23 @@ pub(crate) fn watch(task: &mut Task) {
 
 #[cold]
 fn look(task: &mut Task) {
-    let (Some(system), Some(injection)) = (system::get(), task.local.injection) else {
+    let Some(injection) = task.local.injection else {
         return;
     };
     let Some((partition, _)) = task.vcpu() else {
         return;
     };
     let Injection {
-        iss, vdisr_before, ..
+        id,
+        iss,
+        vdisr_before,
+        ..
     } = injection;
-    let (vse, vdisr) = guest::virtual_serror(&system.features);
+    let what = (id, iss);
+    let (vse, vdisr) = guest::virtual_serror(task.pe.ras);
     let seen = Look {
         vse,
-        iss: system.features.ras.then_some(iss),
+        iss: task.pe.ras.then_some(iss),
         vdisr_before,
         vdisr,
         esr_el1: sysreg::esr_el1(),
@@ -183,35 +228,34 @@ fn look(task: &mut Task) {
             // To a guest that does not see FEAT_RAS, ESB is a NOP and DISR_EL1 is not there: it
             // would never learn of the error.
             guest::undo_deferral(vdisr_before);
-            keep(task, injection);
+            keep(task);
         }
-        Life::Pending => keep(task, injection),
-        Life::Deferred => end(task, injection, VserrorState::Deferred, None),
-        Life::Taken => end(task, injection, VserrorState::Taken, Some(&hint)),
-        Life::Gone => end(task, injection, VserrorState::Gone, None),
+        Life::Pending => keep(task),
+        Life::Deferred => end(task, what, VserrorState::Deferred, None),
+        Life::Taken => end(task, what, VserrorState::Taken, Some(hint)),
+        Life::Gone => end(task, what, VserrorState::Gone, None),
     }
 }
 
-fn keep(task: &mut Task, injection: Injection) {
-    task.local.injection = Some(Injection {
-        poll_deadline: Some(next_poll()),
-        ..injection
-    });
+fn keep(task: &mut Task) {
+    if let Some(injection) = &mut task.local.injection {
+        injection.poll_deadline = Some(next_poll());
+    }
 }
 
 /// Takes a pending virtual SError back: the vCPU goes away.
 pub(crate) fn cancel(task: &mut Task) {
     watch(task);
-    if let Some(injection) = task.local.injection {
+    if let Some(Injection { id, iss, .. }) = task.local.injection {
         guest::cancel_virtual_serror();
-        end(task, injection, VserrorState::Cancelled, None);
+        end(task, (id, iss), VserrorState::Cancelled, None);
     }
 }
 
-fn end(task: &mut Task, injection: Injection, state: VserrorState, place: Option<&Place>) {
+#[inline]
+fn end(task: &mut Task, what: (u64, Iss), state: VserrorState, place: Option<Place>) {
     task.local.injection = None;
     if let Some((partition, vcpu)) = task.vcpu() {
-        let what = (injection.id, injection.iss);
         tell(task, partition, vcpu, what, state, place);
     }
 }

@@ -10,7 +10,7 @@
 //! 1. SEI context: [`Ring::publish`] (a fatal one: [`Ring::publish_fatal`]). `Ok`: acknowledge the
 //!    source. [`Refused`]: do not, and act on the verdict at once.
 //! 2. Before a guest is entered, and before idling: while [`Ring::has_work`], [`Ring::claim`] each
-//!    record, do the work, [`Ring::finish`] it; then, if [`Ring::take_overflow`], look at the
+//!    record, do the work, [`Ring::finish`] it (or, without a copy: [`Ring::hold`], [`Held::finish`]); then, if [`Ring::take_overflow`], look at the
 //!    sources that were not acknowledged.
 //! 3. When a context of the PE is thrown away: [`Ring::abandon`] on its own ring for the levels
 //!    that are gone, [`Ring::release_claims`] on every ring for what it was working on.
@@ -29,15 +29,19 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)
 )]
 
+mod entry;
+mod held;
 mod peek;
 mod put_off;
 mod ring;
 mod sync;
 mod word;
 
+pub use entry::{Counters, Entry, Position, Refused};
+pub use held::Held;
 pub use peek::Peeked;
 pub use put_off::{PutOff, Sei};
-pub use ring::{Counters, Entry, Position, Refused, Ring, take_oldest};
+pub use ring::{Ring, take_oldest};
 pub use word::MAX_NESTING;
 
 #[cfg(any(test, loom))]

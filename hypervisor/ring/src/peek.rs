@@ -5,9 +5,9 @@ use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use firebreak_abi::PeId;
 
-use crate::ring::{Entry, Position, Ring, Slot};
-use crate::word::SlotWord;
-use crate::word::State;
+use crate::entry::{Entry, Position};
+use crate::ring::{Ring, Slot};
+use crate::word::{SlotWord, State, held};
 
 /// What stands in a slot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -78,9 +78,9 @@ fn peek<T: Copy>(slot: &Slot<T>, lap: u64, position: Position, pe: PeId) -> Opti
             position,
             nesting: word.nesting,
         }),
-        State::Claimed | State::Peeked => in_hands(word.holder),
+        State::Claimed | State::Held | State::Peeked => in_hands(word.holder),
         State::Ready => {
-            let peeked = word.held(State::Peeked, pe.0).pack();
+            let peeked = held(found, State::Peeked, pe.0);
             if !slot.word.replace(found, peeked, Acquire) {
                 // Somebody was faster: it is in their hands now, or finished.
                 let now = SlotWord::unpack(slot.word.load(Relaxed));

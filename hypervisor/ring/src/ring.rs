@@ -6,92 +6,13 @@ use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use firebreak_abi::PeId;
 
+use crate::entry::{Counters, Entry, Position, Refused};
 use crate::sync::{Cell, Word};
-use crate::word::{SlotWord, State};
+use crate::word::{SlotWord, State, has_state, held, lap_of};
 
 /// The most rounds of the reservation's loop. Without an interruption there are at most two; each
 /// record that is published in between costs up to two more.
 const MAX_RESERVE_ROUNDS: usize = 64;
-
-/// Which record of a queue this is.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Position(u64);
-
-impl Position {
-    const EMERGENCY: u64 = 1 << 63;
-
-    pub(crate) const fn at(number: u64) -> Self {
-        Self(number)
-    }
-
-    pub(crate) const fn emergency(lap: u64) -> Self {
-        Self(Self::EMERGENCY | lap)
-    }
-
-    /// Says whether the record stands in the slot that is reserved for a fatal one.
-    pub const fn is_emergency(self) -> bool {
-        self.0 & Self::EMERGENCY != 0
-    }
-
-    /// Returns the number of the record, counted from 0 for the queue (and on its own for the
-    /// emergency slot).
-    pub const fn number(self) -> u64 {
-        self.0 & !Self::EMERGENCY
-    }
-}
-
-/// Why a record was not taken in. The caller must leave its source unacknowledged.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Refused {
-    /// Every slot is in use, or the slot whose turn it is belongs to a record that is not
-    /// finished.
-    Full,
-    /// So many records were published inside of this call that its bound was reached.
-    Interrupted,
-}
-
-impl core::fmt::Display for Refused {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(match self {
-            Self::Full => "recovery queue full; the source stays unacknowledged",
-            Self::Interrupted => {
-                "recovery queue: interrupted too often; the source stays unacknowledged"
-            }
-        })
-    }
-}
-
-impl core::error::Error for Refused {}
-
-/// A record and where it came from.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Entry<T> {
-    /// Which record of its queue.
-    pub position: Position,
-    /// CNTPCT_EL0 as the producer passed it, in ticks.
-    pub stamp_ticks: u64,
-    /// Nesting level of the producer.
-    pub nesting: u8,
-    /// The record.
-    pub value: T,
-}
-
-/// Numbers of a queue. Exact whenever nobody is inside of an operation.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Counters {
-    /// Records published since boot.
-    pub published: u64,
-    /// Records finished.
-    pub taken: u64,
-    /// Records published and not finished.
-    pub pending: u64,
-    /// Slots whose producer has not published (yet).
-    pub in_flight: u64,
-    /// Publish calls that were refused.
-    pub refused: u64,
-    /// Slots taken back from producers that were lost.
-    pub abandoned: u64,
-}
 
 /// A slot. 128 bytes apart, so that no store to another slot can take the exclusive monitor away
 /// from a producer: the reservation granule is 64 bytes on the cores that exist.
@@ -134,11 +55,19 @@ pub struct Ring<T, const N: usize> {
 // that. Who may touch a slot's cell is decided by its word: see `Cell::write` and `Cell::read`.
 unsafe impl<T: Copy + Send, const N: usize> Sync for Ring<T, N> {}
 
+/// A slot that a producer has reserved.
+struct Reserved<'r, T> {
+    position: Position,
+    slot: &'r Slot<T>,
+    lap: u64,
+}
+
 /// A record that may be claimed: what the queue would hand out next.
 #[derive(Clone, Copy)]
-struct Front {
-    position: Position,
-    word: SlotWord,
+pub(crate) struct Front {
+    pub(crate) position: Position,
+    /// The slot's word.
+    pub(crate) raw: u64,
     stamp_ticks: u64,
 }
 
@@ -221,7 +150,8 @@ impl<T: Copy, const N: usize> Ring<T, N> {
         self.consumer.tail.load(Relaxed)
     }
 
-    fn find(&self, position: Position) -> (&Slot<T>, u64) {
+    #[inline]
+    pub(crate) fn find(&self, position: Position) -> (&Slot<T>, u64) {
         if position.is_emergency() {
             (&self.emergency, position.number())
         } else {
@@ -273,14 +203,17 @@ impl<T: Copy, const N: usize> Ring<T, N> {
     #[inline]
     fn complete(
         &self,
-        reserved: Result<Position, Refused>,
+        reserved: Result<Reserved<'_, T>, Refused>,
         stamp_ticks: u64,
         nesting: u8,
         value: &T,
     ) -> Result<Position, Refused> {
         match reserved {
-            Ok(position) => {
-                let (slot, lap) = self.find(position);
+            Ok(Reserved {
+                position,
+                slot,
+                lap,
+            }) => {
                 slot.stamp_ticks.store(stamp_ticks, Relaxed);
                 // SAFETY: this context holds the slot as RESERVED, by an acquiring exchange from
                 // FREE. Nothing else takes a RESERVED slot but `abandon`, whose caller vouches
@@ -303,7 +236,7 @@ impl<T: Copy, const N: usize> Ring<T, N> {
     }
 
     #[inline]
-    fn reserve(&self, nesting: u8) -> Result<Position, Refused> {
+    fn reserve(&self, nesting: u8) -> Result<Reserved<'_, T>, Refused> {
         for _ in 0..MAX_RESERVE_ROUNDS {
             let position = self.producer.head.load(Relaxed);
             let lap = Self::lap(position);
@@ -318,7 +251,11 @@ impl<T: Copy, const N: usize> Ring<T, N> {
                     self.producer
                         .head
                         .replace(position, after(position), Relaxed);
-                    return Ok(Position(position));
+                    return Ok(Reserved {
+                        position: Position(position),
+                        slot,
+                        lap,
+                    });
                 }
             } else if SlotWord::unpack(found).lap < lap {
                 return Err(Refused::Full);
@@ -332,7 +269,7 @@ impl<T: Copy, const N: usize> Ring<T, N> {
         Err(Refused::Interrupted)
     }
 
-    fn reserve_emergency(&self, nesting: u8) -> Option<Position> {
+    fn reserve_emergency(&self, nesting: u8) -> Option<Reserved<'_, T>> {
         let slot = &self.emergency;
         let found = slot.word.load(Relaxed);
         let word = SlotWord::unpack(found);
@@ -343,11 +280,16 @@ impl<T: Copy, const N: usize> Ring<T, N> {
         self.producer
             .emergency_before
             .store(self.producer.head.load(Relaxed), Relaxed);
-        Some(Position::emergency(word.lap))
+        Some(Reserved {
+            position: Position::emergency(word.lap),
+            slot,
+            lap: word.lap,
+        })
     }
 
     /// Finds the record that is next: of the ring, or the emergency record at its place.
-    fn front(&self) -> Option<Front> {
+    #[inline]
+    pub(crate) fn front(&self) -> Option<Front> {
         loop {
             // Looked at on both sides of the walk. Before: when the walk ends at nothing, only an
             // emergency record that was visible by then is older than whatever comes there.
@@ -380,22 +322,23 @@ impl<T: Copy, const N: usize> Ring<T, N> {
             let slot = self.slot(position);
             // Acquire: pairs with the producer's READY, so that the stamp, and an emergency
             // record that is older than this one, are seen.
-            let word = SlotWord::unpack(slot.word.load(Acquire));
-            if word.lap > lap {
+            let raw = slot.word.load(Acquire);
+            if lap_of(raw) > lap {
                 // Fails behind a record that is still claimed: `tail` stays in front of it.
                 self.consumer
                     .tail
                     .replace(position, after(position), Relaxed);
                 position = after(position);
-            } else if word.lap == lap && word.state == State::Claimed {
-                position = after(position);
-            } else if word.lap == lap && word.state == State::Ready {
-                let position = Position(position);
+            } else if lap_of(raw) != lap {
+                return None;
+            } else if has_state(raw, State::Ready) {
                 return Some(Front {
-                    position,
-                    word,
+                    position: Position(position),
+                    raw,
                     stamp_ticks: slot.stamp_ticks.load(Relaxed),
                 });
+            } else if has_state(raw, State::Claimed) || has_state(raw, State::Held) {
+                position = after(position);
             } else {
                 // The end; or a producer is not done, or a reader gives it back: wait, so that
                 // the order holds.
@@ -409,33 +352,33 @@ impl<T: Copy, const N: usize> Ring<T, N> {
     fn emergency_front(&self) -> Option<(u64, Front)> {
         let slot = &self.emergency;
         // Acquire: what was published before it is seen from here on.
-        let word = SlotWord::unpack(slot.word.load(Acquire));
-        if word.state != State::Ready {
+        let raw = slot.word.load(Acquire);
+        if !has_state(raw, State::Ready) {
             return None;
         }
         let before = self.producer.emergency_before.load(Relaxed);
-        let position = Position::emergency(word.lap);
+        let position = Position::emergency(lap_of(raw));
         Some((
             before,
             Front {
                 position,
-                word,
+                raw,
                 stamp_ticks: slot.stamp_ticks.load(Relaxed),
             },
         ))
     }
 
-    fn claim_front(&self, front: Front, pe: PeId) -> Option<Entry<T>> {
+    pub(crate) fn claim_front(&self, front: Front, pe: PeId) -> Option<Entry<T>> {
         let (slot, _) = self.find(front.position);
-        let claimed = front.word.held(State::Claimed, pe.0);
+        let claimed = held(front.raw, State::Claimed, pe.0);
         // Acquire: pairs with the producer's READY. The exchange fails unless this very record
         // is still there, so stamp and nesting belong to it.
         slot.word
-            .replace(front.word.pack(), claimed.pack(), Acquire)
+            .replace(front.raw, claimed, Acquire)
             .then(|| Entry {
                 position: front.position,
                 stamp_ticks: front.stamp_ticks,
-                nesting: front.word.nesting,
+                nesting: SlotWord::unpack(front.raw).nesting,
                 // SAFETY: this context holds the slot as CLAIMED, by an acquiring exchange from
                 // READY. Nothing else takes a CLAIMED slot but `release_claims`, whose caller
                 // vouches that this context never continues.
@@ -467,12 +410,20 @@ impl<T: Copy, const N: usize> Ring<T, N> {
         }
         // Release: our copy of the value is done before a producer may write the slot.
         let finished = slot.word.replace(found, word.freed().pack(), Release);
-        if finished && !position.is_emergency() {
+        if finished {
+            self.pass(position);
+        }
+        finished
+    }
+
+    /// Moves `tail` over a record that is finished.
+    #[inline]
+    pub(crate) fn pass(&self, position: Position) {
+        if !position.is_emergency() {
             self.consumer
                 .tail
                 .replace(position.0, after(position.0), Relaxed);
         }
-        finished
     }
 
     /// Takes the oldest record out of the queue: [`Ring::claim`] and [`Ring::finish`].
@@ -534,18 +485,18 @@ impl<T: Copy, const N: usize> Ring<T, N> {
     /// # Safety
     ///
     /// No call of `claim`, `take` or `peek_all` on this ring by `pe`, that has begun, ever
-    /// continues; and what it did happened before this call.
+    /// continues; no [`Held`](crate::Held) of `pe` is used any more; and what it did happened before this call.
     pub unsafe fn release_claims(&self, pe: PeId) -> usize {
-        let held = |slot: &&Slot<T>| {
+        let is_held = |slot: &&Slot<T>| {
             let found = slot.word.load(Relaxed);
             let word = SlotWord::unpack(found);
             // Release: whatever the lost holder read comes before the next producer's write. As
             // an exchange it also carries on the release that published the value.
-            matches!(word.state, State::Claimed | State::Peeked)
+            matches!(word.state, State::Claimed | State::Held | State::Peeked)
                 && word.holder == pe.0
                 && slot.word.replace(found, word.ready().pack(), Release)
         };
-        self.all_slots().filter(held).count()
+        self.all_slots().filter(is_held).count()
     }
 
     pub(crate) fn all_slots(&self) -> impl Iterator<Item = &Slot<T>> {
@@ -567,7 +518,9 @@ impl<T: Copy, const N: usize> Ring<T, N> {
             match word.state {
                 State::Free => {}
                 State::Reserved => counters.in_flight += 1,
-                State::Ready | State::Claimed | State::Peeked => counters.pending += 1,
+                State::Ready | State::Claimed | State::Held | State::Peeked => {
+                    counters.pending += 1;
+                }
             }
         }
         counters.taken = laps.saturating_sub(counters.abandoned);

@@ -133,6 +133,13 @@ impl<T: Copy> Cell<T> {
         });
     }
 
+    /// Returns where the value stands.
+    #[inline]
+    pub(crate) fn place(&self) -> *mut T {
+        step();
+        self.with_mut(|place| place.cast::<T>())
+    }
+
     /// Copies the value out.
     ///
     /// # Safety

@@ -9,19 +9,41 @@
 /// The deepest nesting level that is told apart; deeper ones count as this one.
 pub const MAX_NESTING: u8 = 15;
 
-/// State of a slot, in the order of its life.
+/// State of a slot. The numbers are those of the word.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum State {
     /// Nobody's. The lap is the one that it may be reserved for.
-    Free,
+    Free = 0,
     /// A producer's, from its reservation until it publishes or is given up for lost.
-    Reserved,
+    Reserved = 1,
     /// Published, nobody's.
-    Ready,
+    Ready = 2,
     /// A consumer's, until it is finished or its PE is given up for lost.
-    Claimed,
+    Claimed = 3,
     /// A reader's that will give it back, of the crash path.
-    Peeked,
+    Peeked = 4,
+    /// As `Claimed`, by a consumer that works on the value in its place.
+    Held = 5,
+}
+
+/// The lap of a word that is not decoded.
+#[inline]
+pub(crate) const fn lap_of(raw: u64) -> u64 {
+    raw >> SlotWord::LAP_SHIFT
+}
+
+/// Says whether a word that is not decoded has this state.
+#[inline]
+pub(crate) const fn has_state(raw: u64, state: State) -> bool {
+    raw & SlotWord::STATE_MASK == state as u64
+}
+
+/// The same record in another state, held by somebody, of a word that is not decoded.
+#[inline]
+pub(crate) const fn held(raw: u64, state: State, holder: u8) -> u64 {
+    raw & !(SlotWord::STATE_MASK | 0xff << SlotWord::HOLDER_SHIFT)
+        | state as u64
+        | (holder as u64) << SlotWord::HOLDER_SHIFT
 }
 
 /// A decoded word.
@@ -34,6 +56,7 @@ pub(crate) struct SlotWord {
 }
 
 impl SlotWord {
+    const STATE_MASK: u64 = 7;
     const NESTING_SHIFT: u32 = 3;
     const HOLDER_SHIFT: u32 = 7;
     const LAP_SHIFT: u32 = 15;
@@ -65,16 +88,6 @@ impl SlotWord {
         }
     }
 
-    /// The same record, held by somebody.
-    #[inline]
-    pub(crate) const fn held(self, state: State, holder: u8) -> Self {
-        Self {
-            state,
-            holder,
-            ..self
-        }
-    }
-
     /// The same record, held by nobody.
     #[inline]
     pub(crate) const fn ready(self) -> Self {
@@ -93,14 +106,7 @@ impl SlotWord {
 
     #[inline]
     pub(crate) const fn pack(self) -> u64 {
-        let state = match self.state {
-            State::Free => 0,
-            State::Reserved => 1,
-            State::Ready => 2,
-            State::Claimed => 3,
-            State::Peeked => 4,
-        };
-        state
+        self.state as u64
             | ((self.nesting as u64) << Self::NESTING_SHIFT)
             | ((self.holder as u64) << Self::HOLDER_SHIFT)
             | (self.lap << Self::LAP_SHIFT)
@@ -108,13 +114,14 @@ impl SlotWord {
 
     #[inline]
     pub(crate) const fn unpack(raw: u64) -> Self {
-        let state = match raw & 7 {
+        let state = match raw & Self::STATE_MASK {
             0 => State::Free,
             1 => State::Reserved,
             2 => State::Ready,
             3 => State::Claimed,
-            // Only `pack` makes words, so the rest is 4.
-            _ => State::Peeked,
+            4 => State::Peeked,
+            // Only `pack` makes words, so the rest is 5.
+            _ => State::Held,
         };
         Self {
             lap: raw >> Self::LAP_SHIFT,
@@ -138,6 +145,7 @@ mod tests {
             State::Ready,
             State::Claimed,
             State::Peeked,
+            State::Held,
         ] {
             for (lap, nesting, holder) in [(0, 0, 0), (1, 15, 255), ((1 << 49) - 1, 7, 8)] {
                 let word = SlotWord {
@@ -146,7 +154,16 @@ mod tests {
                     nesting,
                     holder,
                 };
-                assert_eq!(SlotWord::unpack(word.pack()), word);
+                let raw = word.pack();
+                assert_eq!(SlotWord::unpack(raw), word);
+                assert_eq!(lap_of(raw), lap);
+                assert!(has_state(raw, state));
+                let given = SlotWord {
+                    state: State::Peeked,
+                    holder: 3,
+                    ..word
+                };
+                assert_eq!(held(raw, State::Peeked, 3), given.pack());
             }
         }
         assert_eq!(SlotWord::made(3, State::Ready, 200).nesting, MAX_NESTING);

@@ -134,6 +134,31 @@ fn a_slot_is_used_again_only_when_its_reader_is_done() {
 }
 
 #[test]
+fn a_slot_is_used_again_only_when_its_holder_is_done() {
+    explore(3, || {
+        let queue = Arc::new(Queue::new());
+        queue.publish(1, 1, 1).unwrap();
+        queue.publish(2, 1, 2).unwrap();
+        let holder = {
+            let queue = Arc::clone(&queue);
+            thread::spawn(move || {
+                queue.hold(PeId(1)).map(|mut held| {
+                    *held += 10;
+                    let value = *held;
+                    held.finish();
+                    value
+                })
+            })
+        };
+        let taken_in = queue.publish(3, 1, 3).is_ok();
+        let theirs = holder.join().unwrap();
+        assert_eq!(theirs, Some(11));
+        let rest = if taken_in { vec![2, 3] } else { vec![2] };
+        assert_eq!(drain(&queue), rest);
+    });
+}
+
+#[test]
 fn an_sei_in_the_consumer_of_the_same_pe_with_a_consumer_elsewhere() {
     for at in 0..14 {
         explore(2, move || {

@@ -2,6 +2,7 @@
 //! The instruction specific syndrome of an SError: 25 bits, and what they say.
 
 use core::fmt;
+use core::num::NonZeroU32;
 
 use crate::Severity;
 
@@ -10,7 +11,11 @@ use crate::Severity;
 /// All 2^25 values are legal; more bits are refused by [`Iss::new`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(transparent)]
-pub struct Iss(u32);
+pub struct Iss(NonZeroU32);
+
+/// Set in each [`Iss`] behind its 25 bits: so `Option<Iss>` is one word, and what carries some of
+/// them through the SEI path stays small.
+const PRESENT: u32 = 1 << 31;
 
 const IDS: u32 = 1 << 24;
 const ELS: u32 = 1 << 18;
@@ -33,25 +38,35 @@ impl Iss {
     /// The 25 bits that a syndrome may have.
     pub const MASK: u32 = (1 << 25) - 1;
     /// IDS=1 and nothing else: "implementation defined", the default of an injection.
-    pub const IMPDEF: Self = Self(IDS);
+    pub const IMPDEF: Self = Self::of(IDS);
     /// All zeros: a RAS error that says nothing about its containment.
-    pub const UNCATEGORIZED: Self = Self(0);
+    pub const UNCATEGORIZED: Self = Self::of(0);
     /// Uncontainable (AET 0b000).
-    pub const UC: Self = Self(0x0011);
+    pub const UC: Self = Self::of(0x0011);
     /// Unrecoverable state (AET 0b001).
-    pub const UEU: Self = Self(0x0411);
+    pub const UEU: Self = Self::of(0x0411);
     /// Restartable state (AET 0b010).
-    pub const UEO: Self = Self(0x0811);
+    pub const UEO: Self = Self::of(0x0811);
     /// Recoverable state (AET 0b011).
-    pub const UER: Self = Self(0x0c11);
+    pub const UER: Self = Self::of(0x0c11);
     /// Corrected (AET 0b110).
-    pub const CE: Self = Self(0x1811);
+    pub const CE: Self = Self::of(0x1811);
+
+    /// Makes one of bits of which none is above the 25.
+    #[inline]
+    const fn of(bits: u32) -> Self {
+        match NonZeroU32::new(bits | PRESENT) {
+            Some(word) => Self(word),
+            // It has at least that one bit.
+            None => Self(NonZeroU32::MAX),
+        }
+    }
 
     /// Takes a raw syndrome, or `None` when a bit above the 25 is set.
     #[inline]
     pub const fn new(raw: u32) -> Option<Self> {
         if raw & !Self::MASK == 0 {
-            Some(Self(raw))
+            Some(Self::of(raw))
         } else {
             None
         }
@@ -61,32 +76,33 @@ impl Iss {
     #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "masked to 25 bits first")]
     pub const fn from_esr(esr: u64) -> Self {
-        Self((esr & Self::MASK as u64) as u32)
+        Self::of((esr & Self::MASK as u64) as u32)
     }
 
     /// Returns the 25 bits.
     #[inline]
     pub const fn get(self) -> u32 {
-        self.0
+        self.0.get() & Self::MASK
     }
 
     /// Says whether IDS is set: all other bits are then IMPLEMENTATION DEFINED.
     #[inline]
     pub const fn is_impdef(self) -> bool {
-        self.0 & IDS != 0
+        self.get() & IDS != 0
     }
 
     /// Decodes. Total: each of the 2^25 values has one meaning, and [`SError::encode`] undoes it.
     pub const fn decode(self) -> SError {
+        let bits = self.get();
         if self.is_impdef() {
-            return SError::ImplementationDefined(self.0 & !IDS);
+            return SError::ImplementationDefined(bits & !IDS);
         }
-        let details = Details(self.0 & DETAILS);
-        match self.0 & DFSC_MASK {
+        let details = Details(bits & DETAILS);
+        match bits & DFSC_MASK {
             DFSC_UNCATEGORIZED => SError::Uncategorized(details),
             DFSC_ASYNC => SError::Async {
-                aet: Aet::from_bits(self.0 >> AET_SHIFT),
-                details: Details(self.0 & DETAILS & !AET_MASK),
+                aet: Aet::from_bits(bits >> AET_SHIFT),
+                details: Details(bits & DETAILS & !AET_MASK),
             },
             dfsc => SError::ReservedDfsc {
                 dfsc: dfsc.to_le_bytes()[0],
@@ -98,10 +114,13 @@ impl Iss {
     /// Returns how bad the error is for the PE that took it.
     #[inline]
     pub const fn severity(self) -> Severity {
-        match self.decode() {
-            SError::ImplementationDefined(_) => Severity::ImplementationDefined,
-            SError::Uncategorized(_) | SError::ReservedDfsc { .. } => Severity::Uncategorized,
-            SError::Async { aet, .. } => aet.severity(),
+        // As `decode` would have it, without what an error does not wait for.
+        if self.is_impdef() {
+            Severity::ImplementationDefined
+        } else if self.get() & DFSC_MASK != DFSC_ASYNC {
+            Severity::Uncategorized
+        } else {
+            Aet::from_bits(self.get() >> AET_SHIFT).severity()
         }
     }
 
@@ -137,19 +156,19 @@ impl Iss {
 
 impl fmt::Debug for Iss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Iss({:#x})", self.0)
+        write!(f, "Iss({:#x})", self.get())
     }
 }
 
 impl fmt::LowerHex for Iss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::LowerHex::fmt(&self.0, f)
+        fmt::LowerHex::fmt(&self.get(), f)
     }
 }
 
 impl fmt::Display for Iss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:#x} ({})", self.0, self.decode())
+        write!(f, "{:#x} ({})", self.get(), self.decode())
     }
 }
 
@@ -180,13 +199,13 @@ impl SError {
     /// Encodes. Undoes [`Iss::decode`] exactly; out-of-range payload bits are dropped.
     pub const fn encode(self) -> Iss {
         match self {
-            Self::ImplementationDefined(bits) => Iss(IDS | bits & (IDS - 1)),
-            Self::Uncategorized(details) => Iss(details.0 & DETAILS),
+            Self::ImplementationDefined(bits) => Iss::of(IDS | bits & (IDS - 1)),
+            Self::Uncategorized(details) => Iss::of(details.0 & DETAILS),
             Self::Async { aet, details } => {
-                Iss(details.0 & DETAILS & !AET_MASK | aet.bits() << AET_SHIFT | DFSC_ASYNC)
+                Iss::of(details.0 & DETAILS & !AET_MASK | aet.bits() << AET_SHIFT | DFSC_ASYNC)
             }
             Self::ReservedDfsc { dfsc, details } => {
-                Iss(details.0 & DETAILS | dfsc as u32 & DFSC_MASK)
+                Iss::of(details.0 & DETAILS | dfsc as u32 & DFSC_MASK)
             }
         }
     }
@@ -226,6 +245,7 @@ pub enum Aet {
 
 impl Aet {
     /// Decodes the lowest three bits.
+    #[inline]
     pub const fn from_bits(bits: u32) -> Self {
         match bits & 0b111 {
             0b000 => Self::Uncontainable,
@@ -250,6 +270,7 @@ impl Aet {
     }
 
     /// Returns how bad the state is.
+    #[inline]
     pub const fn severity(self) -> Severity {
         match self {
             Self::Uncontainable | Self::Reserved(_) => Severity::Uncontainable,

@@ -95,6 +95,7 @@ impl Severity {
     /// or worse, decides; without one, or beside "corrected", it counts as UER. Without a
     /// record nobody can explain the error: it is implementation defined, whatever the
     /// syndrome claims, unless that claims even worse.
+    #[inline]
     pub const fn of(iss: Option<Iss>, record: Option<CperSeverity>) -> Self {
         let state = match iss {
             Some(iss) => Some(iss.severity()),
@@ -134,6 +135,7 @@ pub enum CperSeverity {
 
 impl CperSeverity {
     /// Decodes the 32-bit field. Total.
+    #[inline]
     pub const fn from_raw(raw: u32) -> Self {
         match raw {
             0 => Self::Recoverable,
@@ -156,6 +158,7 @@ impl CperSeverity {
     }
 
     /// Returns the severity when there is nothing but the record to go by.
+    #[inline]
     pub const fn alone(self) -> Severity {
         match self {
             Self::Corrected | Self::Informational => Severity::Corrected,

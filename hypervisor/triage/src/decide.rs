@@ -6,6 +6,7 @@
 //! was interrupted and owns the page: its policy is then applied once, not twice.
 
 use firebreak_abi::{Pa, VmId};
+use firebreak_syndrome::Severity;
 
 use crate::evidence::{Evidence, Interrupted};
 use crate::owner::{Owner, Part, Stake};
@@ -16,22 +17,31 @@ use crate::verdict::{ContextVerdict, Decision, PageVerdict, Rule};
 ///
 /// `policies` is indexed by [`VmId`]; a partition that is not in it has [`Policy::DEFAULT`].
 pub fn triage(evidence: &Evidence, policies: &[Policy]) -> Decision {
-    let severity = evidence.severity();
-    let decide = |(context, page, rule)| Decision {
-        severity,
-        context: match (evidence.interrupted, context) {
-            // Its instruction was not carried out: sent back untold, it would abort for ever.
-            (Interrupted::Guest { vm, .. }, ContextVerdict::Resume) if evidence.sync => {
-                let iss = Class::Uer.default_syndrome();
-                ContextVerdict::Inject { vm, iss }
-            }
-            (_, context) => context,
-        },
-        page,
-        rule,
-    };
+    let mut decision = Decision::RESET;
+    decide(evidence, policies, &mut decision);
+    decision
+}
+
+/// [`triage`], whose answer is written where it stays: a copy of it costs an SEI twenty
+/// instructions.
+pub fn decide(evidence: &Evidence, policies: &[Policy], decision: &mut Decision) {
+    decision.severity = evidence.severity();
+    (decision.context, decision.page, decision.rule) =
+        verdicts(evidence, decision.severity, policies);
+    if evidence.sync
+        && let Interrupted::Guest { vm, .. } = evidence.interrupted
+        && decision.context == ContextVerdict::Resume
+    {
+        // Its instruction was not carried out: sent back untold, it would abort for ever.
+        let iss = Class::Uer.default_syndrome();
+        decision.context = ContextVerdict::Inject { vm, iss };
+    }
+}
+
+#[inline(always)]
+fn verdicts(evidence: &Evidence, severity: Severity, policies: &[Policy]) -> Parts {
     let Some(class) = Class::of(severity) else {
-        return decide(reset(Rule::Uncontainable));
+        return reset(Rule::Uncontainable);
     };
     // The instruction behind an SEA was not carried out, so "nothing was lost" is not enough for it
     // to go on: somebody has to deal with the error first, which is what UER means.
@@ -41,13 +51,11 @@ pub fn triage(evidence: &Evidence, policies: &[Policy]) -> Decision {
     };
     let page = evidence.page();
     if let Some(rule) = trusted_base_hit(class, page) {
-        return decide(reset(rule));
+        return reset(rule);
     }
     match evidence.interrupted {
-        Interrupted::Guest { vm, .. } => decide(in_guest(evidence, class, policies, vm, page)),
-        Interrupted::Hypervisor | Interrupted::Idle => {
-            decide(no_guest(evidence, class, page, policies))
-        }
+        Interrupted::Guest { vm, .. } => in_guest(evidence, class, policies, vm, page),
+        Interrupted::Hypervisor | Interrupted::Idle => no_guest(evidence, class, page, policies),
     }
 }
 
@@ -358,10 +366,12 @@ fn worn(evidence: &Evidence, class: Class, policy: &Policy) -> bool {
 }
 
 /// The reaction of the interrupted partition when there is no page of its own to take away.
+#[inline(always)]
 fn context_only(class: Class, policy: &Policy, vm: VmId) -> ContextVerdict {
     context_of(policy.reaction(class).clamped(class), class, vm)
 }
 
+#[inline(always)]
 fn context_of(reaction: Reaction, class: Class, vm: VmId) -> ContextVerdict {
     match reaction {
         Reaction::Ignore | Reaction::Log => ContextVerdict::Resume,

@@ -28,7 +28,7 @@ mod owner;
 mod policy;
 mod verdict;
 
-pub use decide::triage;
+pub use decide::{decide, triage};
 pub use evidence::{Evidence, GuestEl, Interrupted, RecordSummary};
 pub use firebreak_syndrome::{CperSeverity, Iss, Severity};
 pub use owner::{Owner, Part};

@@ -6,7 +6,7 @@
 
 use firebreak_cper::{
     Bert, CperError, CperRecord, Gist, HEADER_LEN_BYTES, MAX_BLOCK_LEN_BYTES, MAX_CONTEXTS,
-    MAX_ERROR_INFOS, MAX_SECTIONS, SectionBody, StatusBlock, gist, header_len, summary,
+    MAX_ERROR_INFOS, MAX_SECTIONS, SectionBody, StatusBlock, gist_of, header_len, summary,
 };
 
 fn visit(body: &SectionBody<'_>) {
@@ -23,7 +23,7 @@ fn check_gist(bytes: &[u8]) {
         .map(|word| u32::from_ne_bytes([word[0], word[1], word[2], word[3]]))
         .collect();
     let limit = 4 * words.len();
-    let Ok(read) = gist(&words.as_slice(), limit) else {
+    let Ok(read) = gist_of(&words) else {
         return;
     };
     let thorough = summary(&bytes[..limit]);

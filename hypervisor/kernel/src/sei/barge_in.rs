@@ -99,7 +99,7 @@ fn entry(pe: &PeBlock, level: &mut SeiLevel, progress: Progress) -> Place {
     } else {
         (level.frame.x[0], level.frame.x[1])
     };
-    Place::whole((guest(pe, spsr), elr))
+    Place::whole((guest(pe.resident(), spsr), elr))
 }
 
 /// In the first instructions of an SEI that had interrupted EL2: where EL2 was is lost.

@@ -2,6 +2,7 @@
 //! The requirements on the queue, each at every step where an SEI can strike or a context can be
 //! lost; and random histories against a model.
 
+mod held;
 mod history;
 mod put_off;
 mod requirements;
