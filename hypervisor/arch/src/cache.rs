@@ -11,14 +11,20 @@ const LINE_BYTES: u64 = 64;
 macro_rules! for_each_line {
     ($name:ident, $instruction:literal, $doc:literal) => {
         #[doc = $doc]
-        fn $name(address: u64) {
-            // SAFETY: maintenance by address of mapped memory changes no value that the
-            // program can see.
-            unsafe {
-                core::arch::asm!(
-                    concat!($instruction, ", {}"), in(reg) address,
-                    options(nostack, preserves_flags)
-                );
+        fn $name(start: u64, len_bytes: u64) {
+            let end = start.saturating_add(len_bytes);
+            let mut address = start & !(LINE_BYTES - 1);
+            while address < end {
+                // SAFETY: maintenance by address of mapped memory changes no value that the
+                // program can see.
+                unsafe {
+                    core::arch::asm!(
+                        concat!($instruction, ", {}"), in(reg) address,
+                        options(nostack, preserves_flags)
+                    );
+                }
+                // Memory ends far below the end of the address space.
+                address = address.wrapping_add(LINE_BYTES);
             }
         }
     };
@@ -27,13 +33,13 @@ macro_rules! for_each_line {
 for_each_line!(
     dc_civac,
     "dc civac",
-    "Cleans and invalidates a line to the point of coherency."
+    "Cleans and invalidates each line of a range to the point of coherency."
 );
 
 for_each_line!(
     dc_ivac,
     "dc ivac",
-    "Invalidates a line to the point of coherency."
+    "Invalidates each line of a range to the point of coherency."
 );
 
 /// Forgets what caches hold of a range that was written with caches off: memory is right, and lines
@@ -43,22 +49,14 @@ for_each_line!(
 ///
 /// Nothing in the range was written through a cache since it was last clean.
 pub unsafe fn forget(start: u64, len_bytes: u64) {
-    let mut address = start & !(LINE_BYTES - 1);
-    while address < start.saturating_add(len_bytes) {
-        dc_ivac(address);
-        address += LINE_BYTES;
-    }
+    dc_ivac(start, len_bytes);
     sysreg::dsb_sy();
 }
 
 /// Cleans and invalidates a range to the point of coherency: also before what a bootloader wrote is
 /// read with caches off.
 pub fn clean_and_invalidate(start: u64, len_bytes: u64) {
-    let mut address = start & !(LINE_BYTES - 1);
-    while address < start.saturating_add(len_bytes) {
-        dc_civac(address);
-        address += LINE_BYTES;
-    }
+    dc_civac(start, len_bytes);
     sysreg::dsb_sy();
 }
 
@@ -66,11 +64,7 @@ pub fn clean_and_invalidate(start: u64, len_bytes: u64) {
 /// forgets all instructions that any PE has fetched. No line stays behind in EL2's own alias: the
 /// guest writes past the caches at first.
 pub fn publish_guest_memory(start: u64, len_bytes: u64) {
-    let mut address = start & !(LINE_BYTES - 1);
-    while address < start.saturating_add(len_bytes) {
-        dc_civac(address);
-        address += LINE_BYTES;
-    }
+    dc_civac(start, len_bytes);
     sysreg::dsb_ish();
     // SAFETY: forgetting fetched instructions changes no value.
     unsafe { core::arch::asm!("ic ialluis", options(nostack, preserves_flags)) };

@@ -15,7 +15,7 @@ use firebreak_arch::{cache, mmu};
 use firebreak_drivers::pl011::Pl011;
 use firebreak_manifest::{
     Board, Gicv3, HEADER_LEN, MAX_ALL_DEVICES, MemoryPlan, SystemConfig, blob_len, read_board,
-    read_config, resolve_devices, validate,
+    read_config, resolve_devices, used_len, validate,
 };
 use firebreak_paging::{El2Attr, PagingError, Stage1, VaSize};
 use heapless::Vec;
@@ -202,10 +202,10 @@ unsafe fn devicetree(dtb: Pa) -> &'static [u8] {
     cache::clean_and_invalidate(dtb.get(), HEADER_LEN as u64);
     // SAFETY: the caller's promise; a header is as long as this.
     let header = unsafe { bytes(dtb.get(), HEADER_LEN as u64) };
-    let len = header.first_chunk::<HEADER_LEN>().map(blob_len);
-    match len {
-        Some(Ok(len)) => {
-            cache::clean_and_invalidate(dtb.get(), len as u64);
+    let header = header.first_chunk::<HEADER_LEN>();
+    match header.map(|header| (blob_len(header), header)) {
+        Some((Ok(len), header)) => {
+            cache::clean_and_invalidate(dtb.get(), used_len(header, len) as u64);
             // SAFETY: as long as its own header says, within the limits of `blob_len`.
             unsafe { bytes(dtb.get(), len as u64) }
         }

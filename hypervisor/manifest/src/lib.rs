@@ -44,7 +44,7 @@ pub use kernel_image::{
     GUEST_DT_BYTES, GuestLayout, IMAGE_HEADER_LEN, KernelError, KernelImage, TooSmall, guest_layout,
 };
 pub use plan::{MemoryPlan, ModuleKind, PartitionFault, Placement, SystemError, validate};
-pub use tree::{HEADER_LEN, MAX_DEPTH, MAX_NODES, MAX_TREE_BYTES, TreeFault, blob_len};
+pub use tree::{HEADER_LEN, MAX_DEPTH, MAX_NODES, MAX_TREE_BYTES, TreeFault, blob_len, used_len};
 
 /// What can be wrong with a board's devicetree.
 pub type BoardError<'a> = DtError<'a>;

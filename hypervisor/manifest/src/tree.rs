@@ -167,6 +167,25 @@ pub fn blob_len(header: &[u8; HEADER_LEN]) -> Result<usize, TreeFault> {
     usize::try_from(total).map_err(|_| TreeFault::TooLarge(total))
 }
 
+/// Returns how many bytes of a devicetree of `len` bytes say something, by its header: QEMU's are
+/// some kilobytes in a whole megabyte. The blocks themselves are checked when they are read.
+pub fn used_len(header: &[u8; HEADER_LEN], len: usize) -> usize {
+    let word = |index: usize| {
+        let bytes = header.get(4 * index..).and_then(<[u8]>::first_chunk);
+        bytes.map_or(u32::MAX, |bytes| u32::from_be_bytes(*bytes)) as usize
+    };
+    let (structs, strings, reservations) = (word(2), word(3), word(4));
+    // The map of reservations has no length, but an end in front of what is behind it.
+    if reservations >= structs.min(strings) {
+        return len;
+    }
+    let ends = [
+        structs.saturating_add(word(9)),
+        strings.saturating_add(word(8)),
+    ];
+    ends.into_iter().fold(HEADER_LEN, usize::max).min(len)
+}
+
 /// A devicetree whose header has been checked.
 #[derive(Clone, Copy)]
 pub struct Tree<'a> {

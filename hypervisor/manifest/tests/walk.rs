@@ -7,7 +7,7 @@ use dtoolkit::fdt::{Fdt, FdtNode};
 use dtoolkit::{Node, Property};
 use firebreak_abi::Pa;
 use firebreak_manifest::tree::{Event, Tree};
-use firebreak_manifest::{TreeFault, blob_len, read_board, read_config};
+use firebreak_manifest::{TreeFault, blob_len, read_board, read_config, used_len};
 use proptest::prelude::*;
 use support::Blob;
 
@@ -71,6 +71,32 @@ fn a_blob_may_be_longer_than_its_header_says_but_not_shorter() {
         let cut = Blob::new(&SAMPLES[0][..len]);
         assert_eq!(ours(cut.bytes()), Err(TreeFault::Truncated), "{len}");
     }
+}
+
+/// What is behind the used part is never looked at.
+#[test]
+fn the_used_part_says_all() {
+    for blob in SAMPLES {
+        let header = blob.first_chunk().unwrap();
+        let used = used_len(header, blob.len());
+        assert!(used > 40 && used <= blob.len());
+        let mut cut = blob.to_vec();
+        cut[used..].fill(0xff);
+        assert_eq!(read_board(&cut).is_ok(), read_board(&blob.to_vec()).is_ok());
+        let mut roomy = blob.to_vec();
+        roomy.resize(1 << 20, 0xff);
+        roomy[4..8].copy_from_slice(&(1_u32 << 20).to_be_bytes());
+        let roomy_header = roomy.first_chunk().unwrap();
+        assert_eq!(used_len(roomy_header, roomy.len()), used);
+    }
+    // A map of reservations behind the rest has no known end; lengths that lie end with the blob.
+    let mut header: [u8; 40] = *SAMPLES[0].first_chunk().unwrap();
+    header[16..20].copy_from_slice(&9000_u32.to_be_bytes());
+    assert_eq!(used_len(&header, 10_000), 10_000);
+    assert_eq!(used_len(&[0xff; 40], 10_000), 10_000);
+    header[16..20].copy_from_slice(&40_u32.to_be_bytes());
+    header[36..40].copy_from_slice(&u32::MAX.to_be_bytes());
+    assert_eq!(used_len(&header, 10_000), 10_000);
 }
 
 #[test]
