@@ -80,9 +80,11 @@ fn the_used_part_says_all() {
         let header = blob.first_chunk().unwrap();
         let used = used_len(header, blob.len());
         assert!(used > 40 && used <= blob.len());
+        // A copy, which is aligned as the walk wants it.
         let mut cut = blob.to_vec();
+        let whole = read_board(&cut).is_ok();
         cut[used..].fill(0xff);
-        assert_eq!(read_board(&cut).is_ok(), read_board(&blob.to_vec()).is_ok());
+        assert_eq!(read_board(&cut).is_ok(), whole);
         let mut roomy = blob.to_vec();
         roomy.resize(1 << 20, 0xff);
         roomy[4..8].copy_from_slice(&(1_u32 << 20).to_be_bytes());
