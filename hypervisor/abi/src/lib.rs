@@ -11,6 +11,7 @@ pub mod addr;
 pub mod guest_map;
 pub mod ids;
 pub mod image;
+pub mod psci;
 pub mod sei;
 
 pub use addr::{Ipa, PAGE_SIZE_BYTES, Pa, PaRange, Va};

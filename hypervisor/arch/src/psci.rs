@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Calls into the firmware: SMCCC 1.x by SMC, PSCI's caller side, the SEI contract's calls.
 
-use firebreak_abi::{Mpidr, Pa, sei};
+use firebreak_abi::{Mpidr, Pa, psci, sei};
 
-/// PSCI CPU_ON, 64-bit (DEN0022).
-const CPU_ON: u64 = 0xc400_0003;
-const CPU_OFF: u64 = 0x8400_0002;
-const SYSTEM_OFF: u64 = 0x8400_0008;
-const SYSTEM_RESET: u64 = 0x8400_0009;
+/// CPU_ON with 64-bit arguments.
+const CPU_ON: u64 = (psci::CPU_ON | psci::SMC64) as u64;
+const CPU_OFF: u64 = psci::CPU_OFF as u64;
+const SYSTEM_OFF: u64 = psci::SYSTEM_OFF as u64;
+const SYSTEM_RESET: u64 = psci::SYSTEM_RESET as u64;
 
 /// Makes an SMC with up to five arguments; returns x0.
 ///

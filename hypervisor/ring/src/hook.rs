@@ -4,7 +4,8 @@
 //! A hook that uses the queue is an SEI on the same PE; a hook that unwinds is a context that was
 //! lost and never comes back.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 
 #[cfg(loom)]
@@ -37,4 +38,41 @@ pub fn with_hook<R>(hook: Rc<dyn Fn()>, body: impl FnOnce() -> R) -> R {
     let before = HOOK.with(|slot| slot.borrow_mut().replace(hook));
     let _restore = Restore(before);
     body()
+}
+
+/// Runs `body` and calls `sei` once, before step number `at` (from 0) of the body; steps of the
+/// SEI itself do not count. Returns whether there was such a step, and the body's result.
+pub fn interrupt_at<R>(at: usize, sei: impl Fn() + 'static, body: impl FnOnce() -> R) -> (bool, R) {
+    let steps = Rc::new(Cell::new(0));
+    let inside = Cell::new(false);
+    let count = Rc::clone(&steps);
+    let hook = move || {
+        if inside.get() {
+            return;
+        }
+        if count.get() == at {
+            inside.set(true);
+            sei();
+            inside.set(false);
+        }
+        count.set(count.get() + 1);
+    };
+    let result = with_hook(Rc::new(hook), body);
+    (steps.get() > at, result)
+}
+
+/// Runs `body` and loses it for good before its step number `at`. Returns its result if it had
+/// finished by then.
+pub fn lose_at<R>(at: usize, body: impl FnOnce() -> R) -> Option<R> {
+    struct Lost;
+    let left = Cell::new(at);
+    let hook = move || match left.get() {
+        0 => resume_unwind(Box::new(Lost)),
+        more => left.set(more - 1),
+    };
+    match catch_unwind(AssertUnwindSafe(|| with_hook(Rc::new(hook), body))) {
+        Ok(result) => Some(result),
+        Err(payload) if payload.is::<Lost>() => None,
+        Err(payload) => resume_unwind(payload),
+    }
 }

@@ -7,11 +7,8 @@
 //! each test repeats its model for every step of the interrupted context.
 #![cfg(loom)]
 
-use std::cell::Cell;
-use std::rc::Rc;
-
 use firebreak_abi::PeId;
-use firebreak_ring::hook::with_hook;
+use firebreak_ring::hook::{interrupt_at, lose_at};
 use firebreak_ring::{Peeked, Ring};
 use loom::sync::Arc;
 use loom::thread;
@@ -25,37 +22,6 @@ fn explore(preemptions: usize, body: impl Fn() + Sync + Send + 'static) {
     let mut model = loom::model::Builder::new();
     model.preemption_bound = Some(preemptions);
     model.check(body);
-}
-
-/// Runs `body` with one SEI before its step number `at`; returns whether it has that step.
-fn interrupted<R>(at: usize, sei: impl Fn() + 'static, body: impl FnOnce() -> R) -> (bool, R) {
-    let steps = Rc::new(Cell::new(0));
-    let count = Rc::clone(&steps);
-    let inside = Cell::new(false);
-    let hook = move || {
-        if inside.get() {
-            return;
-        }
-        if count.get() == at {
-            inside.set(true);
-            sei();
-            inside.set(false);
-        }
-        count.set(count.get() + 1);
-    };
-    let result = with_hook(Rc::new(hook), body);
-    (steps.get() > at, result)
-}
-
-/// Runs `body` up to its step number `at` and no further: its context is lost.
-fn lost(at: usize, body: impl FnOnce()) {
-    let left = Cell::new(at);
-    let hook = move || match left.get() {
-        0 => std::panic::resume_unwind(Box::new("lost")),
-        more => left.set(more - 1),
-    };
-    let body = std::panic::AssertUnwindSafe(|| with_hook(Rc::new(hook), body));
-    let _lost_or_done = std::panic::catch_unwind(body);
 }
 
 /// A consumer that looks `looks` times.
@@ -89,7 +55,7 @@ fn an_sei_in_a_producer_with_a_consumer_elsewhere() {
             let other = consumer(&queue, 1, 2);
             let inner = Arc::clone(&queue);
             let sei = move || assert!(inner.publish(2, 2, 2).is_ok());
-            let (reached, outer) = interrupted(at, sei, || queue.publish(1, 1, 1));
+            let (reached, outer) = interrupt_at(at, sei, || queue.publish(1, 1, 1));
             assert!(outer.is_ok());
             let theirs = other.join().unwrap();
             let ours = drain(&queue);
@@ -167,7 +133,7 @@ fn an_sei_in_the_consumer_of_the_same_pe_with_a_consumer_elsewhere() {
             let other = consumer(&queue, 1, 1);
             let inner = Arc::clone(&queue);
             let sei = move || assert!(inner.publish(2, 1, 2).is_ok());
-            let (reached, ours) = interrupted(at, sei, || queue.take(OWNER));
+            let (reached, ours) = interrupt_at(at, sei, || queue.take(OWNER));
             let mut all = other.join().unwrap();
             all.extend(ours.map(|entry| entry.value));
             all.extend(drain(&queue));
@@ -205,7 +171,7 @@ fn a_lost_producer_is_given_up_while_others_consume() {
             let queue = Arc::new(Queue::new());
             queue.publish(1, 1, 1).unwrap();
             let other = consumer(&queue, 1, 2);
-            lost(at, || assert!(queue.publish(2, 2, 2).is_ok()));
+            lose_at(at, || assert!(queue.publish(2, 2, 2).is_ok()));
             // SAFETY: the producer of level 2 was unwound or is done, on this thread.
             let freed = unsafe { queue.abandon(2) };
             let third = queue.publish(3, 1, 3).is_ok();
@@ -227,7 +193,7 @@ fn a_lost_consumer_gives_its_record_to_another() {
             let queue = Arc::new(Queue::new());
             queue.publish(1, 1, 1).unwrap();
             let other = consumer(&queue, 1, 1);
-            lost(at, || {
+            lose_at(at, || {
                 assert!(queue.claim(OWNER).is_none_or(|entry| entry.value == 1))
             });
             // SAFETY: the claim of this PE was unwound or is done, on this thread; it will not
@@ -249,7 +215,7 @@ fn a_lost_consumer_elsewhere_is_done_reading_before_the_slot_is_used_again() {
             let crashed = {
                 let queue = Arc::clone(&queue);
                 thread::spawn(move || {
-                    lost(at, || assert!(queue.claim(PeId(1)).is_some()));
+                    lose_at(at, || assert!(queue.claim(PeId(1)).is_some()));
                     // SAFETY: the claim of this PE was unwound or is done, on this thread; it
                     // will not finish.
                     unsafe { queue.release_claims(PeId(1)) };

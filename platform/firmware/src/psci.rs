@@ -3,35 +3,7 @@
 
 use firebreak_abi::{MAX_PES, Mpidr};
 
-/// Function numbers, without the bit that tells SMC64 from SMC32.
-pub mod function {
-    /// SMCCC_VERSION (DEN0028).
-    pub const SMCCC_VERSION: u32 = 0x8000_0000;
-    /// SMCCC_ARCH_FEATURES (DEN0028).
-    pub const SMCCC_ARCH_FEATURES: u32 = 0x8000_0001;
-    /// PSCI_VERSION.
-    pub const VERSION: u32 = 0x8400_0000;
-    /// CPU_SUSPEND.
-    pub const CPU_SUSPEND: u32 = 0x8400_0001;
-    /// CPU_OFF.
-    pub const CPU_OFF: u32 = 0x8400_0002;
-    /// CPU_ON.
-    pub const CPU_ON: u32 = 0x8400_0003;
-    /// AFFINITY_INFO.
-    pub const AFFINITY_INFO: u32 = 0x8400_0004;
-    /// MIGRATE_INFO_TYPE.
-    pub const MIGRATE_INFO_TYPE: u32 = 0x8400_0006;
-    /// SYSTEM_OFF.
-    pub const SYSTEM_OFF: u32 = 0x8400_0008;
-    /// SYSTEM_RESET.
-    pub const SYSTEM_RESET: u32 = 0x8400_0009;
-    /// PSCI_FEATURES.
-    pub const FEATURES: u32 = 0x8400_000a;
-    /// SYSTEM_RESET2.
-    pub const SYSTEM_RESET2: u32 = 0x8400_0012;
-    /// Set in the number of a function that takes 64-bit arguments.
-    pub const SMC64: u32 = 1 << 30;
-}
+pub use firebreak_abi::psci as function;
 
 /// PSCI_VERSION: 1.1.
 pub const VERSION: i64 = 0x1_0001;
@@ -185,12 +157,12 @@ impl Psci {
             | function::CPU_ON
             | function::AFFINITY_INFO
             | function::SYSTEM_RESET2 => Ok(SUCCESS),
-            function::VERSION
+            function::PSCI_VERSION
             | function::CPU_OFF
             | function::MIGRATE_INFO_TYPE
             | function::SYSTEM_OFF
             | function::SYSTEM_RESET
-            | function::FEATURES
+            | function::PSCI_FEATURES
             | function::SMCCC_VERSION
                 if asked & function::SMC64 == 0 =>
             {

@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use firebreak_image::Options;
+pub(crate) use firebreak_qemu::field;
 use firebreak_qemu::{Event, Machine, Mark, Raise, Record, Running};
 use libtest_mimic::{Failed, Trial};
 
@@ -335,16 +336,5 @@ impl Case {
                 Some(hex(piece, "pa")? + offset)
             })
             .ok_or_else(|| failed(format!("{partition} has no memory at {ipa:#x}")))
-    }
-}
-
-/// Returns the number behind `key=` in a guest's line.
-pub(crate) fn field(line: &str, key: &str) -> Option<u64> {
-    let value = line
-        .split_whitespace()
-        .find_map(|word| word.strip_prefix(key)?.strip_prefix('='))?;
-    match value.strip_prefix("0x") {
-        Some(hex) => u64::from_str_radix(hex, 16).ok(),
-        None => value.parse().ok(),
     }
 }

@@ -5,7 +5,7 @@ mod common;
 
 use std::io::Write;
 
-use common::{Bench, HYPERVISOR_BYTES, demo, hypervisor, linux};
+use common::{Bench, HYPERVISOR_BYTES, config_words, demo, hypervisor, linux};
 use firebreak_abi::image::{IMAGE_INFO_LEN, IMAGE_INFO_OFFSET, ImageInfo};
 use firebreak_image::{Level, Options, build, check};
 
@@ -75,16 +75,7 @@ fn the_demo_is_one_image_with_everything_where_its_header_says() {
 fn the_hypervisor_reads_of_the_demo_what_the_file_says() {
     let bench = Bench::new();
     let built = build(&demo(), &bench.options).unwrap();
-    let words: Vec<u64> = built
-        .system
-        .config
-        .chunks(8)
-        .map(|chunk| {
-            let mut whole = [0; 8];
-            whole[..chunk.len()].copy_from_slice(chunk);
-            u64::from_ne_bytes(whole)
-        })
-        .collect();
+    let words = config_words(&built);
     let base = firebreak_abi::Pa::new(0x4020_0000);
     let config =
         firebreak_manifest::read_config(zerocopy::IntoBytes::as_bytes(words.as_slice()), base)

@@ -6,7 +6,7 @@ mod common;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::{Bench, demo};
+use common::{Bench, config_words, demo};
 use firebreak_image::{FileKind, Level, build, check};
 
 fn root() -> PathBuf {
@@ -122,16 +122,7 @@ fn a_xen_dom0less_chosen_is_understood_on_its_own_board() {
     assert_eq!(first.kernel.file_kind, FileKind::Loaded);
     assert_eq!(first.partition.memory_bytes.value, 128 << 20);
     // Names of what is loaded by others reach the hypervisor as physical addresses.
-    let words: Vec<u64> = built
-        .system
-        .config
-        .chunks(8)
-        .map(|chunk| {
-            let mut whole = [0; 8];
-            whole[..chunk.len()].copy_from_slice(chunk);
-            u64::from_ne_bytes(whole)
-        })
-        .collect();
+    let words = config_words(&built);
     let bytes = zerocopy::IntoBytes::as_bytes(words.as_slice());
     let config =
         firebreak_manifest::read_config(bytes, firebreak_abi::Pa::new(0x4020_0000)).unwrap();

@@ -14,6 +14,7 @@
 mod debugger;
 mod demux;
 mod firmware;
+mod line;
 mod log;
 mod machine;
 mod qmp;
@@ -24,6 +25,7 @@ mod storm;
 pub use debugger::Debugger;
 pub use demux::{Demux, Event, Item};
 pub use firmware::{FirmwareLine, Raise};
+pub use line::field;
 pub use log::{Failure, Mark, Record};
 pub use machine::{
     BOOTLOADER_IMAGE_PA, Ended, Error, Machine, Opened, Tap, deadline, loader, qemu_binary,

@@ -79,8 +79,8 @@ fn call(pe: usize, frame: &mut Frame) -> i64 {
             function::SMCCC_VERSION | function::SMCCC_ARCH_FEATURES => Ok(psci::SUCCESS),
             _ => Err(Error::NotSupported),
         },
-        function::VERSION => Ok(psci::VERSION),
-        function::FEATURES => Psci::features(a1 as u32),
+        function::PSCI_VERSION => Ok(psci::VERSION),
+        function::PSCI_FEATURES => Psci::features(a1 as u32),
         function::MIGRATE_INFO_TYPE => Ok(psci::NOT_MIGRATABLE),
         function::CPU_OFF => cpu_off(pe),
         function::SYSTEM_OFF => {

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use firebreak_abi::image::{IMAGE_INFO_LEN, IMAGE_INFO_OFFSET, ImageInfo};
-use firebreak_image::Options;
+use firebreak_image::{Built, Options};
 use tempfile::TempDir;
 
 /// File, partition file and hypervisor of a system that can be built.
@@ -67,4 +67,14 @@ impl Bench {
 
 pub(crate) fn demo() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../guest-images/demo/firebreak.toml")
+}
+
+/// The configuration of a built image as the hypervisor finds it in memory: aligned to words.
+pub(crate) fn config_words(built: &Built) -> Vec<u64> {
+    let word = |chunk: &[u8]| {
+        let mut whole = [0; 8];
+        whole[..chunk.len()].copy_from_slice(chunk);
+        u64::from_ne_bytes(whole)
+    };
+    built.system.config.chunks(8).map(word).collect()
 }

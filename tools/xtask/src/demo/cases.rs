@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use firebreak_qemu::{Event, Raise, Record};
+use firebreak_qemu::{Event, Raise, Record, field};
 
 /// IDS=1: the syndrome is the implementation's own and says nothing.
 const IMPDEF: u32 = 0x100_0000;
@@ -193,16 +193,5 @@ impl Layout {
             }
         }
         layout
-    }
-}
-
-/// Returns the number behind `key=` in a guest's line, decimal or `0x...`.
-pub(crate) fn field(line: &str, key: &str) -> Option<u64> {
-    let value = line
-        .split_whitespace()
-        .find_map(|word| word.strip_prefix(key)?.strip_prefix('='))?;
-    match value.strip_prefix("0x") {
-        Some(hex) => u64::from_str_radix(hex, 16).ok(),
-        None => value.parse().ok(),
     }
 }

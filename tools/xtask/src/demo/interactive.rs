@@ -13,9 +13,9 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 
 use anyhow::{Context, Result};
-use firebreak_qemu::{Item, Mark, Raise, Running, Tap};
+use firebreak_qemu::{Item, Mark, Raise, Running, Tap, field};
 
-use super::cases::{self, Case, Layout};
+use super::cases::{Case, Layout};
 use super::pace::{self, Sign};
 use crate::process::step;
 
@@ -40,7 +40,7 @@ pub(super) fn tap() -> (Tap, Pace) {
     let tap: Tap = Box::new(move |item| {
         if let Item::Console { name, bytes, .. } = item
             && name == "control"
-            && let Some(count) = cases::field(&String::from_utf8_lossy(bytes), "ticks")
+            && let Some(count) = field(&String::from_utf8_lossy(bytes), "ticks")
         {
             // Without a session nobody listens.
             let _ = ticks.send(Sign::Ticks(count));

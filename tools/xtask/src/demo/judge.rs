@@ -5,9 +5,9 @@
 //! secure line), the hypervisor (events) and the guest itself (its console). Records of the two
 //! serial lines race on their way here, so only the order within one line is used.
 
-use firebreak_qemu::{Event, FirmwareLine, Record};
+use firebreak_qemu::{Event, FirmwareLine, Record, field};
 
-use super::cases::{Case, Layout, field};
+use super::cases::{Case, Layout};
 
 /// EC of an SError (Arm ARM, ESR_ELx.EC).
 const EC_SERROR: u64 = 0x2f;
