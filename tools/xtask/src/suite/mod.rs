@@ -6,13 +6,15 @@ mod tally;
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
 
 use crate::process::{self, Unusable, step};
 use crate::{build, paths};
@@ -32,6 +34,7 @@ const SHOWN_LINES: usize = 200;
   cargo xtask test host layers         these groups only
   cargo xtask test qemu -- linux       QEMU tests whose name contains `linux`
   cargo xtask test --list              the groups
+  cargo xtask test --json test.json    and write what passed and failed as JSON
 
 A group's output is kept in target/firebreak/test-<group>.log. FIREBREAK_DEADLINE_SCALE=3
 makes the QEMU tests more patient on a slow machine; QEMU= chooses another QEMU.")]
@@ -41,6 +44,9 @@ pub(crate) struct Args {
     /// Lists the groups.
     #[arg(long)]
     list: bool,
+    /// Writes {"passed","failed","failures":[...],"groups":[{"name","passed","failed","seconds"}]}.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
     /// Arguments for the test programs themselves.
     #[arg(last = true)]
     forwarded: Vec<String>,
@@ -70,9 +76,16 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     crate::setup::run(&crate::setup::Args::for_tests())?;
     fs::create_dir_all(paths::out())?;
     let mut total = Tally::default();
+    let mut rows = Vec::new();
     for group in groups.iter().filter(chosen) {
+        let start = Instant::now();
         let tally = run_group(group, &args.forwarded)?;
+        rows.push(row(group.name, &tally, start.elapsed()));
         total.add(&tally);
+    }
+    if let Some(path) = &args.json {
+        let text = format!("{:#}\n", object(&total, &rows));
+        fs::write(path, text).with_context(|| path.display().to_string())?;
     }
     for failed in &total.failures {
         println!("failed: {failed}");
@@ -86,6 +99,25 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// A group in the JSON object.
+fn row(name: &str, tally: &Tally, took: Duration) -> Value {
+    json!({
+        "name": name,
+        "passed": tally.passed,
+        "failed": tally.failed,
+        "seconds": took.as_secs(),
+    })
+}
+
+fn object(total: &Tally, rows: &[Value]) -> Value {
+    json!({
+        "passed": total.passed,
+        "failed": total.failed,
+        "failures": total.failures,
+        "groups": rows,
+    })
 }
 
 fn run_group(group: &Group, forwarded: &[String]) -> Result<Tally> {
