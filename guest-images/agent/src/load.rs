@@ -72,8 +72,10 @@ pub(crate) fn stop() {
     }
 }
 
+/// Says where it spins, so that the tables that lead there can be found.
 fn spin() -> ! {
-    say("child spins in user space");
+    let at = (spin as fn() -> !) as usize;
+    say(&format!("child spins in user space at={at:#x}"));
     loop {
         std::hint::spin_loop();
     }

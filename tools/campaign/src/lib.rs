@@ -23,6 +23,7 @@ mod rig;
 mod run;
 mod scratch;
 mod symbols;
+mod walk;
 
 pub use classify::{Verdict, classify};
 pub use matrix::{Case, expand, expected};

@@ -15,6 +15,8 @@ use crate::scratch;
 const PATIENCE_S: u64 = 90;
 /// A restart is not worth being measured if booting takes longer than this.
 const QUICK_BOOT: Duration = Duration::from_secs(1);
+/// How long an answer may be on its way when a case is over.
+const SETTLES: Duration = Duration::from_secs(2);
 /// How long one PE may run while another one's interrupt waits, if QEMU runs them in turns. What a
 /// bystander is late beyond that is not QEMU's doing.
 const TURNS_US: u32 = 20;
@@ -69,6 +71,8 @@ pub(crate) struct Live {
     pub(crate) missed_before: u64,
     guest: Guest,
     commands: u64,
+    /// The last command that was sent, and when.
+    asked: Option<(u64, Mark)>,
     reset: Reset,
     /// What measuring the ways to reset said.
     pub(crate) measured: String,
@@ -119,6 +123,7 @@ impl Live {
             missed_before: 0,
             guest: guest.clone(),
             commands: 0,
+            asked: None,
             reset: Reset::Cold,
             measured: String::new(),
             kept: Vec::new(),
@@ -239,10 +244,25 @@ impl Live {
     }
 
     fn load(&mut self, name: &str) -> Result<(), String> {
+        self.settle();
         let told = |error: firebreak_qemu::Error| error.to_string();
         self.running.stop().map_err(told)?;
         self.running.load_snapshot(name).map_err(told)?;
         self.running.go_on().map_err(told)
+    }
+
+    /// Waits for the answer to the last command, if one may still come. What of it is on the way into the
+    /// line when an older state is restored would be typed into the guest of that state.
+    fn settle(&mut self) {
+        let Some((id, from)) = self.asked.take() else {
+            return;
+        };
+        let is_it = |record: &Record| {
+            let event = record.event("answer");
+            event.is_some_and(|event| event.num("id") == Some(id))
+        };
+        // A machine that was reset or hangs answers nothing.
+        let _ = self.running.wait_for("an answer", from, SETTLES, is_it);
     }
 
     fn restart(&mut self) -> Result<(), String> {
@@ -351,6 +371,7 @@ impl Live {
     pub(crate) fn send(&mut self, command: &str) -> Result<u64, String> {
         self.commands += 1;
         let id = self.commands;
+        self.asked = Some((id, self.running.mark()));
         let sent = self.running.send_command(id, command);
         sent.map(|()| id).map_err(|error| error.to_string())
     }

@@ -38,6 +38,12 @@ pub(crate) struct Observer {
     pub(crate) seen: Observation,
     /// Numbers of our errors, if they come by the firmware.
     pub(crate) errors: Vec<u64>,
+    /// Syndrome of our one error, and where the firmware says that it handed it over: PE and ELR. By
+    /// that a record is known whose number is not what was written.
+    pub(crate) alone: Option<u64>,
+    delivered: Option<(u64, u64)>,
+    /// Errors with numbers that nobody gave.
+    strangers: Vec<Event>,
     /// Machine's time at the start, and now.
     start_ns: Option<u64>,
     now_ns: u64,
@@ -61,6 +67,9 @@ impl Observer {
             setting,
             seen: Observation::new(promise, beats_wanted),
             errors: Vec::new(),
+            alone: None,
+            delivered: None,
+            strangers: Vec::new(),
             start_ns: None,
             now_ns: 0,
             alive_ns: 0,
@@ -214,6 +223,10 @@ impl Observer {
                 self.seen.verdicts.push(text);
                 self.record = Some(event.value().clone());
             }
+            "error" if self.strangers.len() < MOST_ENTRIES => {
+                self.strangers.push(event.clone());
+                self.know_by_place();
+            }
             "killed" | "restart" | "stopped" | "watchdog" => self.end(event, ours, text),
             "pvpanic" if ours => self
                 .seen
@@ -229,6 +242,28 @@ impl Observer {
             _ => {}
         }
         self.look_at_silence();
+    }
+
+    /// An error that EL2 found where the firmware had left ours, on the same PE, before the same
+    /// instruction and with the same syndrome, is ours, whatever number its record has.
+    fn know_by_place(&mut self) {
+        let (Some(iss), Some((pe, elr))) = (self.alone, self.delivered) else {
+            return;
+        };
+        if !self.seen.verdicts.is_empty() {
+            return;
+        }
+        let is_it = |event: &&Event| {
+            let place = (event.num("pe"), event.hex("pc"), event.hex("iss"));
+            place == (Some(pe), Some(elr), Some(iss))
+        };
+        let found: Vec<&Event> = self.strangers.iter().filter(is_it).collect();
+        // Two of them would be one too many to know.
+        if let [event] = found[..] {
+            let text = format!("known by its place: {}", sentence(event));
+            self.record = Some(event.value().clone());
+            self.seen.verdicts.push(text);
+        }
     }
 
     fn end(&mut self, event: &Event, ours: bool, text: String) {
@@ -264,7 +299,10 @@ impl Observer {
         if stage != Stage::Pending {
             self.seen.beats = 0;
         }
-        self.alive_ns = self.now_ns;
+        // A guest that meets the same abort again and again does not live.
+        if self.seen.life.last().is_none_or(|last| last.text != text) {
+            self.alive_ns = self.now_ns;
+        }
         let step = Step {
             t_ns: self.elapsed_ns(),
             stage,
@@ -290,6 +328,10 @@ impl Observer {
                 self.seen.beats = 0;
                 self.decided = None;
                 self.seen.raised = Raised::Yes;
+            }
+            "delivered" if ours => {
+                self.delivered = line.num("pe").zip(line.num("elr"));
+                self.know_by_place();
             }
             "handled" | "dropped" if ours => self.seen.verdicts.push(line.raw.clone()),
             "reset" => self.seen.machine_reset = Some(line.raw.clone()),
@@ -512,6 +554,18 @@ mod tests {
         );
     }
 
+    /// A kernel without the table of its own text met it for ever, and each time counted as life.
+    #[test]
+    fn the_same_abort_again_and_again_is_silence() {
+        let abort = |t: u64, pc: &str| {
+            format!(r#"{{"v":1,"t":{t},"ev":"abort","vm":0,"vcpu":0,"pc":"{pc}","retired":true}}"#)
+        };
+        let same = [abort(0, "0x8"), abort(600, "0x8"), abort(1200, "0x8")];
+        assert!(fed(&same.each_ref().map(String::as_str)).seen.silent);
+        let others = [abort(0, "0x8"), abort(600, "0xc"), abort(1200, "0x8")];
+        assert!(!fed(&others.each_ref().map(String::as_str)).seen.silent);
+    }
+
     #[test]
     fn a_flood_is_noticed_and_takes_no_memory() {
         let mut observer = observer();
@@ -525,9 +579,42 @@ mod tests {
         assert!(observer.seen.unusual.len() <= MOST_ENTRIES);
     }
 
+    /// A record whose section with the number was broken was nobody's, and its case inconclusive.
+    #[test]
+    fn an_error_is_known_by_its_place_where_its_number_is_a_lie() {
+        let delivered = "fw: delivered id=9 pe=2 from=el1 vector=0x580 elr=0x402015d4";
+        let event = |pe: u8, pc: &str, iss: &str| {
+            format!(
+                r#"{{"v":1,"t":10,"ev":"error","id":1,"pe":{pe},"pc":"{pc}","iss":"{iss}","verdict":"log"}}"#
+            )
+        };
+        let known = |lines: &[&str]| {
+            let mut observer = observer();
+            observer.errors.push(9);
+            observer.alone = Some(0x811);
+            for line in lines {
+                observer.push(&Record::parse(line));
+            }
+            observer.seen.verdicts.len() == 1 && observer.record.is_some()
+        };
+        let ours = event(2, "0x402015d4", "0x811");
+        // The two lines come in either order.
+        assert!(known(&[delivered, &ours]) && known(&[&ours, delivered]));
+        assert!(!known(&[&ours]));
+        for other in [
+            event(3, "0x402015d4", "0x811"),
+            event(2, "0x402015d8", "0x811"),
+            event(2, "0x402015d4", "0x1811"),
+        ] {
+            assert!(!known(&[delivered, &other]), "{other}");
+        }
+        // Two that fit, and nobody knows which.
+        assert!(!known(&[&ours, &ours, delivered]));
+    }
+
     #[test]
     fn the_bystander_has_the_last_word() {
-        let raised = "~~ raised id=9 pe=1";
+        let raised = "fw: raised id=9 pe=1";
         let beat = "linux| agent: beat n=1 pattern=ok";
         let tick = "control| control: ticks=2000 missed=3 jitter_max_ns=5";
         let over = |lines: &[&str]| fed(lines).is_over();

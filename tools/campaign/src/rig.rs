@@ -14,7 +14,7 @@ use crate::observation::{Promise, Raised};
 use crate::observer::{Observer, Setting, hex_after, shipped};
 use crate::plan::{FirmwareError, Guest, Moment, Place, Plan, What};
 use crate::prepare::{Files, Prepared};
-use crate::symbols;
+use crate::{symbols, walk};
 
 /// How long the machine's time may stand still, in seconds of an idle host: the end of a case is decided
 /// by that time, and this only by a host that does not get on.
@@ -26,6 +26,8 @@ const LOOK: Duration = Duration::from_millis(100);
 /// How long QEMU may take to put bytes into a UART of a machine that stands. It does not say so;
 /// if it takes longer, the error comes some instructions later, and its place is told exactly.
 const BYTES_ARRIVE: Duration = Duration::from_millis(5);
+/// So often a table is looked for.
+const MOST_WALKS: u32 = 20;
 /// So many looks are taken for words that are late.
 const LATE_WORDS: u32 = 10;
 /// Machine's time after which what is typed behind an error is typed, if nothing is told of it.
@@ -262,6 +264,7 @@ impl Attempt<'_> {
         };
         let mode = (mode != "conforming").then(|| mode.to_owned());
         self.observer.errors = (id..id + u64::from(error.count)).collect();
+        self.observer.alone = (error.count == 1).then_some(u64::from(error.iss));
         let line = if error.count > 1 {
             storm(id, pe, error, pa, mode.as_deref())
         } else {
@@ -288,19 +291,58 @@ impl Attempt<'_> {
             Place::Nowhere => Ok(None),
             Place::Pa(pa) => Ok(Some(*pa)),
             Place::Ipa(ipa) => ours(*ipa),
-            Place::Said(before) => {
-                let records = self.live.running.since(firebreak_qemu::Mark::START);
-                let mut lines = records.iter().rev();
-                let said =
-                    lines.find_map(|record| hex_after(record.line(&self.guest.partition)?, before));
-                let ipa = said.ok_or_else(|| format!("the guest has not said \"{before}\""))?;
-                ours(ipa)
-            }
+            Place::Said(before) => ours(self.said(before)?),
+            Place::TableOf(before) => ours(self.table_of(self.said(before)?)?),
             Place::Symbol(symbol, offset) => {
                 let address = symbols::address(self.guest, symbol)?;
                 ours(address + offset)
             }
         }
+    }
+
+    /// Returns the last number that the guest printed behind a text.
+    fn said(&self, before: &str) -> Result<u64, String> {
+        let records = self.live.running.since(firebreak_qemu::Mark::START);
+        let mut lines = records.iter().rev();
+        let said = lines.find_map(|record| hex_after(record.line(&self.guest.partition)?, before));
+        said.ok_or_else(|| format!("the guest has not said \"{before}\""))
+    }
+
+    /// Walks the tables of the guest as its PE would: of what runs there, which is looked at again if
+    /// it does not map the address.
+    fn table_of(&self, address: u64) -> Result<u64, String> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match self.walk(address) {
+                Ok(entry) => return Ok(entry.ipa),
+                Err(why) if tries >= MOST_WALKS => return Err(why),
+                Err(_) => std::thread::sleep(BYTES_ARRIVE),
+            }
+        }
+    }
+
+    fn walk(&self, address: u64) -> Result<walk::Entry, String> {
+        let gdb = |error: std::io::Error| format!("QEMU's gdb server: {error}");
+        let partition = &self.live.partition;
+        let pe = *partition.pes.first().ok_or("the partition has no PE")?;
+        let debugger = self.live.running.debugger();
+        let mut debugger = debugger.map_err(|error| error.to_string())?;
+        let mut register = |name: &str| debugger.system_register(pe, name).map_err(gdb);
+        let regime = walk::Regime {
+            tcr: register("TCR_EL1")?,
+            ttbr0: register("TTBR0_EL1")?,
+            ttbr1: register("TTBR1_EL1")?,
+        };
+        regime.walk(address, |ipa| {
+            let pa = partition.pa_of(ipa);
+            let pa = pa.ok_or_else(|| format!("the guest has no memory at {ipa:#x}"))?;
+            let bytes = debugger.read(pa, 8).map_err(gdb)?;
+            Ok(bytes
+                .iter()
+                .rev()
+                .fold(0, |value, byte| value << 8 | u64::from(*byte)))
+        })
     }
 
     /// Sends a line to the hypervisor or the firmware so that its end, which makes it be carried

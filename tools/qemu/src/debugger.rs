@@ -15,6 +15,8 @@ const CHUNK_BYTES: usize = 1024;
 /// Numbers of registers in QEMU's description of the CPU.
 const REGISTER_PC: u64 = 32;
 const REGISTER_CPSR: u64 = 33;
+/// The part of that description that names the system registers.
+const SYSTEM_REGISTERS: &str = "system-registers.xml";
 /// What a debugger sends to stop the machine.
 const INTERRUPT: u8 = 3;
 /// How long QEMU may take to answer.
@@ -123,6 +125,36 @@ impl Debugger {
         Ok(u8::try_from(spsr >> 2 & 3).unwrap_or(3))
     }
 
+    /// Returns a system register of a PE by its name in the Arm ARM, such as `TTBR1_EL1`.
+    ///
+    /// # Errors
+    ///
+    /// When QEMU does not describe such a register, or is gone.
+    pub fn system_register(&mut self, pe: u8, name: &str) -> io::Result<u64> {
+        // QEMU's threads are its PEs, counted from 1.
+        self.expect_ok(&format!("Hg{:x}", u64::from(pe) + 1))?;
+        let known = self.description(SYSTEM_REGISTERS)?;
+        let number = number_of(&known, name);
+        let number = number.ok_or_else(|| refused("reading a register", name))?;
+        self.register(number)
+    }
+
+    /// Fetches a file of QEMU's description of the CPU, piece by piece.
+    fn description(&mut self, file: &str) -> io::Result<String> {
+        let mut text = String::new();
+        loop {
+            let at = text.len();
+            let question = format!("qXfer:features:read:{file}:{at:x},{CHUNK_BYTES:x}");
+            let answer = self.ask(&question)?;
+            // `m`: there is more; `l`: that was the last one.
+            match answer.split_at_checked(1) {
+                Some(("m", piece)) if !piece.is_empty() => text += piece,
+                Some(("l", piece)) => return Ok(text + piece),
+                _ => return Err(refused(&question, &answer)),
+            }
+        }
+    }
+
     fn register(&mut self, number: u64) -> io::Result<u64> {
         let answer = self.ask(&format!("p{number:x}"))?;
         let bytes = decode_hex(&answer).filter(|bytes| (1..=8).contains(&bytes.len()));
@@ -208,6 +240,14 @@ fn refused(what: &str, answer: &str) -> io::Error {
     io::Error::other(format!("QEMU's gdb server refuses {what}: \"{answer}\""))
 }
 
+/// Finds the number of a register in `<reg name="..." ... regnum="..."/>`.
+fn number_of(description: &str, name: &str) -> Option<u64> {
+    let (_, behind) = description.split_once(&format!("<reg name=\"{name}\""))?;
+    let (element, _) = behind.split_once('>')?;
+    let (_, number) = element.split_once("regnum=\"")?;
+    number.split('"').next()?.parse().ok()
+}
+
 fn decode_hex(text: &str) -> Option<Vec<u8>> {
     let digits = text.as_bytes();
     digits
@@ -252,6 +292,23 @@ mod tests {
         against("+$T05thread:01;#07+$OK#9a+$0102#c3+$OK#9a", |debugger| {
             assert_eq!(debugger.unwrap().read(0x4000_0000, 2).unwrap(), [1, 2]);
         });
+    }
+
+    #[test]
+    fn registers_are_found_by_their_names() {
+        let known = "<feature><reg name=\"TCR_EL12\" bitsize=\"64\" regnum=\"7\"/>\
+                     <reg name=\"TCR_EL1\" bitsize=\"64\" regnum=\"76\" type=\"int\"/></feature>";
+        assert_eq!(number_of(known, "TCR_EL1"), Some(76));
+        assert_eq!(number_of(known, "TCR_EL12"), Some(7));
+        assert_eq!(number_of(known, "TTBR0_EL1"), None);
+        // In pieces, each with its own length.
+        against(
+            "+$OK#9a+$OK#9a+$m<reg name=\"TC#00+$lR_EL1\" regnum=\"76\"/>#00+$7856000000000000#00+$OK#9a",
+            |debugger| {
+                let value = debugger.unwrap().system_register(0, "TCR_EL1").unwrap();
+                assert_eq!(value, 0x5678);
+            },
+        );
     }
 
     #[test]

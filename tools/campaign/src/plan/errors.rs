@@ -20,7 +20,7 @@ pub(crate) const NAMED: [(&str, u32); 9] = [
     ("reserved-dfsc", 0x1802),
 ];
 
-const KEYS: [&str; 20] = [
+const KEYS: [&str; 21] = [
     "name",
     "kind",
     "guests",
@@ -33,6 +33,7 @@ const KEYS: [&str; 20] = [
     "pa",
     "ipa",
     "said",
+    "table_of",
     "symbol",
     "offset",
     "count",
@@ -263,6 +264,9 @@ fn place(table: &mut Table<'_, '_>) -> Result<Place, Problem> {
     }
     if let Some(said) = table.string("said")? {
         return Ok(Place::Said(said.value));
+    }
+    if let Some(said) = table.string("table_of")? {
+        return Ok(Place::TableOf(said.value));
     }
     if let Some(symbol) = table.string("symbol")? {
         return Ok(Place::Symbol(symbol.value, offset));

@@ -179,6 +179,8 @@ pub enum Place {
     Ipa(u64),
     /// The address that the guest prints behind this text.
     Said(String),
+    /// The last translation table on the way to the virtual address that the guest prints behind this text.
+    TableOf(String),
     /// A symbol of the guest, and so many bytes behind it.
     Symbol(String, u64),
 }
