@@ -16,7 +16,7 @@ use super::targets::Targets;
 
 /// Boundaries of a path on which a life ends or begins, or that an error opens, for errors that cost
 /// something: most of them cost a boot.
-const MOST_SEVERE: usize = 32;
+const MOST_SEVERE: usize = 24;
 
 /// How long before an instruction is reached its probe is put there. Not always is it reached when it
 /// was in the trace: after a boot the numbers in events are shorter, say.

@@ -13,8 +13,8 @@ pub(super) enum Extent {
     /// Each label of each window and what stands before it; the first and last instruction of the
     /// windows and of EL2's work.
     Labels,
-    /// Every boundary in a window; of the work the first and last instruction of each function.
-    /// Of a path that has few, all.
+    /// The same, and with UER every boundary in a window, and of the work the first and last
+    /// instruction of each function. Of a path that has few, all.
     Functions,
 }
 
@@ -28,13 +28,18 @@ pub(super) fn choose(
     kind: Kind,
     extent: Extent,
 ) -> BTreeMap<u64, u64> {
+    // What the others cost differs from that only at the labels.
+    let extent = if kind == Kind::Uer {
+        extent
+    } else {
+        Extent::Labels
+    };
     if extent == Extent::Functions && targets.executed.len() <= FEW {
         return targets.executed.clone();
     }
     let windows = symbols.windows();
     let inside = |address: u64| windows.values().any(|window| window.contains(&address));
-    // A UEU costs the machine wherever it finds EL2: the firmware does not ask where that is.
-    let whole_windows = extent == Extent::Functions && kind == Kind::Uer;
+    let whole_windows = extent == Extent::Functions;
     let mut chosen = BTreeSet::new();
     for window in windows.values() {
         let executed: Vec<u64> = targets.executed.range(window.clone()).map(first).collect();
