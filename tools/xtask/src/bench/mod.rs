@@ -4,6 +4,7 @@
 //! Under `-icount shift=0,sleep=off` with a counter of 1 GHz a tick is an instruction, so the
 //! guest's own readings are exact, and the same each time for the same toolchain and image.
 
+mod beside;
 mod peers;
 mod restart;
 mod scale;
@@ -66,7 +67,7 @@ const fn row(operation: &'static str, title: &'static str, reach: Option<u64>) -
 }
 
 /// What is shown, in this order.
-const ROWS: [Row; 20] = [
+const ROWS: [Row; 25] = [
     row("hvc_psci_version", "HVC PSCI_VERSION", Some(80)),
     row("gicd_typer_read", "GICD_TYPER read", Some(130)),
     row("gicr_isenabler0_write", "GICR_ISENABLER0 write", Some(200)),
@@ -119,6 +120,19 @@ const ROWS: [Row; 20] = [
         "bytes cleared in 1,000 instructions",
         None,
     ),
+    row(
+        "tick_alone",
+        "lateness of a 1 kHz guest's ticks, alone",
+        None,
+    ),
+    row("tick_linux_boots", "the same, while Linux boots", None),
+    row("tick_linux_runs", "the same, while Linux runs", None),
+    row("tick_linux_panics", "the same, while Linux panics", None),
+    row(
+        "tick_linux_restarts",
+        "the same, while Linux is started again",
+        None,
+    ),
 ];
 
 /// Runs the command.
@@ -146,6 +160,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     figures.extend(sei::measure()?);
     step("bench: restarts");
     figures.extend(restart::measure()?);
+    step("bench: ticks of a guest that is alone");
+    figures.extend(beside::measure()?);
     figures.push(image_bytes(&build::hypervisor_elf())?);
     print!("{}", table(&figures, &Peers::read()?));
     write_json(args, &json!({ "results": figures }))?;
