@@ -30,7 +30,7 @@ macro_rules! rounds {
 }
 
 rounds! {
-    sweep_round_guest sweep_round_hvc sweep_round_smc sweep_round_load sweep_round_store
+    sweep_round_guest sweep_round_hvc sweep_round_hvc_trap sweep_round_smc sweep_round_load sweep_round_store
     sweep_round_sgi sweep_round_timer sweep_round_wfi sweep_round_console sweep_round_receive
 }
 
@@ -39,6 +39,8 @@ rounds! {
 enum Kind {
     /// A call: x0 is the function, x1 its argument.
     Call(u64, u64),
+    /// PSCI_VERSION, and a device register right behind it.
+    CallThenDevice,
     /// A device register: its address, and what is stored.
     Device(u64, u64),
     /// The redistributor's GICR_ISENABLER0.
@@ -97,7 +99,7 @@ impl Op {
     }
 }
 
-static OPS: [Op; 20] = [
+static OPS: [Op; 21] = [
     op("guest", sweep_round_guest, 0, Kind::Nothing),
     op("hvc", sweep_round_hvc, 1, Kind::Call(psci::VERSION, 0)),
     op(
@@ -105,6 +107,12 @@ static OPS: [Op; 20] = [
         sweep_round_hvc,
         1,
         Kind::Call(FEATURES, psci::VERSION),
+    ),
+    op(
+        "hvc_trap",
+        sweep_round_hvc_trap,
+        1 | 1 << 5,
+        Kind::CallThenDevice,
     ),
     op("smc", sweep_round_smc, 1, Kind::Call(psci::VERSION, 0)),
     op(
@@ -154,6 +162,7 @@ impl Op {
             Kind::Nothing | Kind::Killed => {}
             Kind::End(function) => x[0] = function,
             Kind::Call(function, argument) => (x[0], x[1]) = (function, argument),
+            Kind::CallThenDevice => (x[0], x[4]) = (psci::VERSION, gic::GICD_TYPER),
             Kind::Device(address, value) => (x[0], x[1]) = (value, address),
             Kind::Enable => (x[0], x[1]) = (1 << SGI, gic::isenabler0()),
             Kind::Sgi => x[0] = gic::sgi_to(0, SGI),
@@ -181,6 +190,11 @@ impl Op {
             }
         };
         match self.kind {
+            Kind::CallThenDevice => {
+                check("version", found.x[0], 0x1_0001);
+                let again = u64::from(firebreak_guest_rt::mmio::read32(gic::GICD_TYPER));
+                check("register", found.x[5], again);
+            }
             Kind::Call(function, _) if function == psci::VERSION => {
                 check("version", found.x[0], 0x1_0001)
             }

@@ -125,6 +125,12 @@ sweep_done_\name:
     hvc     #0
     round_end hvc
 
+    // A call right before an instruction that traps: x4 is a device register's address.
+    round   hvc_trap
+    hvc     #0
+    ldr     w5, [x4]
+    round_end hvc_trap
+
     round   smc
     smc     #0
     round_end smc

@@ -19,7 +19,7 @@ pub struct Frame {
     pub elr: u64,
     /// SPSR_EL2: its PSTATE.
     pub spsr: u64,
-    /// ESR_EL2 of the exception, or [`LOST_SYNDROME`].
+    /// ESR_EL2 of the exception, or [`LOST_SYNDROME`], or [`LOST_ADDRESS`].
     pub esr: u64,
     /// FAR_EL2 of the exception.
     pub far: u64,
@@ -31,6 +31,10 @@ pub struct Frame {
 
 /// Stands in the place of an ESR_EL2 that an SEI destroyed: an exception class that does not exist.
 pub const LOST_SYNDROME: u64 = 0x3f << 26;
+
+/// Stands there when the syndrome was known, but not the address that belongs to it: it was no call, and
+/// the instruction that ELR names finds both again.
+pub const LOST_ADDRESS: u64 = LOST_SYNDROME | 1;
 
 impl Frame {
     /// Reads Rt of an instruction: register 31 is XZR.

@@ -9,7 +9,7 @@ use crate::virq::Lrs;
 use crate::{inject, lost, mmio, sea, system_registers};
 use core::sync::atomic::Ordering;
 use firebreak_abi::Ipa;
-use firebreak_arch::frame::LOST_SYNDROME;
+use firebreak_arch::frame::{LOST_ADDRESS, LOST_SYNDROME};
 use firebreak_syndrome::{DataAbort, Ec, Esr};
 use firebreak_vm::psci::{Machine, Outcome, SUCCESS, VERSION_1_1, function, handle};
 use firebreak_vm::{StopCause, VcpuPower};
@@ -45,8 +45,11 @@ pub(crate) unsafe extern "C" fn firebreak_sync(pe: &'static PeBlock) {
 #[inline(never)]
 fn rare(pe: &'static PeBlock) {
     // SAFETY: as in `firebreak_sync`, whose tail this is.
-    if unsafe { (*pe.head.guest.get()).esr } == LOST_SYNDROME {
-        return lost::exit(pe);
+    match unsafe { (*pe.head.guest.get()).esr } {
+        LOST_SYNDROME => return lost::exit(pe),
+        // Known to be no call: the guest does its instruction again.
+        LOST_ADDRESS => return,
+        _ => {}
     }
     // SAFETY: the tail of `firebreak_sync`, which made no `Task`.
     let mut task = unsafe { Task::enter(pe) };

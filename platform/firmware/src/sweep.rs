@@ -19,6 +19,10 @@ pub const PREPARE_TICKS: u64 = 20_000;
 pub const PATIENCE: u32 = 64;
 /// Every instruction of A64.
 const INSTRUCTION_BYTES: u64 = 4;
+/// Errors that can strike before a probe is put in its place.
+pub const MAX_NEST: usize = 4;
+/// Their number is that of the point's error, plus 1 and this.
+pub const NEST_ID: u64 = 1_000_000_000_000;
 
 /// Errors that can come beside the point in each period.
 pub const OPENINGS: usize = 2;
@@ -39,6 +43,33 @@ pub struct Plan {
     /// Instructions of EL2. At the offset nothing strikes yet, but when the instruction is reached
     /// next: for boundaries that no tick falls on, and PEs that no tick fits.
     pub probes: Option<Probes>,
+    /// Before a probe is put in its place, errors without a record strike at these.
+    pub nest: Nest,
+}
+
+/// Instructions of EL2, one after the other: at each an error without a record strikes when it is
+/// reached, in the path of the one before, if it lies there.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Nest {
+    at: [u64; MAX_NEST],
+    count: usize,
+}
+
+impl Nest {
+    /// Makes one of these addresses; `None` when there are too many.
+    pub fn new(addresses: impl Iterator<Item = u64>) -> Option<Self> {
+        let mut nest = Self::default();
+        for address in addresses {
+            *nest.at.get_mut(nest.count)? = address;
+            nest.count += 1;
+        }
+        Some(nest)
+    }
+
+    /// Returns the instruction of turn `turn`.
+    pub fn get(&self, turn: usize) -> Option<u64> {
+        self.at.get(..self.count)?.get(turn).copied()
+    }
 }
 
 /// An error that comes once in each period. Its number is that of the point's error, plus 1, whether
@@ -242,6 +273,11 @@ impl Sweep {
         self.next_period(now_ticks);
     }
 
+    /// Returns what strikes before a probe.
+    pub fn nest(&self) -> Nest {
+        self.plan.nest
+    }
+
     /// Says whether it is the clock that strikes, or what the PE reaches.
     pub fn has_probes(&self) -> bool {
         self.plan.probes.is_some()
@@ -297,6 +333,7 @@ mod tests {
             from_ticks: 5,
             to_ticks: 7,
             probes: None,
+            nest: Nest::default(),
         }
     }
 

@@ -9,7 +9,7 @@ use super::{Lost, guest, place};
 use crate::pe::{PeBlock, work};
 use firebreak_abi::VmId;
 use firebreak_arch::SeiLevel;
-use firebreak_arch::frame::LOST_SYNDROME;
+use firebreak_arch::frame::{LOST_ADDRESS, LOST_SYNDROME};
 use firebreak_arch::windows::{self, Progress, Prologue};
 use firebreak_triage::{GuestEl, Interrupted};
 
@@ -79,7 +79,7 @@ fn entry(pe: &PeBlock, level: &mut SeiLevel, progress: Progress) -> Place {
     }
     if progress == Progress::Syndrome && level.frame.x[0] >> 26 != EC_HVC {
         // FAR is gone: the guest's instruction is done again, and finds it again.
-        level.frame.x[0] = LOST_SYNDROME;
+        level.frame.x[0] = LOST_ADDRESS;
     }
     if progress == Progress::Nothing {
         let vm = pe.resident().map_or(VmId(u8::MAX), |vcpu| vcpu.vm);

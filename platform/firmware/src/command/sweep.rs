@@ -1,20 +1,22 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `sweep pe=<dec> id=<dec> iss=<hex> sev=<word> [pa=<hex>] period=<ticks> from=<ticks> to=<ticks>
-//! [open=<ticks>:<hex>:<word>[:<hex>[:<hex>]][@<dec>]] [probe=<hex>[+<dec>]]`: `open` has offset,
-//! syndrome, severity, address and PE of what comes once in each period, and how much further on the
-//! next address is; it may stand there twice. `probe` is an instruction of EL2 and how many from there on.
+//! [open=<ticks>:<hex>:<word>[:<hex>[:<hex>]][@<dec>]] [probe=<hex>[+<dec>]] [nest=<hex>,...]`:
+//! `open` has offset, syndrome, severity, address and PE of what comes once in each period, and how
+//! much further on the next address is; it may stand there twice. `probe` is an instruction of EL2 and
+//! how many from there on, `nest` the instructions at which errors without a record strike one after
+//! the other before it.
 
 use firebreak_abi::{MAX_PES, Pa};
 use firebreak_syndrome::{CperSeverity, Iss};
 
 use super::{Command, decimal, hexadecimal, once};
 use crate::errors::Error;
-use crate::sweep::{OPENINGS, Opening, Plan, Probes};
+use crate::sweep::{Nest, OPENINGS, Opening, Plan, Probes};
 
 pub(super) fn parse<'a>(words: impl Iterator<Item = &'a str>) -> Result<Command, &'static str> {
     let (mut id, mut pe, mut iss, mut severity, mut pa) = (None, None, None, None, None);
     let (mut period, mut from, mut to, mut probe) = (None, None, None, None);
-    let mut openings = [None; OPENINGS];
+    let (mut nest, mut openings) = (None, [None; OPENINGS]);
     for word in words {
         match word.split_once('=').unwrap_or((word, "")) {
             ("id", value) => once(&mut id, decimal(value))?,
@@ -26,6 +28,7 @@ pub(super) fn parse<'a>(words: impl Iterator<Item = &'a str>) -> Result<Command,
             ("from", value) => once(&mut from, decimal(value))?,
             ("to", value) => once(&mut to, decimal(value))?,
             ("probe", value) => once(&mut probe, code(value))?,
+            ("nest", value) => once(&mut nest, chain(value))?,
             ("open", value) => {
                 let free = openings.iter_mut().find(|slot| slot.is_none());
                 *free.ok_or("open-too-often")? = Some(opening(value)?);
@@ -50,6 +53,7 @@ pub(super) fn parse<'a>(words: impl Iterator<Item = &'a str>) -> Result<Command,
             from_ticks: from.ok_or("from-missing")?,
             to_ticks: to.ok_or("to-missing")?,
             probes: probe,
+            nest: nest.unwrap_or_default(),
         },
     })
 }
@@ -59,8 +63,18 @@ fn code(text: &str) -> Option<Probes> {
     let (first, count) = text.split_once('+').unwrap_or((text, "1"));
     let (first, count) = (hexadecimal(first)?, decimal(count)?);
     let last = count.checked_sub(1)?.checked_mul(4)?.checked_add(first)?;
-    let is_code = |address| address % 4 == 0 && crate::psci::is_ram(address);
     (is_code(first) && is_code(last)).then_some(Probes { first, count })
+}
+
+fn is_code(address: u64) -> bool {
+    address % 4 == 0 && crate::psci::is_ram(address)
+}
+
+fn chain(text: &str) -> Option<Nest> {
+    let address = |text| hexadecimal(text).filter(|address| is_code(*address));
+    text.split(',')
+        .all(|text| address(text).is_some())
+        .then(|| Nest::new(text.split(',').filter_map(address)))?
 }
 
 fn syndrome(text: &str) -> Option<Iss> {
@@ -151,6 +165,12 @@ mod tests {
             };
             assert_eq!(plan.probes, Some(Probes { first, count }));
         }
+        let line = format!("{words}40200c00 nest=40200d00,0x40200d04");
+        let Ok(Some(Command::Sweep { plan, .. })) = super::super::parse(line.as_bytes()) else {
+            panic!("not a sweep: {line}")
+        };
+        let nest: Vec<_> = (0..3).map(|turn| plan.nest.get(turn)).collect();
+        assert_eq!(nest, [Some(0x4020_0d00), Some(0x4020_0d04), None]);
     }
 
     #[test]
@@ -178,6 +198,12 @@ mod tests {
             ("sweep delay=1", "unknown-word"),
             ("sweep probe=40200002", "bad-number"),
             ("sweep probe=9040000", "bad-number"),
+            ("sweep nest=40200002", "bad-number"),
+            ("sweep nest=40200000,,40200004", "bad-number"),
+            (
+                "sweep nest=40200000,40200000,40200000,40200000,40200000",
+                "bad-number",
+            ),
             ("sweep probe=40200000+0", "bad-number"),
             ("sweep probe=40200000+9223372036854775807", "bad-number"),
         ] {

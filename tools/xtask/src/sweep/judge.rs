@@ -162,7 +162,11 @@ impl Point {
         let place = |in_el2, elr| if in_el2 { map.place(elr) } else { Place::Guest };
         let later = self.fate.handed_at.map(|(in_el2, elr)| place(in_el2, elr));
         let here = place(self.in_el2(), self.elr);
-        let wanted = expected((kind, mode), (here, self.is_masked()), later);
+        let mut wanted = expected((kind, mode), (here, self.is_masked()), later);
+        if wanted.end == End::Vm && path.is_stopped_by_another() {
+            // The context that is lost on this PE is part of what the other one stops.
+            wanted.end = End::Nothing;
+        }
         let mut problems = self.verify_loss(wanted.end, here);
         // What was the old life's is not the new one's.
         let is_old = path.stage.to.is_some() || later.unwrap_or(here) != Place::Exit;

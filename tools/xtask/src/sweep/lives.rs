@@ -136,6 +136,7 @@ pub(super) const RESTART: Path = Path {
     },
     short: false,
     trap_behind_call: false,
+    barge_in_only: false,
     pe: None,
 };
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The machine that is swept: its image, its trace, its points.
 
+mod nest;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
@@ -141,6 +143,8 @@ pub(super) struct Swept {
     restarts: u64,
     /// How far that was.
     counted: Mark,
+    /// Instructions at which errors strike one after the other, before a probe is put in its place.
+    nest: Vec<u64>,
 }
 
 impl Swept {
@@ -165,6 +169,7 @@ impl Swept {
             pages: [0; 2],
             restarts: 0,
             counted: Mark::START,
+            nest: Vec::new(),
         };
         swept.await_ready(Mark::START)?;
         swept.warm_up()?;
@@ -393,6 +398,10 @@ impl Swept {
         if let Some((address, count)) = probe {
             line.push_str(&format!(" probe={address:#x}+{count}"));
         }
+        if !self.nest.is_empty() {
+            let nest: Vec<String> = self.nest.iter().map(|each| format!("{each:#x}")).collect();
+            line.push_str(&format!(" nest={}", nest.join(",")));
+        }
         Ok(self.running.send_firmware(&line)?)
     }
 
@@ -457,10 +466,9 @@ impl Swept {
     }
 
     /// Raises errors when the PE reaches these instructions, one in each period.
-    pub(super) fn probe(&mut self, kind: Kind, first: u64, count: u64) -> Result<()> {
+    pub(super) fn probe(&mut self, kind: Kind, at: u64, run: (u64, u64)) -> Result<()> {
         let mark = self.running.mark();
-        let at = two_pes::PLANT_TICKS;
-        self.send(kind, (at, at), Some((first, count)))?;
+        self.send(kind, (at, at), Some(run))?;
         if self.await_chunk(mark)?.is_some() {
             self.await_next_boot(mark)?;
         }

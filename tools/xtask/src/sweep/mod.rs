@@ -8,6 +8,7 @@
 //! other. `docs/sweep.md` explains the table.
 
 mod expect;
+mod fourth;
 mod hit;
 mod judge;
 mod lives;
@@ -61,6 +62,9 @@ pub(crate) struct Args {
     /// Sweeps with a firmware that behaves like this alone.
     #[arg(long, value_enum)]
     mode: Option<Mode>,
+    /// Strikes every boundary of the paths on which the partition of two PEs ends: a life each.
+    #[arg(long, conflicts_with = "resume")]
+    every: bool,
     /// Raises errors of this class alone.
     #[arg(long, value_enum)]
     error: Option<Kind>,
@@ -96,6 +100,7 @@ impl Args {
             short: false,
             path: Vec::new(),
             mode: None,
+            every: false,
             error: None,
             json: None,
             resume: false,

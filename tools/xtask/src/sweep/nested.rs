@@ -6,6 +6,7 @@
 
 use anyhow::{Context, Result};
 
+use super::fourth;
 use super::lives;
 use super::machine::{Swept, System};
 use super::paths::{Kind, Mode, Opening, PERIOD_TICKS, Path, path};
@@ -55,7 +56,7 @@ pub(super) fn is_sei_path(path: &Path) -> bool {
 /// Returns how the firmware is to behave. By itself it would not notify EL2 of an SEI without a
 /// record that found EL2; a firmware without triage does.
 pub(super) fn behavior(path: &Path, mode: Mode) -> String {
-    let finds_el2 = path.name == IN_EXIT.name || path.name == IN_WAIT.name;
+    let finds_el2 = path.name == IN_EXIT.name || path.name == IN_WAIT.name || fourth::is_one(path);
     match (mode, finds_el2) {
         (mode, false) => mode.name().to_owned(),
         (Mode::Conforming, true) => "notifies-uncontainable".to_owned(),

@@ -2,7 +2,7 @@
 //! The paths that are swept, and the errors that sweep them.
 
 use super::lives::{self, Life, Stage};
-use super::{nested, two_pes};
+use super::{fourth, nested, two_pes};
 
 /// Numbers of the partition that is swept, and of the one beside it.
 pub(super) const SWEPT: u64 = 0;
@@ -118,6 +118,8 @@ pub(super) struct Path {
     /// The instruction behind the guest's HVC may trap: without a syndrome nobody can tell the two
     /// apart, and the partition is stopped.
     pub(super) trap_behind_call: bool,
+    /// Firmware that conforms never comes there.
+    pub(super) barge_in_only: bool,
     /// Two PEs take part, and this one is struck, by probes.
     pub(super) pe: Option<u8>,
 }
@@ -127,6 +129,11 @@ impl Path {
     pub(super) fn loses_a_page(&self) -> bool {
         let mut openings = self.openings.iter().flatten();
         openings.any(|opening| opening.page_stride.is_some())
+    }
+
+    /// Says whether an error on another PE stops the partition in each round.
+    pub(super) fn is_stopped_by_another(&self) -> bool {
+        self.pe == Some(1) && self.stage.life == Life::IsKilled
     }
 
     /// Says whether an error comes before the point.
@@ -150,6 +157,7 @@ impl Path {
     pub(super) fn takes(&self, kind: Kind) -> bool {
         match self.pe {
             Some(_) => !kind.is_severe(),
+            None if fourth::is_one(self) => !kind.is_severe(),
             None => kind.page_of().is_none() || self.is_plain(),
         }
     }
@@ -169,6 +177,7 @@ pub(super) const fn path(name: &'static str, label: &'static str, short: bool) -
         stage: Stage::WHOLE,
         short,
         trap_behind_call: false,
+        barge_in_only: false,
         pe: None,
     }
 }
@@ -178,6 +187,10 @@ pub(super) const PATHS: &[Path] = &[
     path("guest", "guest", false),
     path("hvc", "hvc", true),
     path("hvc_features", "hvc", false),
+    Path {
+        trap_behind_call: true,
+        ..path("hvc_trap", "hvc_trap", true)
+    },
     path("smc", "smc", false),
     path("mmio_gicd", "load", false),
     path("mmio_gicr", "store", false),
@@ -197,6 +210,8 @@ pub(super) const PATHS: &[Path] = &[
     lives::RETIRE_NEXT,
     lives::DRAIN,
     lives::DRAIN_TWO,
+    fourth::IN_PROLOGUE,
+    fourth::IN_HANDLER,
     two_pes::SGI_SENDER,
     two_pes::SGI_RECEIVER,
     two_pes::ON_CALLER,

@@ -18,7 +18,7 @@ use super::resume::State;
 use super::select::Extent;
 use super::symbols::Symbols;
 use super::targets::Targets;
-use super::{Args, HYPERVISOR_BASE, Job, machine, nested, system_of, two_pes};
+use super::{Args, HYPERVISOR_BASE, Job, fourth, machine, nested, system_of, two_pes};
 use crate::process::{self, step};
 use crate::{build, paths as places};
 
@@ -41,7 +41,8 @@ pub(super) fn jobs(args: &Args) -> Result<Vec<Job<'static>>> {
                 [] => !args.short || path.short,
                 names => names.iter().any(|name| name == path.name),
             };
-            if !named || args.mode.is_some_and(|wanted| wanted != mode) {
+            let never_there = path.barge_in_only && mode == Mode::Conforming;
+            if !named || never_there || args.mode.is_some_and(|wanted| wanted != mode) {
                 continue;
             }
             let kinds = kinds
@@ -49,7 +50,7 @@ pub(super) fn jobs(args: &Args) -> Result<Vec<Job<'static>>> {
                 .filter(|kind| path.takes(**kind))
                 .filter(|kind| !args.short || !kind.is_severe() || path.is_plain())
                 // Of the errors that cost nothing one is enough there, unless another is asked for.
-                .filter(|kind| path.pe.is_none() || **kind == Kind::Ueo || args.error.is_some())
+                .filter(|kind| !is_one_enough(path) || **kind == Kind::Ueo || args.error.is_some())
                 .filter(|kind| args.error.is_none_or(|wanted| wanted == **kind));
             jobs.extend(kinds.map(|kind| (path, mode, *kind)));
         }
@@ -61,6 +62,12 @@ pub(super) fn jobs(args: &Args) -> Result<Vec<Job<'static>>> {
         return Err(process::Unusable(format!("{why} {}", names.join(", "))).into());
     }
     Ok(jobs)
+}
+
+/// Says whether errors that cost nothing differ by nothing but their severity on a path, and each
+/// takes long.
+fn is_one_enough(path: &Path) -> bool {
+    path.pe.is_some() || fourth::is_one(path)
 }
 
 /// Returns the jobs, those that take longest first: none of them is left for the end.
@@ -85,6 +92,7 @@ struct Common<'a> {
     symbols: &'a Symbols,
     guest: &'a Symbols,
     short: bool,
+    every: bool,
     traced: Mutex<BTreeMap<(&'static str, System), Traced>>,
     queue: Mutex<VecDeque<Job<'static>>>,
 }
@@ -102,10 +110,17 @@ impl Common<'_> {
     fn work(&self, job: Job<'static>) -> Result<Row> {
         let (path, mode, kind) = job;
         let start = Instant::now();
+        if fourth::is_one(path) {
+            let row = fourth::sweep(job, self.symbols)?;
+            return Ok(Row {
+                seconds: start.elapsed().as_secs(),
+                ..row
+            });
+        }
         let (path, targets) = self.targets(path, system_of(path, kind))?;
         let job = (&path, mode, kind);
         let row = if path.pe.is_some() {
-            two_pes::strike_all(job, None, &targets, self.symbols)
+            two_pes::strike(job, self.every, &targets, self.symbols)
         } else if kind.is_severe() {
             let extent = if self.short {
                 Extent::Labels
@@ -173,6 +188,7 @@ pub(super) fn sweep(args: &Args) -> Result<Vec<Row>> {
         symbols: &symbols,
         guest: &guest,
         short: args.short,
+        every: args.every,
         traced: Mutex::default(),
         queue: Mutex::new(todo),
     };

@@ -12,7 +12,7 @@ use super::judge::Point;
 use super::lives::{self, Life};
 use super::machine::{CHUNK, MOST_PAGES, Swept};
 use super::targets::chunks;
-use super::{Job, transcript};
+use super::{Job, transcript, two_pes};
 
 /// Lives that may go by while nothing is swept: between two commands, say, on a host that is slow.
 const SPARE_LIVES: u64 = 100;
@@ -101,7 +101,14 @@ impl<'a> Striker<'a> {
     /// Raises errors when the PE reaches these instructions, one in each period.
     pub(super) fn probe(&mut self, first: u64, count: u64) -> Result<()> {
         let kind = self.job.2;
-        self.machine(count)?.probe(kind, first, count)
+        self.machine(count)?
+            .probe(kind, two_pes::PLANT_TICKS, (first, count))
+    }
+
+    /// The same with the probe in its place from this offset on.
+    pub(super) fn probe_at(&mut self, at: u64, first: u64, count: u64) -> Result<()> {
+        let kind = self.job.2;
+        self.machine(count)?.probe(kind, at, (first, count))
     }
 
     fn judge(&self, records: &[firebreak_qemu::Record], first_id: u64) -> Vec<Point> {

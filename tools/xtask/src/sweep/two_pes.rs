@@ -16,6 +16,7 @@ use super::hit::missing;
 use super::lives::{self, Life, Stage};
 use super::paths::{Kind, Opening, Path, path};
 use super::report::{self, Row};
+use super::select::{self, Extent};
 use super::strike::Striker;
 use super::symbols::Symbols;
 use super::targets::Targets;
@@ -30,6 +31,8 @@ const PHASE_TICKS: u64 = 120_000;
 /// When a probe is put in its place: the guest waits for its round by counting then, so that what
 /// reaches the probe is the round.
 pub(super) const PLANT_TICKS: u64 = PHASE_TICKS - 3_000;
+/// The firmware takes some steps to put it there.
+const LEAD_TICKS: u64 = 150;
 /// In the guest's no-operations.
 const OPENING_TICKS: u64 = PHASE_TICKS + 60;
 
@@ -175,28 +178,37 @@ fn executed(steps: &[(u8, Step)], pe: u8, ends: &Ends) -> Option<BTreeMap<u64, u
     (!executed.is_empty()).then_some(executed)
 }
 
-/// Strikes at each boundary once.
-pub(super) fn strike_all(
+/// Strikes at each boundary once. Where each costs a life, at those in a window and at the ends of each
+/// function alone, unless `every` one is asked for.
+pub(super) fn strike(
     job: Job<'_>,
-    hypervisor: Option<&std::path::Path>,
+    every: bool,
     targets: &Targets,
     symbols: &Symbols,
 ) -> Result<Row> {
-    let mut striker = Striker::new(job, hypervisor);
-    for (first, count) in runs(targets.executed.keys().copied()) {
+    let chosen = if every || job.0.stage.life == Life::GoesOn {
+        targets.executed.clone()
+    } else {
+        select::choose(targets, symbols, Kind::Uer, Extent::Functions)
+    };
+    let mut striker = Striker::new(job, None);
+    for (first, count) in runs(chosen.keys().copied()) {
         striker.probe(first, count)?;
     }
     for _ in 0..TRIES {
-        for (address, _) in missing(&targets.executed, &striker.points()) {
-            striker.probe(address, 1)?;
+        for (address, at) in missing(&chosen, &striker.points()) {
+            striker.probe_at(plant_ticks(job.0, at), address, 1)?;
         }
     }
-    report::row(
-        job,
-        (targets, &targets.executed),
-        &striker.finish(),
-        symbols,
-    )
+    report::row(job, (targets, &chosen), &striker.finish(), symbols)
+}
+
+/// Returns when a probe is put in its place that was not hit at first. What an error opened comes by most
+/// of the code before: then it is shortly before the step of the round that is meant.
+fn plant_ticks(path: &Path, step: u64) -> u64 {
+    let struck = path.pe == Some(0) && path.is_opened();
+    let behind = PHASE_TICKS + step.saturating_sub(LEAD_TICKS);
+    if struck { behind } else { PLANT_TICKS }
 }
 
 /// Returns the runs of instructions that stand one behind the other: the first, and how many.

@@ -3,7 +3,7 @@
 
 use firebreak_abi::MAX_PES;
 use firebreak_el3::errors::{Error, Machine, Order, PeErrors, Request};
-use firebreak_el3::sweep::{Plan, Step, Sweep};
+use firebreak_el3::sweep::{NEST_ID, Nest, Plan, Step, Sweep};
 use spin::Mutex;
 
 use super::{Frame, Live, lock, log, sysreg};
@@ -37,7 +37,7 @@ pub(super) fn step(machine: &mut Live<'_>, errors: &mut PeErrors) -> Option<u64>
                 tell(pe, &error, at, (elr, spsr));
                 raise(machine, errors, error);
             }
-            Step::Plant(address, error) => plant(pe, address, error),
+            Step::Plant(address, error) => plant(pe, address, error, sweep.nest()),
             Step::Done { points } => {
                 take_out();
                 log::line(format_args!("swept pe={pe} points={points}"));
@@ -60,16 +60,53 @@ struct Probe {
     address: u64,
     instruction: u32,
     error: Error,
-    /// Another PE reached it, and goes on without it: which one, and until when.
-    lifted: Option<(usize, u64)>,
+    /// What strikes before, and how much of it has.
+    nest: Nest,
+    turn: usize,
+    /// Where `error` itself strikes.
+    last: u64,
+    /// Another PE reached it, and goes on without it.
+    lifted: Option<Lifted>,
+}
+
+impl Probe {
+    /// Moves on to the next place. Returns the error that strikes at this one.
+    fn go_on(&mut self) -> Error {
+        self.turn += 1;
+        self.address = self.nest.get(self.turn).unwrap_or(self.last);
+        self.instruction = sysreg::replace_instruction(self.address, PROBE_INSTRUCTION);
+        Error {
+            id: self.error.id.saturating_add(1).saturating_add(NEST_ID),
+            record: None,
+            ..self.error
+        }
+    }
 }
 
 /// All PEs run the same code, so there is one at a time.
 static PROBE: Mutex<Option<Probe>> = Mutex::new(None);
 
-/// For how long a probe is lifted, in ticks: the PE for which it was has left EL3 and passed the
-/// instruction by then, as one instruction takes one tick.
-const LIFTED_TICKS: u64 = 1_000;
+/// For how long a probe is lifted at first, in ticks, of which an instruction takes one. As short as can
+/// be, because the PE that it is for may pass meanwhile; twice as long when that was too short to leave
+/// EL3. By the number of the error it varies, so that another try meets other circumstances.
+const LIFTED_TICKS: u64 = 128;
+const LIFTED_STEP_TICKS: u64 = 64;
+const LIFTED_STEPS: u64 = 8;
+
+/// A PE that goes on without a probe.
+#[derive(Clone, Copy)]
+struct Lifted {
+    by: usize,
+    ticks: u64,
+    until: u64,
+}
+
+impl Lifted {
+    fn new(by: usize, ticks: u64) -> Self {
+        let until = sysreg::cntpct_el0().saturating_add(ticks);
+        Self { by, ticks, until }
+    }
+}
 
 /// `smc #0x5a`: no call of any convention has that immediate.
 const PROBE_INSTRUCTION: u32 = 0xd400_0b43;
@@ -83,15 +120,19 @@ fn tell(pe: usize, error: &Error, at: u64, (elr, spsr): (u64, u64)) {
     ));
 }
 
-fn plant(pe: usize, address: u64, error: Error) {
+fn plant(pe: usize, last: u64, error: Error, nest: Nest) {
     take_out();
     lock::with(&PROBE, |probe| {
+        let address = nest.get(0).unwrap_or(last);
         let instruction = sysreg::replace_instruction(address, PROBE_INSTRUCTION);
         *probe = Some(Probe {
             pe,
             address,
             instruction,
             error,
+            nest,
+            turn: 0,
+            last,
             lifted: None,
         });
     });
@@ -109,16 +150,16 @@ fn replant(machine: &Live<'_>) -> Option<u64> {
     let now = machine.now_ticks();
     lock::with(&PROBE, |probe| {
         let probe = probe.as_mut()?;
-        let (_, until) = probe.lifted.filter(|(by, _)| *by == machine.pe)?;
+        let lifted = probe.lifted.filter(|lifted| lifted.by == machine.pe)?;
         let here = machine.context().map(|context| context.elr);
-        if now < until {
-            return Some(until);
+        if now < lifted.until {
+            return Some(lifted.until);
         }
         if here == Some(probe.address) {
             // It never got to it.
-            let until = now.saturating_add(LIFTED_TICKS);
-            probe.lifted = Some((machine.pe, until));
-            return Some(until);
+            let longer = Lifted::new(machine.pe, lifted.ticks.saturating_mul(2));
+            probe.lifted = Some(longer);
+            return Some(longer.until);
         }
         sysreg::replace_instruction(probe.address, PROBE_INSTRUCTION);
         probe.lifted = None;
@@ -130,6 +171,8 @@ fn replant(machine: &Live<'_>) -> Option<u64> {
 enum Reached {
     /// Take the error.
     Strike(Probe),
+    /// Take this one first; the probe stands at its next place.
+    Nest(Error),
     /// Go on: it is the probe of another PE.
     Pass,
 }
@@ -141,11 +184,14 @@ pub(in crate::el3) fn reached(pe: usize, frame: &mut Frame) -> bool {
     let found = lock::with(&PROBE, |slot| {
         let probe = slot.as_mut().filter(|probe| probe.address == here)?;
         sysreg::replace_instruction(probe.address, probe.instruction);
+        if probe.pe == pe && probe.nest.get(probe.turn).is_some() {
+            return Some(Reached::Nest(probe.go_on()));
+        }
         if probe.pe == pe {
             return slot.take().map(Reached::Strike);
         }
-        let until = sysreg::cntpct_el0().saturating_add(LIFTED_TICKS);
-        probe.lifted = Some((pe, until));
+        let step = probe.error.id / 2 % LIFTED_STEPS;
+        probe.lifted = Some(Lifted::new(pe, LIFTED_TICKS + step * LIFTED_STEP_TICKS));
         Some(Reached::Pass)
     });
     let Some(found) = found else {
@@ -157,10 +203,17 @@ pub(in crate::el3) fn reached(pe: usize, frame: &mut Frame) -> bool {
         return is_gone;
     };
     frame.elr = here;
-    if let Reached::Strike(probe) = found {
-        tell(pe, &probe.error, 0, (frame.elr, frame.spsr));
+    let error = match found {
+        Reached::Strike(probe) => {
+            tell(pe, &probe.error, 0, (frame.elr, frame.spsr));
+            Some(probe.error)
+        }
+        Reached::Nest(error) => Some(error),
+        Reached::Pass => None,
+    };
+    if let Some(error) = error {
         let request = Request {
-            error: probe.error,
+            error,
             delay_ticks: 0,
             in_guest: false,
         };
