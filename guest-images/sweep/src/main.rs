@@ -165,7 +165,7 @@ fn main(boot: Boot) -> ! {
     gic::init_cpu();
     gic::enable_private(firebreak_abi::guest_map::VTIMER_INTID);
     gic::enable_private(ops::SGI as u32);
-    op.other.start(schedule);
+    op.other.start(period_ticks);
     println!(
         "sweep: ready path={} period={period_ticks} born={born}",
         op.name

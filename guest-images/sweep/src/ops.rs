@@ -99,7 +99,7 @@ impl Op {
     }
 }
 
-static OPS: [Op; 21] = [
+static OPS: [Op; 20] = [
     op("guest", sweep_round_guest, 0, Kind::Nothing),
     op("hvc", sweep_round_hvc, 1, Kind::Call(psci::VERSION, 0)),
     op(
@@ -140,7 +140,6 @@ static OPS: [Op; 21] = [
     op("pair_on", sweep_round_hvc, 1, Kind::CpuOn).with(Other::IsStarted),
     op("pair_restart", sweep_round_hvc, 0, Kind::End(SYSTEM_RESET)).with(Other::Waits),
     op("pair_killed", sweep_round_guest, 0, Kind::Killed).with(Other::Waits),
-    op("pair_retire", sweep_round_guest, 0, Kind::Nothing).with(Other::Reads),
 ];
 
 impl Op {

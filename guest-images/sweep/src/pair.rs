@@ -4,11 +4,10 @@
 //! Nothing here is a read-modify-write: each word has one writer, and the other vCPU looks at it.
 
 use crate::registers::{Registers, System};
-use crate::{Schedule, ops, physical_now, sleep_until};
-use firebreak_abi::guest_map::{RAM, VTIMER_INTID};
+use crate::{ops, physical_now, sleep_until};
 use firebreak_guest_rt::cell::Cell64;
 use firebreak_guest_rt::psci::{self, SecondaryStack};
-use firebreak_guest_rt::{cpu, gic, mmio, println};
+use firebreak_guest_rt::{gic, println};
 
 /// What the second vCPU does.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -21,8 +20,6 @@ pub(crate) enum Other {
     IsStarted,
     /// It waits, and is stopped with its partition.
     Waits,
-    /// It reads memory of which pages are taken away.
-    Reads,
 }
 
 /// AFFINITY_INFO, 64-bit, and what it says of a vCPU that is off.
@@ -33,12 +30,6 @@ const PATIENCE_TICKS: u64 = 4_000_000;
 const LOOK_TICKS: u64 = 50_000;
 /// Patterns of the second vCPU are those of other rounds.
 const OTHER_ROUNDS: u64 = 1 << 40;
-/// What `Reads` reads: the last word of each block of 2 MiB, from the first of which a page is taken.
-const BLOCK_BYTES: u64 = 2 << 20;
-const BLOCKS: core::ops::Range<u64> = 3..80;
-/// For how long it does so in each period, and how long before the first one's round it begins.
-const READING_TICKS: u64 = 1_500_000;
-const READING_AHEAD_TICKS: u64 = 60_000;
 
 static STACK: SecondaryStack = SecondaryStack::new();
 /// Rounds that the first vCPU began; it writes this.
@@ -50,9 +41,8 @@ static READY: Cell64 = Cell64::new(0);
 /// All registers of a vCPU at its first instruction, but x0, in one: `rounds.S` writes it.
 #[unsafe(no_mangle)]
 static sweep_residue: Cell64 = Cell64::new(0);
-/// When rounds begin, for the second vCPU.
+/// Length of a period, for the second vCPU; the first one writes this.
 static PERIOD: Cell64 = Cell64::new(1);
-static PHASE: Cell64 = Cell64::new(0);
 
 unsafe extern "C" {
     fn sweep_secondary_entry();
@@ -60,13 +50,11 @@ unsafe extern "C" {
 
 impl Other {
     /// Brings the second vCPU to where the rounds need it.
-    pub(crate) fn start(self, schedule: Schedule) {
-        PERIOD.set(schedule.period_ticks);
-        PHASE.set(schedule.phase_ticks);
+    pub(crate) fn start(self, period_ticks: u64) {
+        PERIOD.set(period_ticks);
         let function: extern "C" fn() -> ! = match self {
             Self::Nobody | Self::IsStarted => return,
             Self::Receives | Self::Waits => receive,
-            Self::Reads => read,
         };
         let answer = psci::cpu_on(1, &STACK, function);
         wait(this_period(), "start", || answer == 0 && READY.get() != 0);
@@ -87,7 +75,7 @@ impl Other {
     /// Waits for the second vCPU's part of a round. Returns the differences.
     pub(crate) fn await_answer(self, round: u64) -> u64 {
         let has_answered = || match self {
-            Self::Nobody | Self::Waits | Self::Reads => true,
+            Self::Nobody | Self::Waits => true,
             Self::Receives => ANSWERED.get() == ASKED.get(),
             Self::IsStarted => {
                 let is_off = || psci::hvc(AFFINITY_INFO, [1, 0, 0]) == OFF;
@@ -163,30 +151,4 @@ extern "C" fn started() -> ! {
     System::scramble(OTHER_ROUNDS + round);
     ANSWERED.set(round);
     psci::cpu_off()
-}
-
-extern "C" fn read() -> ! {
-    gic::init_cpu();
-    gic::enable_private(VTIMER_INTID);
-    READY.set(1);
-    loop {
-        let period = PERIOD.get();
-        let ahead = PHASE.get().saturating_sub(READING_AHEAD_TICKS);
-        let begin = (physical_now() / period + 1) * period + ahead;
-        sleep_until(begin, period);
-        while physical_now() < begin + READING_TICKS {
-            for block in BLOCKS {
-                let last = RAM.get() + (block + 1) * BLOCK_BYTES - 4;
-                let found = mmio::read32(last);
-                if found != 0 {
-                    println!(
-                        "sweep: bad round={} vCPU 1 read {found:#x} at {last:#x}",
-                        this_period()
-                    );
-                }
-            }
-            ANSWERED.add(1);
-        }
-        cpu::yield_now();
-    }
 }

@@ -131,9 +131,9 @@ impl Path {
         openings.any(|opening| opening.page_stride.is_some())
     }
 
-    /// Says whether an error on another PE stops the partition in each round.
+    /// Says whether another PE stops the partition in each round, whatever happens on this one.
     pub(super) fn is_stopped_by_another(&self) -> bool {
-        self.pe == Some(1) && self.stage.life == Life::IsKilled
+        self.pe == Some(1) && self.stage.life != Life::GoesOn
     }
 
     /// Says whether an error comes before the point.

@@ -24,15 +24,15 @@ use super::trace::{self, Level, Step};
 
 /// Probes that are asked for at once.
 const RUN: u64 = 64;
-/// Times that a probe which was not reached is put there again: a round may have been left out.
-const TRIES: u32 = 4;
 /// When the guest's round begins, from the start of the period (`phase=` in the partition files).
 const PHASE_TICKS: u64 = 120_000;
 /// When a probe is put in its place: the guest waits for its round by counting then, so that what
 /// reaches the probe is the round.
 pub(super) const PLANT_TICKS: u64 = PHASE_TICKS - 3_000;
-/// The firmware takes some steps to put it there.
-const LEAD_TICKS: u64 = 150;
+/// A probe that was not reached is put there again, as a round may have been left out; behind an opening
+/// error so long before the step that is meant. The firmware takes some steps for it, and what handles
+/// that error may come by until shortly before.
+const LEADS_TICKS: [u64; 6] = [150, 250, 100, 60, 30, 400];
 /// In the guest's no-operations.
 const OPENING_TICKS: u64 = PHASE_TICKS + 60;
 
@@ -195,9 +195,9 @@ pub(super) fn strike(
     for (first, count) in runs(chosen.keys().copied()) {
         striker.probe(first, count)?;
     }
-    for _ in 0..TRIES {
+    for lead in LEADS_TICKS {
         for (address, at) in missing(&chosen, &striker.points()) {
-            striker.probe_at(plant_ticks(job.0, at), address, 1)?;
+            striker.probe_at(plant_ticks(job.0, at, lead), address, 1)?;
         }
     }
     report::row(job, (targets, &chosen), &striker.finish(), symbols)
@@ -205,9 +205,9 @@ pub(super) fn strike(
 
 /// Returns when a probe is put in its place that was not hit at first. What an error opened comes by most
 /// of the code before: then it is shortly before the step of the round that is meant.
-fn plant_ticks(path: &Path, step: u64) -> u64 {
+fn plant_ticks(path: &Path, step: u64, lead: u64) -> u64 {
     let struck = path.pe == Some(0) && path.is_opened();
-    let behind = PHASE_TICKS + step.saturating_sub(LEAD_TICKS);
+    let behind = PHASE_TICKS + step.saturating_sub(lead);
     if struck { behind } else { PLANT_TICKS }
 }
 
