@@ -22,6 +22,12 @@ impl Swept {
         let mark = self.running.mark();
         if self.send_nest(kind, nest, probe, mark)? {
             self.await_next_boot(mark)?;
+            // The guest may be faster than what tells of the record. That it never comes is for the judge.
+            let told = |record: &Record| record.event("boot-error-record").is_some();
+            let what = "the boot error record";
+            let _ = self
+                .running
+                .wait_for(what, mark, deadline(PATIENCE_S), told);
         }
         Ok(self.running.since(mark))
     }
