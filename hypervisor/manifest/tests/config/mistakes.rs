@@ -134,7 +134,7 @@ fn a_mistake_in_a_partitions_properties_is_told_with_node_and_property() {
             },
         ),
         (
-            "firebreak,on-uer: unknown reaction: write log, inject, inject:0x<syndrome>, retire, \
+            "firebreak,on-uer: unknown reaction: write ignore, log, inject, inject:0x<syndrome>, retire, \
              retire:0x<syndrome>, kill or restart",
             |node| node.prop_str("firebreak,on-uer", "panic"),
         ),
