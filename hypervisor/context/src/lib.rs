@@ -78,7 +78,7 @@
 
 use core::marker::PhantomData;
 
-use spin::{Mutex, MutexGuard};
+use spin::mutex::{SpinMutex, SpinMutexGuard, TicketMutex, TicketMutexGuard};
 
 /// Proof of running in EL2's ordinary code on this PE, with IRQs masked.
 ///
@@ -117,48 +117,69 @@ impl NmiCtx {
     }
 }
 
-/// A spin lock of task context.
-///
-/// EL2 masks IRQs, so a holder is never interrupted by another taker on its PE; the SEI path
-/// does interrupt holders, and has no [`TaskCtx`] to lock with.
-#[derive(Debug)]
-pub struct Lock<T>(Mutex<T>);
+/// Defines a lock of task context over one of `spin`'s.
+macro_rules! lock {
+    ($(#[$about:meta])* $lock:ident over $mutex:ident, $guard:ident is $inner:ident) => {
+        #[doc = concat!("What [`", stringify!($lock), "::lock`] returns: dropping it opens the lock.")]
+        pub type $guard<'a, T> = $inner<'a, T>;
 
-impl<T> Lock<T> {
-    /// Makes an open lock.
-    pub const fn new(value: T) -> Self {
-        Self(Mutex::new(value))
-    }
+        $(#[$about])*
+        #[derive(Debug)]
+        pub struct $lock<T>($mutex<T>);
 
-    /// Waits for the lock.
-    #[inline(never)]
-    pub fn lock<'a>(&'a self, _: &TaskCtx) -> MutexGuard<'a, T> {
-        self.0.lock()
-    }
-
-    /// Says whether somebody holds it.
-    pub fn is_locked(&self) -> bool {
-        self.0.is_locked()
-    }
-
-    /// Takes the lock, from its holder if need be: for a dying hypervisor, which waits for nobody.
-    ///
-    /// # Safety
-    ///
-    /// Nobody may touch what the lock guards any more: this PE does not go back, and the others
-    /// have stopped or never come out of where they hang.
-    pub unsafe fn force(&self) -> MutexGuard<'_, T> {
-        loop {
-            if let Some(guard) = self.0.try_lock() {
-                return guard;
+        impl<T> $lock<T> {
+            /// Makes an open lock.
+            pub const fn new(value: T) -> Self {
+                Self($mutex::new(value))
             }
-            // SAFETY: the holder never goes on: the caller's claim.
-            unsafe { self.0.force_unlock() };
-        }
-    }
 
-    /// Takes the lock if it is open: for a dying hypervisor, which must not wait for anyone.
-    pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
-        self.0.try_lock()
-    }
+            /// Waits for the lock.
+            #[inline(never)]
+            pub fn lock<'a>(&'a self, _: &TaskCtx) -> $guard<'a, T> {
+                self.0.lock()
+            }
+
+            /// Says whether somebody holds it.
+            pub fn is_locked(&self) -> bool {
+                self.0.is_locked()
+            }
+
+            /// Takes the lock, from its holder if need be: for a dying hypervisor, which waits for
+            /// nobody.
+            ///
+            /// # Safety
+            ///
+            /// Nobody may touch what the lock guards any more: this PE does not go back, and the
+            /// others have stopped or never come out of where they hang.
+            pub unsafe fn force(&self) -> $guard<'_, T> {
+                loop {
+                    if let Some(guard) = self.0.try_lock() {
+                        return guard;
+                    }
+                    // SAFETY: the holder never goes on: the caller's claim.
+                    unsafe { self.0.force_unlock() };
+                }
+            }
+
+            /// Takes the lock if it is open: for a dying hypervisor, which must not wait for anyone.
+            pub fn try_lock(&self) -> Option<$guard<'_, T>> {
+                self.0.try_lock()
+            }
+        }
+    };
+}
+
+lock! {
+    /// A spin lock of task context.
+    ///
+    /// EL2 masks IRQs, so a holder is never interrupted by another taker on its PE; the SEI path
+    /// does interrupt holders, and has no [`TaskCtx`] to lock with.
+    Lock over SpinMutex, Guard is SpinMutexGuard
+}
+
+lock! {
+    /// The same for what all partitions share and use for long: PEs get it in the order in which they
+    /// came. If whoever is quickest took it, a PE that tells of a storm of errors could keep another
+    /// one from the console for as long as it has something to say. It costs some ten instructions more.
+    FairLock over TicketMutex, FairGuard is TicketMutexGuard
 }

@@ -90,7 +90,7 @@ pub(crate) fn start(found: Found) -> &'static PeBlock {
             let _ = pes.push(pe);
         }
     }
-    let owners = match owners::map(&found, &pes) {
+    let owners = match owners::map(&ctx, &found, &pes) {
         Ok(owners) => owners,
         Err(error) => halt(format_args!(
             "the devicetree's memory ranges overlap or are too many at {:#x}",

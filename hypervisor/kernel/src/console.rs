@@ -2,7 +2,7 @@
 //! The one serial line: events, guests' consoles, what is typed.
 
 use crate::blackbox;
-use crate::sync::Lock;
+use crate::sync::{FairGuard, FairLock};
 use core::fmt::{self, Write};
 use firebreak_abi::Pa;
 use firebreak_arch::{TaskCtx, sysreg};
@@ -10,14 +10,13 @@ use firebreak_blackbox::log::EntryWriter;
 use firebreak_drivers::pl011::Pl011;
 use firebreak_wire::{ConsoleEncoder, Event, Input, InputDecoder, OutputBudget, write_event};
 use heapless::HistoryBuf;
-use spin::MutexGuard;
 
 /// Console bytes that a guest may print each second, and how many at once.
 const GUEST_BYTES_PER_SECOND: u64 = 128 * 1024;
 const GUEST_BURST_BYTES: u64 = 256 * 1024;
 
 /// The physical console.
-pub(crate) static CONSOLE: Lock<Console> = Lock::new(Console {
+pub(crate) static CONSOLE: FairLock<Console> = FairLock::new(Console {
     uart: None,
     input: None,
 });
@@ -88,7 +87,8 @@ pub(crate) fn write_char(sink: &mut dyn Write, c: char) -> fmt::Result {
 const REMEMBERED: usize = 8;
 
 /// The last events: when, and which.
-static HISTORY: Lock<HistoryBuf<(u64, &'static str), REMEMBERED>> = Lock::new(HistoryBuf::new());
+static HISTORY: FairLock<HistoryBuf<(u64, &'static str), REMEMBERED>> =
+    FairLock::new(HistoryBuf::new());
 
 /// Calls `tell` with the time and the name of each of the last events, oldest first.
 pub(crate) fn last_events(ctx: &TaskCtx, mut tell: impl FnMut(u64, &'static str)) {
@@ -148,7 +148,7 @@ pub(crate) fn say(ctx: &TaskCtx, arguments: fmt::Arguments<'_>) {
 /// frame is not torn, and a byte that completes none does not wait for the line.
 struct LazyConsole<'a> {
     ctx: &'a TaskCtx,
-    guard: Option<MutexGuard<'static, Console>>,
+    guard: Option<FairGuard<'static, Console>>,
 }
 
 impl Write for LazyConsole<'_> {

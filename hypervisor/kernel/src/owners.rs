@@ -8,9 +8,11 @@ use crate::early::{Found, linker_symbol};
 use crate::memory;
 use crate::passthrough;
 use crate::pe::PeTable;
+use crate::sync::{Guard, Lock};
 use crate::system::{self, Owners};
 use core::sync::atomic::Ordering;
 use firebreak_abi::{PAGE_SIZE_BYTES, Pa, PaRange, VmId};
+use firebreak_arch::TaskCtx;
 use firebreak_manifest::Device;
 use firebreak_vm::backing::spare_number;
 use firebreak_vm::{FrameUse, Owner, OwnerMapError, Part};
@@ -18,12 +20,20 @@ use firebreak_vm::{FrameUse, Owner, OwnerMapError, Part};
 /// Length of the PL011's registers.
 const UART_BYTES: u64 = PAGE_SIZE_BYTES;
 
-/// Builds the map.
-pub(crate) fn map(found: &Found, pes: &PeTable) -> Result<Owners, OwnerMapError> {
-    let mut owners = Owners::new();
-    partitions(&mut owners, found)?;
-    hypervisor(&mut owners, found, pes)?;
-    outside(&mut owners, found)?;
+/// The map, where it stays: on its way through boot's stack it would leave four copies there. Whoever
+/// builds it keeps the lock, so that nothing changes it afterwards.
+static OWNERS: Lock<Owners> = Lock::new(Owners::new());
+
+/// Builds the map; once.
+pub(crate) fn map(
+    ctx: &TaskCtx,
+    found: &Found,
+    pes: &PeTable,
+) -> Result<&'static Owners, OwnerMapError> {
+    let owners = Guard::leak(OWNERS.lock(ctx));
+    partitions(owners, found)?;
+    hypervisor(owners, found, pes)?;
+    outside(owners, found)?;
     Ok(owners)
 }
 

@@ -355,7 +355,8 @@ fn take_record(
     }
     let stamp = sysreg::cntpct_el0();
     // By reference: each copy of it costs an SEI thirty instructions.
-    if pe.queue.publish(stamp, how.nesting, &*error).is_err() {
+    let error: &PendingError = error;
+    if pe.queue.publish(stamp, how.nesting, error).is_err() {
         // The firmware keeps the record, because it is not acknowledged; the drain comes back
         // for it. `attention` keeps the guest out until then.
         return put_off(ctx, pe, given, error);
@@ -376,7 +377,7 @@ fn decide_error(system: &System, error: &mut PendingError, how: How, recorded: O
         evidence.iss = pulled_syndrome(iss, recorded.and_then(Iss::new));
     }
     if let Some(RecordSummary { pa: Some(pa), .. }) = evidence.record {
-        evidence.owner = Some(owners::owner_of(&system.owners, pa));
+        evidence.owner = Some(owners::owner_of(system.owners, pa));
     }
     decide(evidence, &system.policies, &mut error.decision);
     if how.lost != Lost::Nothing {

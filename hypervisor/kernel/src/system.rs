@@ -42,7 +42,7 @@ pub(crate) struct System {
     /// Error policy of each partition.
     pub(crate) policies: Vec<Policy, MAX_PARTITIONS>,
     /// Who owns which frame.
-    pub(crate) owners: Owners,
+    pub(crate) owners: &'static Owners,
     /// Whether commands are taken on the UART.
     pub(crate) control: bool,
     /// How long the log that survives a reset may be, in bytes; `None`: as long as there is room.

@@ -179,18 +179,17 @@ impl<const N: usize> OwnerMap<N> {
     #[inline]
     pub fn owner_of(&self, pa: Pa) -> Owned {
         let behind = self.ranges.partition_point(|(one, ..)| one.start <= pa);
-        let Some(&(range, owner, first_ipa)) =
-            behind.checked_sub(1).and_then(|at| self.ranges.get(at))
+        let Some((range, owner, first_ipa)) = self.ranges.get(..behind).and_then(<[_]>::last)
         else {
             return Owned::UNKNOWN;
         };
-        if !range.contains(pa) {
+        // It does not begin behind the address.
+        let offset_bytes = pa.get().wrapping_sub(range.start.get());
+        if offset_bytes >= range.len_bytes {
             return Owned::UNKNOWN;
         }
-        let ipa = first_ipa.map(|first| {
-            let offset_bytes = pa.get() - range.start.get();
-            Ipa::new(first.get().wrapping_add(offset_bytes))
-        });
+        let owner = *owner;
+        let ipa = first_ipa.map(|first| Ipa::new(first.get().wrapping_add(offset_bytes)));
         Owned { owner, ipa }
     }
 

@@ -24,6 +24,7 @@ mod run;
 mod scratch;
 mod symbols;
 mod walk;
+mod words;
 
 pub use classify::{Verdict, classify};
 pub use matrix::{Case, expand, expected};

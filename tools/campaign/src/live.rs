@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use firebreak_qemu::{Event, Machine, Mark, Record, Running, deadline};
 use firebreak_report::Reset;
 
-use crate::observer::missed_ticks;
 use crate::plan::{Guest, Moment, ResetChoice, Typed};
 use crate::scratch;
+use crate::words::missed_ticks;
 
 /// How long a machine may take for one thing that it was asked, in seconds of an idle host.
 const PATIENCE_S: u64 = 90;

@@ -11,9 +11,10 @@ use firebreak_report::Reset;
 use crate::live::Live;
 use crate::matrix::{self, Case};
 use crate::observation::{Promise, Raised};
-use crate::observer::{Observer, Setting, hex_after, shipped};
+use crate::observer::{Observer, Setting};
 use crate::plan::{FirmwareError, Guest, Moment, Place, Plan, What};
 use crate::prepare::{Files, Prepared};
+use crate::words::{hex_after, shipped};
 use crate::{symbols, walk};
 
 /// How long the machine's time may stand still, in seconds of an idle host: the end of a case is decided

@@ -10,7 +10,7 @@ use crate::client::{Way, answer};
 
 /// Tells why a vCPU was left the last times: each exception and interrupt that came to the hypervisor.
 ///
-/// The system must keep a trace: `trace = "4 KiB"` under [system] of its partition file.
+/// The system must keep a trace: `trace = "4 KiB"` under `[system]` of its partition file.
 #[derive(Args)]
 #[command(after_help = "Examples:
   firebreak trace linux

@@ -67,7 +67,7 @@ fn code(text: &str) -> Option<Probes> {
 }
 
 fn is_code(address: u64) -> bool {
-    address % 4 == 0 && crate::psci::is_ram(address)
+    address.is_multiple_of(4) && crate::psci::is_ram(address)
 }
 
 fn chain(text: &str) -> Option<Nest> {
