@@ -100,6 +100,10 @@ fn crashed() -> Outcome {
     case.hold(times.is_sorted(), "the oldest first")?;
     let in_guest = |row: &Value| hex(row, "pc").is_some_and(|pc| pc < qemu_virt::IMAGE + (1 << 24));
     case.hold(told[0].iter().all(in_guest), "PCs of the guest")?;
+    // The victim may have said that it lives before the machine failed.
+    let panic = |text: &str| text.contains("\"ev\":\"panic\"");
+    case.event("log", |entry| entry.text("text").is_some_and(panic))?;
+    case.event_of("started", "victim")?;
     case.line("victim", "victim: alive").map(drop)?;
     let records = case.records();
     let logged: Vec<_> = records
@@ -116,7 +120,6 @@ fn crashed() -> Outcome {
         first > 1 && numbers.iter().copied().eq(first..=last),
         &format!("the last of {ENTRIES} entries of the log, not {numbers:?}"),
     )?;
-    let panic = |text: &str| text.contains("\"ev\":\"panic\"");
     let told = logged.last().and_then(|entry| entry.text("text"));
     case.hold(told.is_some_and(panic), "the panic to be the last of them")
 }

@@ -138,6 +138,7 @@ pub(super) const RESTART: Path = Path {
     trap_behind_call: false,
     barge_in_only: false,
     pe: None,
+    traced: false,
 };
 
 /// From there to the first instruction of the guest.

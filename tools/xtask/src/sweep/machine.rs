@@ -110,7 +110,10 @@ fn make_image(
     let template = image::test_manifest(system.file());
     let text = fs::read_to_string(&template).with_context(|| template.display().to_string())?;
     let arguments = format!("sweep={} period={}", path.round, path.period_ticks);
-    let text = text.replace("sweep=hvc period=1048576", &arguments);
+    let mut text = text.replace("sweep=hvc period=1048576", &arguments);
+    if path.traced {
+        text = text.replacen("[system]\n", "[system]\ntrace = \"4 KiB\"\n", 1);
+    }
     let built = hypervisor.and_then(|file| Some(format!("-{}", file.file_name()?.display())));
     let name = format!(
         "{}-{}{}",

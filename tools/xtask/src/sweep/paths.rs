@@ -122,6 +122,8 @@ pub(super) struct Path {
     pub(super) barge_in_only: bool,
     /// Two PEs take part, and this one is struck, by probes.
     pub(super) pe: Option<u8>,
+    /// The system keeps a trace of its exits.
+    pub(super) traced: bool,
 }
 
 impl Path {
@@ -179,6 +181,16 @@ pub(super) const fn path(name: &'static str, label: &'static str, short: bool) -
         trap_behind_call: false,
         barge_in_only: false,
         pe: None,
+        traced: false,
+    }
+}
+
+/// The round of another path, in a system that keeps a trace.
+const fn traced(name: &'static str, round: &'static str, label: &'static str) -> Path {
+    Path {
+        round,
+        traced: true,
+        ..path(name, label, false)
     }
 }
 
@@ -198,6 +210,8 @@ pub(super) const PATHS: &[Path] = &[
     path("sgi", "sgi", false),
     path("irq_timer", "timer", true),
     path("wfi", "wfi", false),
+    traced("traced_hvc", "hvc", "hvc"),
+    traced("traced_irq", "irq_timer", "timer"),
     path("suspend", "hvc", false),
     path("console", "console", false),
     lives::RESTART,
