@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What contributors type: `cargo xtask setup`, `build`, `demo`, `test`, `bench`, `sweep`,
-//! `fuzz`, `storm`, `check`.
+//! `fuzz`, `storm`, `campaign`, `check`.
 //!
 //! Each command does all that it needs, in order, and says what it does; nothing has to be
 //! remembered between two of them. Exit codes: 0 all well, 1 something failed, 2 the command
@@ -9,6 +9,7 @@
 
 mod bench;
 mod build;
+mod campaign;
 mod check;
 mod demo;
 #[cfg(test)]
@@ -52,6 +53,7 @@ enum Command {
     Bench(bench::Args),
     Fuzz(fuzz::Args),
     Storm(storm::Args),
+    Campaign(campaign::Args),
     Test(suite::Args),
     Sweep(sweep::Args),
 }
@@ -65,6 +67,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Storm(args) => storm::run(&args),
+        Command::Campaign(args) => campaign::run(&args),
         Command::Test(args) => suite::run(&args),
         Command::Sweep(args) => sweep::run(&args),
     };
