@@ -5,7 +5,6 @@
 //! SEI path: it may have interrupted any instruction of task context on this PE, a lock holder
 //! among them. Functions that lock take `&TaskCtx`, functions for the SEI path take `&NmiCtx`;
 //! neither can be made from the other, so a lock in the SEI path does not compile.
-
 //!
 //! Nothing here touches a register, so that the rule can be tested where `cargo test` runs. This
 //! compiles:
@@ -22,6 +21,15 @@
 //! ```compile_fail,E0308
 //! use firebreak_context::{Lock, NmiCtx};
 //! fn sei_path(lock: &Lock<u32>, ctx: &NmiCtx) -> u32 {
+//!     *lock.lock(ctx)
+//! }
+//! ```
+//!
+//! Nor for the lock that keeps an order:
+//!
+//! ```compile_fail,E0308
+//! use firebreak_context::{FairLock, NmiCtx};
+//! fn sei_path(lock: &FairLock<u32>, ctx: &NmiCtx) -> u32 {
 //!     *lock.lock(ctx)
 //! }
 //! ```
