@@ -6,6 +6,7 @@
 use core::cell::UnsafeCell;
 use core::mem::offset_of;
 use core::sync::atomic::AtomicU64;
+use firebreak_abi::{Ipa, PAGE_SIZE_BYTES};
 
 /// An interrupted context, as the vectors leave it in memory.
 #[repr(C, align(16))]
@@ -36,7 +37,19 @@ pub const LOST_SYNDROME: u64 = 0x3f << 26;
 /// the instruction that ELR names finds both again.
 pub const LOST_ADDRESS: u64 = LOST_SYNDROME | 1;
 
+/// HPFAR_EL2.FIPA, bits \[43:4\]: bits \[51:12\] of the address.
+const FIPA_MASK: u64 = 0xfff_ffff_fff0;
+const FIPA_SHIFT: u32 = 8;
+
 impl Frame {
+    /// Returns the address at which a stage-2 abort was taken: the page of HPFAR_EL2, the offset of
+    /// FAR_EL2.
+    #[inline]
+    pub const fn fault_ipa(&self) -> Ipa {
+        let page = (self.hpfar & FIPA_MASK) << FIPA_SHIFT;
+        Ipa::new(page | self.far & (PAGE_SIZE_BYTES - 1))
+    }
+
     /// Reads Rt of an instruction: register 31 is XZR.
     #[inline]
     pub fn read_gpr(&self, register: usize) -> u64 {

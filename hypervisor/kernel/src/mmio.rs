@@ -20,7 +20,7 @@ const FLUSH_AFTER_MS: u64 = 20;
 /// The faulting IPA of a stage-2 abort: HPFAR_EL2.FIPA has bits \[51:12\] in \[43:4\].
 #[inline]
 fn fault_ipa(task: &Task) -> Ipa {
-    Ipa::new((task.frame.hpfar & 0xfff_ffff_fff0) << 8 | task.frame.far & 0xfff)
+    task.frame.fault_ipa()
 }
 
 /// Answers a load of a guest from what stage 2 does not map: finds the device, and lets it

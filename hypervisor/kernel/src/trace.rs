@@ -18,9 +18,6 @@ use firebreak_wire::ExitRow;
 
 /// IABT and DABT from a lower exception level: ESR_EL2.EC.
 const ABORTS: [u32; 2] = [0x20, 0x24];
-/// HPFAR_EL2.FIPA, and how far it stands below the address's bit 12.
-const FIPA_MASK: u64 = 0xfff_ffff_fff0;
-const FIPA_SHIFT: u32 = 8;
 
 /// Makes the ring of a PE, of pages of the pool; none of 0 bytes.
 pub(crate) fn ring(ctx: &TaskCtx, len_bytes: u64) -> Option<Ring<'static>> {
@@ -59,12 +56,12 @@ pub(crate) fn entries(traced: bool) -> [u64; 2] {
 /// As for [`exits::firebreak_sync`].
 unsafe extern "C" fn traced_sync(pe: &'static PeBlock) {
     // SAFETY: the vectors have just written the frame, and no `Task` is alive yet.
-    let (esr, hpfar, far, x0) = unsafe {
+    let (esr, fault_ipa, x0) = unsafe {
         let frame = &*pe.head.guest.get();
-        (frame.esr, frame.hpfar, frame.far, frame.x[0])
+        (frame.esr, frame.fault_ipa(), frame.x[0])
     };
     let about = if ABORTS.contains(&Esr::from_raw(esr).ec().bits().into()) {
-        (hpfar & FIPA_MASK) << FIPA_SHIFT | far & (PAGE_SIZE_BYTES - 1)
+        fault_ipa.get()
     } else {
         x0
     };
