@@ -9,8 +9,9 @@
 //!
 //! The demultiplexer is the mirror of `firebreak-wire`: no byte that a guest prints can come out
 //! of it as an event, as another guest's line, or as the hypervisor's own words.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
+mod bound;
 mod debugger;
 mod demux;
 mod firmware;

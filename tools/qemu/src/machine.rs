@@ -362,7 +362,7 @@ impl Machine {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
-        let mut child = command.spawn().map_err(|source| Error::NoQemu {
+        let mut child = crate::bound::spawn(command).map_err(|source| Error::NoQemu {
             binary: self.binary.to_string_lossy().into_owned(),
             source,
         })?;

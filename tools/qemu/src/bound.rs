@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A QEMU ends with the program that started it, however that ends.
+//!
+//! Linux sends a process the signal that it asked for when the *thread* that started it ends. So one
+//! thread starts them all, and lives as long as the program.
+#![expect(
+    unsafe_code,
+    reason = "what a child does before its exec can be said in no other way"
+)]
+
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command};
+use std::sync::{OnceLock, mpsc};
+use std::thread;
+
+use rustix::process::{Signal, getpid, getppid, set_parent_process_death_signal};
+
+type Order = (Command, mpsc::Sender<io::Result<Child>>);
+
+/// Starts a program that is killed when this one ends, by whatever signal that is.
+pub(crate) fn spawn(mut command: Command) -> io::Result<Child> {
+    static STARTER: OnceLock<Option<mpsc::Sender<Order>>> = OnceLock::new();
+    let gone = || io::Error::other("the thread that starts QEMU is gone");
+    let parent = getpid();
+    let ask = move || {
+        set_parent_process_death_signal(Some(Signal::KILL))?;
+        if getppid() == Some(parent) {
+            Ok(())
+        } else {
+            // It ended before it was asked for the signal. This allocates nothing.
+            Err(io::Error::from_raw_os_error(
+                rustix::io::Errno::SRCH.raw_os_error(),
+            ))
+        }
+    };
+    // SAFETY: between fork and exec it makes two system calls, and neither allocates nor takes a lock.
+    unsafe { command.pre_exec(ask) };
+    let starter = STARTER.get_or_init(start).as_ref().ok_or_else(gone)?;
+    let (answer, child) = mpsc::channel();
+    starter.send((command, answer)).map_err(|_| gone())?;
+    child.recv().map_err(|_| gone())?
+}
+
+fn start() -> Option<mpsc::Sender<Order>> {
+    let (sender, orders) = mpsc::channel::<Order>();
+    let starter = move || {
+        for (mut command, answer) in orders {
+            // Who does not wait for it any more drops it, and with it the machine.
+            let _ = answer.send(command.spawn());
+        }
+    };
+    let thread = thread::Builder::new().name("qemu-starter".to_owned());
+    thread.spawn(starter).ok().map(|_| sender)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::env;
+    use std::io::{BufRead, BufReader, Read};
+    use std::process::Stdio;
+
+    use super::*;
+
+    /// Set in the process that the test kills.
+    const ROLE: &str = "FIREBREAK_TEST_STARTS_AND_WAITS";
+
+    /// A pipe stays open as long as anybody has its other end: here, what the killed program started.
+    #[test]
+    fn what_a_killed_program_started_ends_with_it() {
+        if env::var_os(ROLE).is_some() {
+            let mut later = Command::new("sh");
+            later.args(["-c", "sleep 5 2>/dev/null; echo it outlived that >&2"]);
+            // From a thread that ends: that is not to be the end of what it started.
+            let started = thread::spawn(|| spawn(later)).join().unwrap();
+            let mut child = started.unwrap();
+            eprintln!("started");
+            child.wait().unwrap();
+            eprintln!("it ended by itself");
+            return;
+        }
+        for signal in [Signal::KILL, Signal::TERM, Signal::INT] {
+            let mut program = Command::new(env::current_exe().unwrap())
+                .args([
+                    "--exact",
+                    "bound::tests::what_a_killed_program_started_ends_with_it",
+                    "--nocapture",
+                ])
+                .env(ROLE, "1")
+                .stdout(Stdio::null())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut said = BufReader::new(program.stderr.take().unwrap());
+            let mut line = String::new();
+            while !line.contains("started") {
+                line.clear();
+                assert_ne!(said.read_line(&mut line).unwrap(), 0, "it did not start");
+            }
+            let id = rustix::process::Pid::from_child(&program);
+            rustix::process::kill_process(id, signal).unwrap();
+            program.wait().unwrap();
+            let mut rest = String::new();
+            // Ends when the pipe does.
+            said.read_to_string(&mut rest).unwrap();
+            assert_eq!(rest, "");
+        }
+    }
+
+    #[test]
+    fn a_program_that_is_missing_is_said_to_be() {
+        let error = spawn(Command::new("/nowhere/qemu")).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
+}
