@@ -2,6 +2,7 @@
 //! The machine that is swept: its image, its trace, its points.
 
 mod nest;
+mod tracing;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,26 +13,18 @@ use anyhow::{Context, Result, bail};
 use firebreak_qemu::{Machine, Mark, Record, Running, deadline};
 
 use super::lives::Life;
+use super::nested;
 use super::paths::{Kind, Mode, Path, SWEPT};
 use super::resume::State;
-use super::symbols::Symbols;
-use super::targets::{Targets, chunks, targets};
-use super::trace;
-use super::{nested, two_pes};
+use super::targets::chunks;
 use crate::{build, image, paths};
 
-/// Opening errors that come while a trace is taken: more than the rounds that are looked at.
-const OPENINGS: u64 = 400;
-/// No-operations before the anchor of a round.
-const SLED_TICKS: u64 = 24;
 /// Points that are asked for at once.
 pub(super) const CHUNK: u64 = 64;
 /// A partition remembers 64 bad pages, and is stopped at the next.
 pub(super) const MOST_PAGES: u64 = 62;
 /// The first of them, in bytes from the start of RAM: behind what the guest needs.
 const FIRST_PAGE: u64 = 6 << 20;
-/// Times that three signs of life are waited for, until the trace has a round.
-const TRACE_TURNS: u32 = 6;
 /// In so many periods a guest that lives tells of its rounds, even when each takes two of them.
 const TELLING_PERIODS: u64 = 32;
 /// Number of the first error. The firmware writes numbers while it handles an opening error: all
@@ -257,105 +250,6 @@ impl Swept {
                 record.firmware("behaving").is_some()
             })?;
         Ok(())
-    }
-
-    /// Traces some periods, with the opening errors of the path but without its points.
-    /// Returns what is to be swept.
-    pub(super) fn trace(&mut self, guest: &Symbols, hypervisor: &Symbols) -> Result<Targets> {
-        let anchor = match self.path.pe {
-            Some(_) => 0,
-            None => self.anchor_offset(guest)?,
-        };
-        let file = dir().join(format!("{}-{}.trace", self.system.file(), self.path.name));
-        // What is there belongs to another run; QEMU appends.
-        let _ = fs::remove_file(&file);
-        if self.path.is_opened() && !self.path.loses_a_page() {
-            // Far behind everything that the opening error sets off.
-            let far = self.path.period_ticks / 2;
-            self.behave(Mode::Conforming)?;
-            self.send(Kind::Ce, (far, far + OPENINGS), None)?;
-        }
-        for line in [
-            format!("logfile {}", file.display()),
-            "one-insn-per-tb on".to_owned(),
-        ] {
-            self.running.monitor(&line)?;
-        }
-        // The monitor takes its time: some rounds may be over before the log begins.
-        let mut found = None;
-        for _ in 0..TRACE_TURNS {
-            self.running.monitor("log exec,nochain")?;
-            if self.path.loses_a_page() {
-                // Each error with a page of its own.
-                let far = self.path.period_ticks / 2;
-                self.strike(Kind::Ce, far, None)?;
-                self.strike(Kind::Ce, far, None)?;
-            }
-            let mark = self.running.mark();
-            // A sign of life stands for eight rounds; an error without a record comes in each. Of a
-            // life one is enough, and each is long.
-            let is_sei_path = nested::is_sei_path(&self.path);
-            let is_sign = |record: &Record| match is_sei_path {
-                true => record.firmware("point").is_some(),
-                false => is_period(record),
-            };
-            let signs = if self.path.stage.life == Life::GoesOn {
-                3
-            } else {
-                1
-            };
-            self.running
-                .wait_until("signs of life", mark, deadline(PATIENCE_S), |records| {
-                    let found = records.iter().filter(|record| is_sign(record)).count();
-                    (found >= signs).then_some(())
-                })?;
-            self.running.monitor("log none")?;
-            if file.exists() {
-                let symbols = (guest, hypervisor);
-                found = if self.path.pe.is_some() {
-                    two_pes::targets(&self.path, &file, symbols)?
-                } else {
-                    let steps = trace::read(&file, 0)?;
-                    targets(&self.path, &steps, symbols, anchor)?
-                };
-            }
-            if found.is_some() {
-                break;
-            }
-        }
-        let _ = fs::remove_file(&file);
-        if found.is_none() {
-            let file = format!("{}-{}-trace.log", self.system.file(), self.path.name);
-            keep(&file, &self.records());
-        }
-        found.with_context(|| {
-            let openings = self.path.openings.iter().flatten();
-            let at: Vec<u64> = openings.map(|opening| opening.at_ticks).collect();
-            format!(
-                "path {}: the trace has no round as it is wanted, opened at {at:?}",
-                self.path.name
-            )
-        })
-    }
-
-    /// Returns the offset at which the guest's round reaches its anchor: a few instructions behind
-    /// the start of the period.
-    fn anchor_offset(&mut self, guest: &Symbols) -> Result<u64> {
-        let anchor = guest.address(&format!("sweep_anchor_{}", self.path.label))?;
-        let openings = std::mem::take(&mut self.path.openings);
-        let mark = self.running.mark();
-        let struck = self.strike(Kind::Ce, 0, None);
-        self.path.openings = openings;
-        struck?;
-        let records = self.running.since(mark);
-        let elr = records
-            .iter()
-            .find_map(|record| record.firmware("point")?.num("elr"));
-        // Before the anchor lie no-operations, one after the other.
-        elr.and_then(|elr| anchor.checked_sub(elr))
-            .map(|bytes| bytes / 4)
-            .filter(|ticks| *ticks <= SLED_TICKS)
-            .with_context(|| format!("path {}: a period begins at {elr:x?}", self.path.name))
     }
 
     /// Returns the PE that is struck.

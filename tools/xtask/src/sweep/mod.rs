@@ -22,6 +22,7 @@ mod seeded;
 mod select;
 mod strike;
 mod symbols;
+mod tap;
 mod targets;
 #[cfg(test)]
 mod tests;

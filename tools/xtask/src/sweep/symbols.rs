@@ -13,7 +13,7 @@ use object::{Object, ObjectSymbol};
 const WINDOW: &str = "firebreak_window_";
 
 /// Symbols of one linked program.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Symbols {
     by_name: BTreeMap<String, u64>,
     by_address: BTreeMap<u64, String>,

@@ -79,6 +79,31 @@ pub(super) fn targets(
     Ok(found)
 }
 
+/// Returns what says of a growing trace whether it has a round as it is wanted. Of those that lose a
+/// page all that come are looked at.
+pub(super) fn watch(
+    path: &Path,
+    (guest, hypervisor): (&Symbols, &Symbols),
+    start: u64,
+) -> Result<impl FnMut(&[(u8, Step)]) -> bool + Send + 'static> {
+    let anchor = guest.address(&format!("sweep_anchor_{}", path.label))?;
+    let done = match path.stage.is_over_at {
+        Some(symbol) => guest.address(symbol)?,
+        None => guest.address(&format!("sweep_done_{}", path.label))?,
+    };
+    let (path, guest, hypervisor) = (*path, guest.clone(), hypervisor.clone());
+    Ok(move |steps: &[(u8, Step)]| {
+        let is_mark = |(pe, step): &(u8, Step)| {
+            *pe == 0 && step.level == Level::Guest && [anchor, done].contains(&step.pc)
+        };
+        let symbols = (&guest, &hypervisor);
+        !path.loses_a_page()
+            && steps.last().is_some_and(is_mark)
+            && targets(&path, &trace::of_pe(steps, 0), symbols, start)
+                .is_ok_and(|found| found.is_some())
+    })
+}
+
 /// Says whether all of several errors that open a round found EL2 at its work before `start`.
 fn are_waiting(path: &Path, round: &[Step], start: usize, hypervisor: &Symbols) -> bool {
     let wanted = path.openings.iter().flatten().count();

@@ -7,12 +7,7 @@
 //! are the translation regime: 2 for EL1 of a guest, 6 for EL2.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
 use std::ops::Range;
-use std::path::Path;
-
-use anyhow::{Context, Result};
 
 /// Regime of an instruction.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -50,34 +45,32 @@ fn step(line: &str) -> Option<(u8, Step)> {
     Some((pe, Step { pc, level }))
 }
 
-/// Reads what a PE did in a trace.
-pub(super) fn read(path: &Path, pe: u8) -> Result<Vec<Step>> {
-    let file = File::open(path).with_context(|| path.display().to_string())?;
-    // It may still grow, faster than it is read.
-    let len = file.metadata().map_or(0, |metadata| metadata.len());
-    let all = read_all(file.take(len)).with_context(|| path.display().to_string())?;
-    let ours = all.into_iter().filter(|(by, _)| *by == pe);
-    Ok(ours.map(|(_, step)| step).collect())
+/// Reads a trace line by line.
+#[derive(Default)]
+pub(super) struct Lines {
+    last_is_step: bool,
 }
 
-/// Reads what all PEs did, in QEMU's order.
-pub(super) fn read_all(trace: impl Read) -> std::io::Result<Vec<(u8, Step)>> {
-    let mut steps = Vec::new();
-    let mut last_is_step = false;
-    for line in BufReader::new(trace).lines() {
-        let line = line?;
+impl Lines {
+    /// Adds what a line says to what all PEs did, in QEMU's order.
+    pub(super) fn add(&mut self, line: &str, steps: &mut Vec<(u8, Step)>) {
         // It stands right behind the line that it takes back.
         if line.starts_with("Stopped execution") {
-            if last_is_step {
+            if self.last_is_step {
                 steps.pop();
             }
         } else if line.starts_with("Trace ") {
-            let step = step(&line);
-            last_is_step = step.is_some();
+            let step = step(line);
+            self.last_is_step = step.is_some();
             steps.extend(step);
         }
     }
-    Ok(steps)
+}
+
+/// Returns what one PE did.
+pub(super) fn of_pe(steps: &[(u8, Step)], pe: u8) -> Vec<Step> {
+    let ours = steps.iter().filter(|(by, _)| *by == pe);
+    ours.map(|(_, step)| *step).collect()
 }
 
 /// Returns the whole rounds of a trace: each from the guest's instruction at `anchor` up to the one
@@ -221,14 +214,13 @@ mod tests {
 
     #[test]
     fn a_block_that_was_stopped_did_not_run() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("trace");
         let text = "Trace 0: 0x1 [0/40/61/0] \nStopped execution of TB chain before 0x1 [40] \n\
                     Trace 0: 0x1 [0/40/61/0] \nTrace 1: 0x1 [0/80/61/0] \n\
                     Stopped execution of TB chain before 0x1 [80] \n\
                     Trace 0: 0x1 [0/44/61/0] \n";
-        std::fs::write(&path, text).unwrap();
-        let pcs: Vec<u64> = read(&path, 0).unwrap().iter().map(|step| step.pc).collect();
+        let (mut lines, mut steps) = (Lines::default(), Vec::new());
+        text.lines().for_each(|line| lines.add(line, &mut steps));
+        let pcs: Vec<u64> = of_pe(&steps, 0).iter().map(|step| step.pc).collect();
         assert_eq!(pcs, [0x40, 0x44]);
     }
 

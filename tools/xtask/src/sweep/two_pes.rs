@@ -7,7 +7,6 @@
 //! PE: the one that causes something, or the one to which it happens.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 
 use anyhow::{Context, Result};
 
@@ -20,7 +19,7 @@ use super::select::{self, Extent};
 use super::strike::Striker;
 use super::symbols::Symbols;
 use super::targets::Targets;
-use super::trace::{self, Level, Step};
+use super::trace::{Level, Step};
 
 /// Probes that are asked for at once.
 const RUN: u64 = 64;
@@ -101,37 +100,11 @@ pub(super) const KILL_OTHER: Path = Path {
     )
 };
 
-/// Returns which boundaries of its PE a path has, from the trace of all PEs; `None` while that is too
-/// short.
-pub(super) fn targets(
-    path: &Path,
-    file: &std::path::Path,
-    (guest, hypervisor): (&Symbols, &Symbols),
-) -> Result<Option<Targets>> {
-    let pe = path.pe.context("not a path of two PEs")?;
-    let opened = File::open(file).with_context(|| file.display().to_string())?;
-    let steps = trace::read_all(opened).with_context(|| file.display().to_string())?;
-    let anchor = guest.address(&format!("sweep_anchor_{}", path.label))?;
-    let done = guest.address(&format!("sweep_done_{}", path.label))?;
-    let ends = Ends {
-        anchor,
-        done: (path.stage.life == Life::GoesOn && pe == 0).then_some(done),
-        from: address(path.stage.from, hypervisor)?,
-        to: address(path.stage.to, hypervisor)?,
-    };
-    Ok(executed(&steps, pe, &ends).map(|executed| Targets {
-        offsets: executed.values().copied().collect(),
-        executed,
-        in_guest: [].into(),
-    }))
-}
-
-fn address(name: Option<&str>, hypervisor: &Symbols) -> Result<Option<u64>> {
-    name.map(|name| hypervisor.containing(name)).transpose()
-}
-
 /// Where a round begins and ends.
-struct Ends {
+#[derive(Clone, Copy)]
+pub(super) struct Ends {
+    /// Whose boundaries are looked for.
+    pe: u8,
     /// The guest's own round, on PE 0.
     anchor: u64,
     /// On PE 0, behind what it did; `None`: the next round.
@@ -142,38 +115,97 @@ struct Ends {
     to: Option<u64>,
 }
 
-/// Returns the addresses that a PE executes at EL2 in the second whole round of a trace, in which
-/// everything happens that happens in a round, with the step at which each is reached first.
-fn executed(steps: &[(u8, Step)], pe: u8, ends: &Ends) -> Option<BTreeMap<u64, u64>> {
-    let is = |(by, step): &(u8, Step), level, pc| *by == 0 && step.level == level && step.pc == pc;
-    let starts: Vec<usize> = (0..steps.len())
-        .filter(|index| is(&steps[*index], Level::Guest, ends.anchor))
-        .collect();
-    // The log may have begun in the middle of the first.
-    let round = match (starts.get(1), starts.get(2), ends.to) {
-        (Some(start), Some(next), _) => steps.get(*start..*next)?,
-        // A life that ends begins no other round before its memory is written.
-        (Some(start), None, Some(_)) => steps.get(*start..)?,
-        _ => return None,
-    };
-    let at_el2 = |step: &Step, pc| step.level == Level::El2 && step.pc == pc;
-    let end = match (ends.done, ends.to) {
-        (Some(done), _) => round.iter().position(|each| is(each, Level::Guest, done))?,
-        (None, Some(to)) => round.iter().position(|(_, step)| at_el2(step, to))?,
-        (None, None) => round.len(),
-    };
+impl Ends {
+    /// Returns those of a path.
+    pub(super) fn of(path: &Path, (guest, hypervisor): (&Symbols, &Symbols)) -> Result<Self> {
+        let pe = path.pe.context("not a path of two PEs")?;
+        let address = |name: Option<&str>| -> Result<Option<u64>> {
+            name.map(|name| hypervisor.containing(name)).transpose()
+        };
+        let done = guest.address(&format!("sweep_done_{}", path.label))?;
+        Ok(Self {
+            pe,
+            anchor: guest.address(&format!("sweep_anchor_{}", path.label))?,
+            done: (path.stage.life == Life::GoesOn && pe == 0).then_some(done),
+            from: address(path.stage.from)?,
+            to: address(path.stage.to)?,
+        })
+    }
+
+    fn is_anchor(&self, (by, step): &(u8, Step)) -> bool {
+        *by == 0 && step.level == Level::Guest && step.pc == self.anchor
+    }
+
+    fn is_done(&self, (by, step): &(u8, Step)) -> bool {
+        *by == 0 && step.level == Level::Guest && Some(step.pc) == self.done
+    }
+
+    fn is_to(&self, (_, step): &(u8, Step)) -> bool {
+        step.level == Level::El2 && Some(step.pc) == self.to
+    }
+
+    /// Returns the steps of a round in which everything happens that happens in one.
+    fn round<'a>(&self, steps: &'a [(u8, Step)]) -> Option<&'a [(u8, Step)]> {
+        let is_anchor = |step: &(u8, Step)| self.is_anchor(step);
+        let mut starts = (0..steps.len()).filter(|index| steps.get(*index).is_some_and(is_anchor));
+        let first = starts.next()?;
+        if self.to.is_some() {
+            // In those before that one the error that ends a life did not come.
+            let after = steps.get(first..)?;
+            let end = first + after.iter().position(|step| self.is_to(step))?;
+            let start = steps.get(..end)?.iter().rposition(is_anchor)?;
+            return steps.get(start..end);
+        }
+        // The log may have begun in the middle of the first.
+        let round = steps.get(starts.next()?..)?;
+        let end = match self.done {
+            Some(_) => round.iter().position(|step| self.is_done(step))?,
+            None => 1 + round.get(1..)?.iter().position(is_anchor)?,
+        };
+        round.get(..end)
+    }
+}
+
+/// Returns what says of a growing trace whether it has a whole round.
+pub(super) fn watch(ends: Ends) -> impl FnMut(&[(u8, Step)]) -> bool + Send + 'static {
+    // EL2 comes by the end of a life many times before it is the end of one that began in the trace.
+    let mut is_under_way = false;
+    move |steps| {
+        let Some(last) = steps.last() else {
+            return false;
+        };
+        let is_anchor = ends.is_anchor(last);
+        let is_end = is_anchor || ends.is_done(last) || ends.is_to(last);
+        let is_enough = is_end && is_under_way && executed(steps, &ends).is_some();
+        is_under_way |= is_anchor;
+        is_enough
+    }
+}
+
+/// Returns which boundaries of its PE a path has, from the trace of all PEs; `None` while that is too
+/// short.
+pub(super) fn targets(steps: &[(u8, Step)], ends: &Ends) -> Option<Targets> {
+    executed(steps, ends).map(|executed| Targets {
+        offsets: executed.values().copied().collect(),
+        executed,
+        in_guest: [].into(),
+    })
+}
+
+/// Returns the addresses that the PE executes at EL2 in a whole round, with the step at which each is
+/// reached first.
+fn executed(steps: &[(u8, Step)], ends: &Ends) -> Option<BTreeMap<u64, u64>> {
+    let round = ends.round(steps)?;
+    let of_pe = |(by, step): &(u8, Step)| *by == ends.pe && step.level == Level::El2;
+    let is_from = |each: &(u8, Step)| of_pe(each) && Some(each.1.pc) == ends.from;
     let start = match ends.from {
-        Some(from) => round
-            .iter()
-            .position(|(by, step)| *by == pe && at_el2(step, from))?,
+        Some(_) => round.iter().position(is_from)?,
         None => 0,
     };
     let mut executed = BTreeMap::new();
-    let part = round.iter().enumerate().take(end).skip(start);
-    for (at, (by, step)) in part {
-        if *by == pe && step.level == Level::El2 {
-            executed.entry(step.pc).or_insert(at as u64);
-        }
+    let part = round.iter().enumerate().skip(start);
+    for (at, each) in part.filter(|(_, each)| of_pe(each)) {
+        executed.entry(each.1.pc).or_insert(at as u64);
     }
     (!executed.is_empty()).then_some(executed)
 }
@@ -235,6 +267,7 @@ mod tests {
     }
 
     const ENDS: Ends = Ends {
+        pe: 0,
         anchor: 1,
         done: None,
         from: None,
@@ -270,33 +303,62 @@ mod tests {
             done: Some(2),
             ..ENDS
         };
-        assert_eq!(executed(&trace, 0, &ends), Some([(0x40, 1)].into()));
-        let other = executed(&trace, 1, &ENDS);
+        assert_eq!(executed(&trace, &ends), Some([(0x40, 1)].into()));
+        let ends = Ends { pe: 1, ..ENDS };
+        let other = executed(&trace, &ends);
         assert_eq!(other, Some([(0x40, 2), (0x48, 5)].into()));
-        assert_eq!(executed(&trace[..9], 1, &ENDS), None, "no third anchor");
+        assert_eq!(executed(&trace[..9], &ends), None, "no third anchor");
     }
 
-    #[test]
-    fn a_life_is_looked_at_until_any_pe_writes_its_memory() {
-        let trace = steps(&[
+    fn life() -> Vec<(u8, Step)> {
+        steps(&[
+            (1, 0x80, El2),
             (0, 1, Guest),
+            (1, 0x3c, El2),
             (0, 1, Guest),
             (0, 0x40, El2),
             (1, 0x44, El2),
             (0, 0x48, El2),
             (1, 0x80, El2),
             (0, 0x4c, El2),
-        ]);
+            (1, 0x80, El2),
+            (0, 1, Guest),
+        ])
+    }
+
+    #[test]
+    fn a_life_is_looked_at_until_any_pe_writes_its_memory() {
+        let trace = life();
         let ends = Ends {
+            pe: 1,
             to: Some(0x80),
             ..ENDS
         };
-        assert_eq!(executed(&trace, 1, &ends), Some([(0x44, 2)].into()));
+        assert_eq!(executed(&trace, &ends), Some([(0x44, 2)].into()));
         let ends = Ends {
+            pe: 0,
             from: Some(0x48),
             ..ends
         };
-        assert_eq!(executed(&trace, 0, &ends), Some([(0x48, 3)].into()));
-        assert_eq!(executed(&trace[..5], 0, &ends), None, "it does not end");
+        assert_eq!(executed(&trace, &ends), Some([(0x48, 3)].into()));
+        assert_eq!(executed(&trace[..7], &ends), None, "it does not end");
+    }
+
+    #[test]
+    fn the_only_round_of_a_life_that_a_trace_has_is_enough() {
+        // Two of `pair_reset_other` were waited for, and by then all lives were over.
+        let trace = life();
+        let ends = Ends {
+            pe: 1,
+            to: Some(0x80),
+            ..ENDS
+        };
+        let one = &trace[3..8];
+        assert!(executed(one, &ends).is_some());
+        let mut watch = watch(ends);
+        let enough: Vec<usize> = (0..=trace.len())
+            .filter(|len| watch(&trace[..*len]))
+            .collect();
+        assert_eq!(enough, [8, 10, 11], "where the memory is written first");
     }
 }

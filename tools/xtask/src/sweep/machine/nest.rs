@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Errors that strike one inside of the other.
 
-use std::fs;
-
 use anyhow::Result;
 use firebreak_qemu::{Mark, Record, deadline};
 
 use super::super::paths::Kind;
+use super::super::tap::Tap;
 use super::super::trace::{self, Step};
 use super::{PATIENCE_S, Swept, dir};
 
@@ -58,24 +57,16 @@ impl Swept {
         nest: &[u64],
         probe: u64,
     ) -> Result<Vec<Step>> {
-        let file = dir().join(format!("{}.trace", self.path.name));
-        let _ = fs::remove_file(&file);
-        for line in [
-            format!("logfile {}", file.display()),
-            "one-insn-per-tb on".to_owned(),
-            "log exec,nochain".to_owned(),
-        ] {
-            self.running.monitor(&line)?;
-        }
+        let tap = Tap::open(dir().join(format!("{}.trace", self.path.name)), |_| false)?;
+        self.begin_trace(&tap)?;
         let mark = self.running.mark();
         let is_reset = self.send_nest(kind, nest, probe, mark)?;
-        self.running.monitor("log none")?;
+        self.running.ask_monitor("log none")?;
         self.running.monitor("one-insn-per-tb off")?;
-        let steps = trace::read(&file, 0);
-        let _ = fs::remove_file(&file);
+        let steps = tap.finish()?;
         if is_reset {
             self.await_next_boot(mark)?;
         }
-        steps
+        Ok(trace::of_pe(&steps, 0))
     }
 }
