@@ -11,12 +11,32 @@ const LINE_BYTES: u64 = 64;
 macro_rules! for_each_line {
     ($name:ident, $instruction:literal, $doc:literal) => {
         #[doc = $doc]
+        #[inline(never)]
         fn $name(start: u64, len_bytes: u64) {
             let end = start.saturating_add(len_bytes);
             let mut address = start & !(LINE_BYTES - 1);
-            while address < end {
+            // Four lines a turn, as long as bytes of the range stand in the fourth: boot and
+            // restart pass through here for thousands of lines.
+            while end.saturating_sub(address) > 3 * LINE_BYTES {
                 // SAFETY: maintenance by address of mapped memory changes no value that the
                 // program can see.
+                unsafe {
+                    core::arch::asm!(
+                        concat!($instruction, ", {0}"),
+                        "add {0}, {0}, #{line}",
+                        concat!($instruction, ", {0}"),
+                        "add {0}, {0}, #{line}",
+                        concat!($instruction, ", {0}"),
+                        "add {0}, {0}, #{line}",
+                        concat!($instruction, ", {0}"),
+                        "add {0}, {0}, #{line}",
+                        inout(reg) address, line = const LINE_BYTES,
+                        options(nostack, preserves_flags)
+                    );
+                }
+            }
+            while address < end {
+                // SAFETY: as above.
                 unsafe {
                     core::arch::asm!(
                         concat!($instruction, ", {}"), in(reg) address,

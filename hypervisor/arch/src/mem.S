@@ -39,17 +39,16 @@ memcpy:
     b.ne    11f
 1:  subs    x2, x2, #64             // eight words at a time
     b.lo    2f
-    ldp     x4, x5, [x1]
-    ldp     x6, x7, [x1, #16]
-    ldp     x8, x9, [x1, #32]
-    ldp     x10, x11, [x1, #48]
-    add     x1, x1, #64
-    stp     x4, x5, [x3]
-    stp     x6, x7, [x3, #16]
-    stp     x8, x9, [x3, #32]
-    stp     x10, x11, [x3, #48]
-    add     x3, x3, #64
-    b       1b
+7:  ldp     x4, x5, [x1], #16
+    ldp     x6, x7, [x1], #16
+    ldp     x8, x9, [x1], #16
+    ldp     x10, x11, [x1], #16
+    stp     x4, x5, [x3], #16
+    stp     x6, x7, [x3], #16
+    stp     x8, x9, [x3], #16
+    stp     x10, x11, [x3], #16
+    subs    x2, x2, #64
+    b.hs    7b
 2:  tbz     x2, #5, 12f             // x2 is 64 less than what is left: the low bits are the same
     ldp     x4, x5, [x1], #16
     ldp     x6, x7, [x1], #16
@@ -110,13 +109,22 @@ memset:
     strb    w1, [x3], #1
     sub     x2, x2, #1
     b       0b
-1:  subs    x2, x2, #32
+1:  subs    x2, x2, #64
     b.lo    2f
-    stp     x1, x1, [x3]
-    stp     x1, x1, [x3, #16]
-    add     x3, x3, #32
-    b       1b
-2:  add     x2, x2, #32
+5:  stp     x1, x1, [x3], #16
+    stp     x1, x1, [x3], #16
+    stp     x1, x1, [x3], #16
+    stp     x1, x1, [x3], #16
+    subs    x2, x2, #64
+    b.hs    5b
+2:  tbz     x2, #5, 6f              // x2 is 64 less than what is left: the low bits are the same
+    stp     x1, x1, [x3], #16
+    stp     x1, x1, [x3], #16
+6:  tbz     x2, #4, 7f
+    stp     x1, x1, [x3], #16
+7:  tbz     x2, #3, 8f
+    str     x1, [x3], #8
+8:  and     x2, x2, #7
 3:  cbz     x2, 4f
     strb    w1, [x3], #1
     sub     x2, x2, #1

@@ -330,7 +330,15 @@ impl<'a> FdtWriter<'a> {
 
     #[inline(never)]
     fn word(&mut self, word: u32) {
-        self.put(&word.to_be_bytes());
+        // Half of all that is put: four bytes of a length that the compiler knows.
+        let place = self.buf.get_mut(self.at..);
+        match place.and_then(|rest| rest.first_chunk_mut()) {
+            Some(room) if self.error.is_none() => {
+                *room = word.to_be_bytes();
+                self.at += 4;
+            }
+            _ => self.fail(WriteError::BufferFull),
+        }
     }
 
     #[inline(never)]
