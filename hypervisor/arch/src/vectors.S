@@ -427,7 +427,7 @@ firebreak_window_idle_start:
 firebreak_window_idle_end:
 
 // Writes a guest's memory from EL2, where a page of it may be bad: x0 = to, x1 = from, or 0 for
-// zeros, x2 = bytes. Returns 0. An SEA on the way ends it: x0 is then 1. What was written so far
+// zeros in whole pages, x2 = bytes. Returns 0. An SEA on the way ends it: x0 is then 1. What was written so far
 // stays written, and no register but those that a call may change is touched.
     .section .text.guest_write, "ax"
     .global firebreak_guest_write
@@ -455,39 +455,29 @@ firebreak_guest_write_start:
     strb    w3, [x0], #1
     sub     x2, x2, #1
     b       3b
-    // Zeros: DC ZVA clears 64 bytes at an address that is a multiple of 64, where DCZID_EL0 says
-    // so (DZP = 0, BS = 4: all cores that this runs on so far). Otherwise stores do.
+    // Zeros, in whole pages. DC ZVA clears 64 bytes, where DCZID_EL0 says so (DZP = 0, BS = 4); on
+    // any other core, stores do.
 4:  mrs     x3, dczid_el0
     cmp     x3, #4
     b.ne    6f
-5:  tst     x0, #63                 // up to the first whole line
-    b.eq    7f
-    cbz     x2, 10f
-    strb    wzr, [x0], #1
-    sub     x2, x2, #1
+5:  cbz     x2, 10f
+    dc      zva, x0
+    add     x0, x0, #64
+    dc      zva, x0
+    add     x0, x0, #64
+    dc      zva, x0
+    add     x0, x0, #64
+    dc      zva, x0
+    add     x0, x0, #64
+    sub     x2, x2, #256
     b       5b
-7:  subs    x2, x2, #256
-    b.lo    9f
-8:  dc      zva, x0
-    add     x0, x0, #64
-    dc      zva, x0
-    add     x0, x0, #64
-    dc      zva, x0
-    add     x0, x0, #64
-    dc      zva, x0
-    add     x0, x0, #64
-    subs    x2, x2, #256
-    b.hs    8b
-9:  add     x2, x2, #256
-6:  subs    x2, x2, #16
-    b.lo    11f
+6:  cbz     x2, 10f
     stp     xzr, xzr, [x0], #16
+    stp     xzr, xzr, [x0], #16
+    stp     xzr, xzr, [x0], #16
+    stp     xzr, xzr, [x0], #16
+    sub     x2, x2, #64
     b       6b
-11: add     x2, x2, #16
-12: cbz     x2, 10f
-    strb    wzr, [x0], #1
-    sub     x2, x2, #1
-    b       12b
 10: mov     x0, #0
     ret
 firebreak_guest_write_end:

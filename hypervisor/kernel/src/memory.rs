@@ -258,7 +258,8 @@ impl Drop for Pace {
 pub(crate) struct BadPage;
 
 unsafe extern "C" {
-    /// Writes to a guest's memory; 0 when it is done, 1 when an SEA ended it (`vectors.S`).
+    /// Writes to a guest's memory, without a source whole pages; 0 when it is done, 1 when an SEA
+    /// ended it (`vectors.S`).
     fn firebreak_guest_write(to: u64, from: u64, len_bytes: u64) -> u64;
 }
 
@@ -285,7 +286,7 @@ pub(crate) unsafe fn copy_to_guest(to: Pa, from: Pa, len_bytes: u64) -> Result<(
 ///
 /// # Safety
 ///
-/// As for [`copy_to_guest`]; the range must not hold a retired page.
+/// As for [`copy_to_guest`]; the range is whole pages, none of them retired.
 pub(crate) unsafe fn scrub(range: PaRange) -> Result<(), BadPage> {
     // SAFETY: the caller's claim.
     unsafe { write(range.start, None, range.len_bytes) }
