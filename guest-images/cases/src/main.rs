@@ -9,6 +9,7 @@
 mod copies;
 mod fresh;
 mod level;
+mod line;
 mod power;
 
 use core::str;
@@ -21,8 +22,6 @@ use firebreak_guest_rt::{
 
 /// SGI that this guest sends to itself.
 const SGI_INTID: u32 = 5;
-/// More than the hypervisor lets a guest print at once.
-const FLOOD_BYTES: usize = 400_000;
 /// Offsets from GICR_ISENABLER0: GICR_ICENABLER0, GICR_ISPENDR0 and GICR_ICPENDR0.
 const ICENABLER: u64 = 0x80;
 const ISPENDR: u64 = 0x100;
@@ -52,15 +51,6 @@ fn on_exception(frame: &mut Frame, vector: Vector) {
         }
         gic::end(intid);
     }
-}
-
-/// Prints faster than the hypervisor lets through, and dies with half a line unfinished.
-fn flood() -> ! {
-    for index in 1..=FLOOD_BYTES {
-        let byte = if index % 8192 == 0 { b'\n' } else { b'f' };
-        firebreak_guest_rt::console::write_byte(byte);
-    }
-    psci::system_reset()
 }
 
 /// Asks for a suspension while an interrupt is pending in a list register.
@@ -116,7 +106,8 @@ fn latch(intid: u32) {
 
 fn obey(word: &str) {
     match word {
-        "flood" => flood(),
+        "flood" => line::flood(),
+        "pour" => line::pour(),
         "suspend" => suspend(),
         "sleep" => sleep(),
         "latch" => {

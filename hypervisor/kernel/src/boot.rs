@@ -23,7 +23,7 @@ use firebreak_arch::gic::{self, Gic};
 use firebreak_arch::{TaskCtx, cpu, psci, sysreg};
 use firebreak_manifest::Placement;
 use firebreak_paging::{Attributes, Geometry, PagingError, Stage2};
-use firebreak_wire::{Event, Ram};
+use firebreak_wire::{Event, LineSpeed, Ram};
 use heapless::Vec;
 
 /// Stacks of EL2's code and of the SEI path, with a guard page below each, for one PE.
@@ -59,10 +59,13 @@ pub(crate) fn halt(text: fmt::Arguments<'_>) -> ! {
 pub(crate) fn start(found: Found) -> &'static PeBlock {
     // SAFETY: boot code, and this PE takes no SEI before `firebreak_ready`.
     let ctx = unsafe { TaskCtx::new() };
-    if let Some(uart) = found.board.uart {
+    let line = found.board.uart.map(|uart| {
         // SAFETY: the devicetree's console, mapped as Device memory; no guest sees it.
-        unsafe { CONSOLE.lock(&ctx).attach(uart.base) };
-    }
+        unsafe { CONSOLE.lock(&ctx).attach(&uart) }
+    });
+    let line = line.unwrap_or(LineSpeed::Emulated);
+    // Before anything asks for its share.
+    console::divide(line, found.config.partitions.len(), found.board.cpus.len());
     // SAFETY: `early` reserved the range for this and mapped it.
     unsafe { POOL.lock(&ctx).add(found.pool) };
     let features = Features::read();
@@ -142,7 +145,7 @@ pub(crate) fn start(found: Found) -> &'static PeBlock {
     passthrough::configure(system);
     // Kicks to other PEs need the system registers of the interrupt controller.
     gic::start_cpu_interface();
-    introduce(&ctx, system, board.model.as_str());
+    introduce(&ctx, system, (board.model.as_str(), line));
     check_boot_stack();
     set_off(&ctx, system)
 }
@@ -310,7 +313,7 @@ fn configure_virtual_gics(system: &'static System) {
 }
 
 /// Says who is there, and how the boot before this one ended.
-fn introduce(ctx: &TaskCtx, system: &System, board: &str) {
+fn introduce(ctx: &TaskCtx, system: &System, (board, line): (&str, LineSpeed)) {
     console::emit(
         ctx,
         &Event::Boot {
@@ -320,6 +323,7 @@ fn introduce(ctx: &TaskCtx, system: &System, board: &str) {
             ras: system.features.ras,
             firmware: system.sei.as_ref().map(|_| firebreak_abi::sei::COMPATIBLE),
             partitions: system.partitions.len() as u64,
+            line: line.bits_per_second(),
         },
     );
     if system.sei.is_none() {

@@ -4,16 +4,30 @@
 use crate::blackbox;
 use crate::sync::{FairGuard, FairLock};
 use core::fmt::{self, Write};
-use firebreak_abi::Pa;
 use firebreak_arch::{TaskCtx, sysreg};
 use firebreak_blackbox::log::EntryWriter;
 use firebreak_drivers::pl011::Pl011;
-use firebreak_wire::{ConsoleEncoder, Event, Input, InputDecoder, OutputBudget, write_event};
+use firebreak_manifest::Uart;
+use firebreak_wire::{
+    ConsoleBudget, ConsoleEncoder, Divisor, Event, Input, InputDecoder, LineShares, LineSpeed,
+    write_event,
+};
 use heapless::HistoryBuf;
+use spin::Once;
 
-/// Console bytes that a guest may print each second, and how many at once.
-const GUEST_BYTES_PER_SECOND: u64 = 128 * 1024;
-const GUEST_BURST_BYTES: u64 = 256 * 1024;
+/// Who may put how much on the line: known as soon as it is.
+static SHARES: Once<LineShares> = Once::new();
+
+/// Divides the line, once, at boot.
+pub(crate) fn divide(speed: LineSpeed, partitions: usize, pes: usize) {
+    SHARES.call_once(|| LineShares::of(speed, partitions, pes));
+}
+
+/// Returns who may put how much on the line.
+pub(crate) fn shares() -> LineShares {
+    let undivided = LineShares::of(LineSpeed::Emulated, 1, 1);
+    SHARES.get().copied().unwrap_or(undivided)
+}
 
 /// The physical console.
 pub(crate) static CONSOLE: FairLock<Console> = FairLock::new(Console {
@@ -28,16 +42,19 @@ pub(crate) struct Console {
 }
 
 impl Console {
-    /// Names the UART.
+    /// Names the UART, and finds out how fast its line is.
     ///
     /// # Safety
     ///
-    /// `base` must be a PL011 that EL2 alone uses, reachable at that address.
-    pub(crate) unsafe fn attach(&mut self, base: Pa) {
+    /// Its base must be a PL011 that EL2 alone uses, reachable at that address.
+    pub(crate) unsafe fn attach(&mut self, described: &Uart) -> LineSpeed {
         // SAFETY: the caller's claim.
-        let mut uart = unsafe { Pl011::new(base.get() as usize) };
+        let mut uart = unsafe { Pl011::new(described.base.get() as usize) };
+        let (integer, fraction) = uart.divisor();
         uart.enable();
         self.uart = Some(uart);
+        let divisor = Divisor { integer, fraction };
+        LineSpeed::find(described.current_speed, described.clock_hz, divisor)
     }
 
     /// Accepts input for that many partitions from now on.
@@ -149,11 +166,24 @@ pub(crate) fn say(ctx: &TaskCtx, arguments: fmt::Arguments<'_>) {
 struct LazyConsole<'a> {
     ctx: &'a TaskCtx,
     guard: Option<FairGuard<'static, Console>>,
+    /// What was put on the line.
+    bytes: u64,
+}
+
+impl<'a> LazyConsole<'a> {
+    fn new(ctx: &'a TaskCtx) -> Self {
+        Self {
+            ctx,
+            guard: None,
+            bytes: 0,
+        }
+    }
 }
 
 impl Write for LazyConsole<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let ctx = self.ctx;
+        self.bytes += text.len() as u64;
         self.guard
             .get_or_insert_with(|| CONSOLE.lock(ctx))
             .write_str(text)
@@ -167,7 +197,20 @@ impl Write for LazyConsole<'_> {
 /// What a guest prints, on its way to the line.
 pub(crate) struct GuestConsole {
     encoder: ConsoleEncoder,
-    budget: OutputBudget,
+    budget: ConsoleBudget,
+    /// The guest was told to wait.
+    full: bool,
+}
+
+/// What is left to do for a console.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Rest {
+    /// A half line waits.
+    pub(crate) half_line: bool,
+    /// The guest has to wait until then, in ticks of CNTPCT.
+    pub(crate) full_until: Option<u64>,
+    /// Whether there is room, if that is news to the guest.
+    pub(crate) room: Option<bool>,
 }
 
 impl GuestConsole {
@@ -176,32 +219,48 @@ impl GuestConsole {
         Self {
             encoder: ConsoleEncoder::new(),
             budget: Self::full_budget(),
+            full: false,
         }
     }
 
-    fn full_budget() -> OutputBudget {
-        OutputBudget::new(
-            GUEST_BYTES_PER_SECOND,
-            GUEST_BURST_BYTES,
-            sysreg::cntfrq_el0(),
-            sysreg::cntpct_el0(),
-        )
+    fn full_budget() -> ConsoleBudget {
+        ConsoleBudget::new(&shares(), sysreg::cntfrq_el0(), sysreg::cntpct_el0())
     }
 
-    /// Takes one byte; says whether a half line is waiting.
-    pub(crate) fn push(&mut self, ctx: &TaskCtx, name: &str, byte: u8) -> bool {
-        if self.budget.take(sysreg::cntpct_el0(), 1) {
+    /// Takes one byte.
+    pub(crate) fn push(&mut self, ctx: &TaskCtx, name: &str, byte: u8) -> Rest {
+        let now = sysreg::cntpct_el0();
+        if self.budget.admits(now) {
             self.tell_suppressed(ctx, name);
-            let mut console = LazyConsole { ctx, guard: None };
+            let mut console = LazyConsole::new(ctx);
             let _ = self.encoder.push(byte, name, &mut console);
+            self.budget.spend(console.bytes);
         }
-        !self.encoder.is_empty()
+        self.rest(now)
     }
 
     /// Writes a half line out.
-    pub(crate) fn flush(&mut self, ctx: &TaskCtx, name: &str) {
-        let mut console = LazyConsole { ctx, guard: None };
+    pub(crate) fn flush(&mut self, ctx: &TaskCtx, name: &str) -> Rest {
+        let mut console = LazyConsole::new(ctx);
         let _ = self.encoder.flush(name, &mut console);
+        self.budget.spend(console.bytes);
+        self.rest(sysreg::cntpct_el0())
+    }
+
+    fn rest(&mut self, now: u64) -> Rest {
+        let full_until = if self.full || self.budget.is_full(now) {
+            self.budget.opens_at(now)
+        } else {
+            None
+        };
+        let full = full_until.is_some();
+        let news = self.full != full;
+        self.full = full;
+        Rest {
+            half_line: !self.encoder.is_empty(),
+            full_until,
+            room: news.then_some(!full),
+        }
     }
 
     /// Writes out what the guest left behind when it died. Its next life, of which there are not
@@ -209,11 +268,12 @@ impl GuestConsole {
     pub(crate) fn finish(&mut self, ctx: &TaskCtx, name: &str) {
         {
             // The console is given back before the next line wants it.
-            let mut console = LazyConsole { ctx, guard: None };
+            let mut console = LazyConsole::new(ctx);
             let _ = self.encoder.finish(name, &mut console);
         }
         self.tell_suppressed(ctx, name);
         self.budget = Self::full_budget();
+        self.full = false;
     }
 
     fn tell_suppressed(&mut self, ctx: &TaskCtx, name: &str) {

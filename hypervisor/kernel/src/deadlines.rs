@@ -47,12 +47,7 @@ pub(crate) fn expire(task: &mut Task) {
     telling::flush(task);
     if due(task.local.console_deadline) {
         task.local.console_deadline = None;
-        if let Some((partition, _)) = task.vcpu() {
-            partition
-                .console
-                .lock(&task.ctx)
-                .flush(&task.ctx, partition.name());
-        }
+        mmio::console_due(task);
     }
     if due(task.local.watchdog_deadline) {
         watchdog(task, now);
@@ -103,6 +98,8 @@ pub(crate) fn adopt(task: &mut Task) {
             devices.rtc.next_alarm_s(),
         )
     };
+    // Its guest may be waiting for room on the console.
+    task.local.console_deadline = Some(sysreg::cntpct_el0());
     task.local.watchdog_deadline = watchdog;
     task.local.alarm_deadline = alarm_s.map(|at_s| at_s.saturating_mul(sysreg::cntfrq_el0()));
     rearm(task);

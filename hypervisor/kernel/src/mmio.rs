@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Accesses to what stage 2 does not map: emulated devices, and holes.
 
+use crate::console::Rest;
 use crate::inject;
+use crate::partition::Partition;
 use crate::pe::{PeBlock, Task};
 use crate::virq::{self, Lrs};
 use core::sync::atomic::Ordering;
@@ -361,19 +363,43 @@ fn console_output(task: &mut Task, effects: Effects) {
     let (Some(byte), Some((partition, _))) = (effects.output, task.vcpu()) else {
         return;
     };
-    let waiting = partition
-        .console
-        .lock(&task.ctx)
-        .push(&task.ctx, partition.name(), byte);
+    let mut console = partition.console.lock(&task.ctx);
+    let rest = console.push(&task.ctx, partition.name(), byte);
+    attend(task, partition, rest);
+}
+
+/// Writes out what waits on a console, and lets its guest go on if there is room again.
+pub(crate) fn console_due(task: &mut Task) {
+    let Some((partition, _)) = task.vcpu() else {
+        return;
+    };
+    let mut console = partition.console.lock(&task.ctx);
+    let rest = console.flush(&task.ctx, partition.name());
+    attend(task, partition, rest);
+}
+
+/// Sees to it that what is left to do for a console is done by this PE. Under the console's lock: two
+/// PEs that say whether there is room must not pass each other on the way.
+fn attend(task: &mut Task, partition: &'static Partition, rest: Rest) {
+    if let Some(room) = rest.room {
+        let mut devices = partition.devices.lock(&task.ctx);
+        let effects = devices.uart.set_room(room);
+        set_line(task, guest_map::UART_INTID, effects.irq);
+    }
     let wanted = task.local.console_deadline;
-    match (waiting, wanted) {
-        (false, _) => task.local.console_deadline = None,
-        (true, None) => {
+    let deadline = match (rest.full_until, rest.half_line) {
+        (Some(open), _) => Some(open),
+        (None, false) => None,
+        (None, true) => wanted.or_else(|| {
             let later = sysreg::cntfrq_el0() * FLUSH_AFTER_MS / 1000;
-            task.local.console_deadline = Some(sysreg::cntpct_el0() + later);
+            Some(sysreg::cntpct_el0() + later)
+        }),
+    };
+    if deadline != wanted {
+        task.local.console_deadline = deadline;
+        if deadline.is_some() {
             crate::deadlines::rearm(task);
         }
-        (true, Some(_)) => {}
     }
 }
 

@@ -23,10 +23,6 @@ use heapless::Vec;
 /// The most pages of one partition that are retired one by one.
 pub(crate) const MAX_RETIRED: usize = 64;
 
-/// Events that a guest may cause each second, and how many at once.
-const EVENTS_PER_SECOND: u64 = 20;
-const EVENT_BURST: u64 = 200;
-
 /// Emulated devices of a partition.
 pub(crate) struct Devices {
     /// Serial port.
@@ -399,6 +395,7 @@ impl Partition {
         pa_range: u64,
     ) -> Self {
         let (ram, spares, slots) = (placement.ram, placement.spares, placement.slots);
+        let shares = console::shares();
         let mut vcpus = Vec::new();
         for _ in 0..config.vcpus {
             let vcpu = VcpuShared {
@@ -429,8 +426,8 @@ impl Partition {
                 pvpanic: Pvpanic::new(),
             }),
             events: Lock::new(OutputBudget::new(
-                EVENTS_PER_SECOND,
-                EVENT_BURST,
+                shares.events_per_second,
+                shares.event_burst,
                 sysreg::cntfrq_el0(),
                 sysreg::cntpct_el0(),
             )),

@@ -116,7 +116,7 @@ pub(crate) struct PeLocal {
     pub(crate) unreported: Option<Unreported>,
     /// The virtual SError whose end nobody has seen yet.
     pub(crate) injection: Option<Injection>,
-    /// When the console of this vCPU wants its half line flushed, in ticks of CNTPCT.
+    /// When the console of this vCPU wants its half line flushed, or has room again, in ticks of CNTPCT.
     pub(crate) console_deadline: Option<u64>,
     /// When the partition's watchdog wants a look.
     pub(crate) watchdog_deadline: Option<u64>,

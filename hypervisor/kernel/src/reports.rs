@@ -14,10 +14,6 @@ use firebreak_syndrome::Severity;
 use firebreak_triage::{Class, ContextVerdict, Interrupted, PageVerdict, Reaction};
 use firebreak_wire::{Event, OutputBudget};
 
-/// Errors of one PE that are reported each second, and how many at once.
-const REPORTS_PER_SECOND: u64 = 64;
-const BURST: u64 = 256;
-
 /// The accounts of one PE.
 pub(crate) struct Reports {
     budget: OutputBudget,
@@ -35,8 +31,9 @@ impl Reports {
     /// Makes empty ones.
     pub(crate) fn new() -> Self {
         let (hz, now) = (sysreg::cntfrq_el0(), sysreg::cntpct_el0());
+        let shares = console::shares();
         Self {
-            budget: OutputBudget::new(REPORTS_PER_SECOND, BURST, hz, now),
+            budget: OutputBudget::new(shares.reports_per_second, shares.report_burst, hz, now),
             reported: 0,
             suppressed: 0,
             ignored: 0,

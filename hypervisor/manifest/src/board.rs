@@ -91,6 +91,10 @@ pub struct Uart {
     pub base: Pa,
     /// INTID.
     pub intid: u32,
+    /// `current-speed`: what the line runs at, in bits a second.
+    pub current_speed: Option<u32>,
+    /// Rate of its first clock, UARTCLK, if that is a fixed one.
+    pub clock_hz: Option<u32>,
 }
 
 /// The generic timer's interrupts.

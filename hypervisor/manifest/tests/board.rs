@@ -30,6 +30,10 @@ fn qemu_virt_is_what_its_devicetree_says() {
     assert_eq!(gic.maintenance_intid, 25);
     let uart = board.uart.unwrap();
     assert_eq!((uart.base, uart.intid), (Pa::new(0x900_0000), 33));
+    assert_eq!(
+        (uart.current_speed, uart.clock_hz),
+        (None, Some(24_000_000))
+    );
     let timer = board.timer.unwrap();
     assert_eq!((timer.physical_intid, timer.virtual_intid), (30, 27));
     assert_eq!(timer.hypervisor_intid, 26);
@@ -432,6 +436,43 @@ fn the_console_is_the_one_that_is_named_and_else_the_first() {
             Pa::new(base),
             "{stdout:?} {alias:?}"
         );
+    }
+}
+
+#[test]
+fn the_speed_of_the_console_and_the_rate_of_its_clock_are_read_wherever_the_clock_stands() {
+    let clock = |root: &mut FdtWriter<'_>, phandle, compatible, hz| {
+        root.node(compatible, |node| {
+            node.prop_str("compatible", compatible);
+            node.prop_u32("phandle", phandle);
+            node.prop_u32("clock-frequency", hz);
+        });
+    };
+    for (clocks, speed, expected) in [
+        (&[7, 8][..], Some(9600), (Some(9600), Some(24_000_000))),
+        (&[8, 7], Some(0), (None, Some(48_000_000))),
+        // A clock that is not fixed, one that is not there, none at all.
+        (&[9], None, (None, None)),
+        (&[10], None, (None, None)),
+        (&[], None, (None, None)),
+    ] {
+        let blob = Blob::tree(|root| {
+            cells(root);
+            clock(root, 8, "fixed-clock", 48_000_000);
+            root.node_at("uart", 0x1000, |node| {
+                node.prop_str("compatible", "arm,pl011");
+                node.prop_u64_list("reg", &[0x1000, 0x1000]);
+                node.prop_cells("interrupts", &[0, 1, 4]);
+                node.prop_cells("clocks", clocks);
+                if let Some(speed) = speed {
+                    node.prop_u32("current-speed", speed);
+                }
+            });
+            root.node("behind", |node| clock(node, 7, "fixed-clock", 24_000_000));
+            clock(root, 9, "vendor,clock", 1);
+        });
+        let uart = read_board(blob.bytes()).unwrap().uart.unwrap();
+        assert_eq!((uart.current_speed, uart.clock_hz), expected, "{clocks:?}");
     }
 }
 

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! PL011 UART (Arm DDI 0183), as complete as drivers can tell.
 //!
-//! Transmission takes no time: the transmit FIFO is always empty. Reception has no wire either,
+//! Transmission takes no time, so the transmit FIFO is empty, until the kernel says that there is no
+//! room on the line that all guests share ([`Pl011::set_room`]): then it is full, and drivers wait.
+//! Reception has no wire either,
 //! so nothing is lost while the guest is slow: up to [`RX_CAPACITY`] bytes wait, and the kernel
 //! can ask for [`Pl011::room`] first. The receive timeout, 32 bit periods on a real wire, passes
 //! at once.
@@ -57,11 +59,11 @@ pub mod reg {
 pub mod flag {
     /// Receive FIFO empty.
     pub const RXFE: u32 = 1 << 4;
-    /// Transmit FIFO full: never.
+    /// Transmit FIFO full.
     pub const TXFF: u32 = 1 << 5;
     /// Receive FIFO full.
     pub const RXFF: u32 = 1 << 6;
-    /// Transmit FIFO empty: always.
+    /// Transmit FIFO empty: always when it is not full.
     pub const TXFE: u32 = 1 << 7;
 }
 
@@ -109,6 +111,8 @@ pub struct Pl011 {
     imsc: u32,
     ris: u32,
     dmacr: u32,
+    /// The transmit FIFO is full.
+    full: bool,
     line: Line,
 }
 
@@ -136,6 +140,7 @@ impl Pl011 {
             imsc: 0,
             ris: 0,
             dmacr: 0,
+            full: false,
             line: Line::LOW,
         }
     }
@@ -240,12 +245,33 @@ impl Pl011 {
         }
     }
 
-    /// Sends a byte: it leaves at once, so the FIFO falls through its trigger level again.
+    /// Says whether there is room on the line: if not, the transmit FIFO is full and its interrupt
+    /// waits until there is.
+    pub fn set_room(&mut self, room: bool) -> Effects {
+        if self.full == room {
+            self.full = !room;
+            self.update_flags();
+            if room {
+                self.ris |= int::TX;
+            } else {
+                self.ris &= !int::TX;
+            }
+        }
+        Effects {
+            output: None,
+            irq: self.update_line(),
+        }
+    }
+
+    /// Sends a byte: it leaves at once, so the FIFO falls through its trigger level again, unless it
+    /// is full. Whoever writes to a full one has its byte judged all the same.
     fn transmit(&mut self, byte: u8) -> Effects {
         if self.cr & CR_LBE != 0 {
             self.put(byte);
         }
-        self.ris |= int::TX;
+        if !self.full {
+            self.ris |= int::TX;
+        }
         Effects {
             output: Some(byte),
             irq: self.update_line(),
@@ -315,7 +341,7 @@ impl Pl011 {
             0 => !self.rx.is_empty(),
             _ => self.rx.is_full(),
         };
-        self.flags = flag::TXFE
+        self.flags = if self.full { flag::TXFF } else { flag::TXFE }
             | if self.rx.is_empty() { flag::RXFE } else { 0 }
             | if full { flag::RXFF } else { 0 };
     }

@@ -50,25 +50,62 @@ impl OutputBudget {
     ///
     /// A counter that stands still or steps back (another PE's reading) adds nothing.
     pub fn take(&mut self, now_ticks: u64, tokens: u64) -> bool {
+        if self.is_open(now_ticks, tokens) {
+            self.spend(tokens);
+            self.dry = false;
+            true
+        } else {
+            self.refuse(tokens);
+            false
+        }
+    }
+
+    /// Says whether `tokens` are there and may be spent.
+    pub fn is_open(&mut self, now_ticks: u64, tokens: u64) -> bool {
+        self.refill(now_ticks);
+        self.credit >= self.threshold(tokens)
+    }
+
+    /// Spends tokens that were found to be there.
+    pub fn spend(&mut self, tokens: u64) {
+        let cost = tokens.saturating_mul(self.ticks_per_second);
+        self.credit = self.credit.saturating_sub(cost);
+    }
+
+    /// Counts tokens that were asked for in vain.
+    pub fn refuse(&mut self, tokens: u64) {
+        self.suppressed = self.suppressed.saturating_add(tokens);
+        self.dry = true;
+    }
+
+    /// Returns how many ticks it takes until so many tokens may be spent.
+    pub fn ticks_until_open(&mut self, now_ticks: u64, tokens: u64) -> u64 {
+        self.refill(now_ticks);
+        let missing = self.threshold(tokens).saturating_sub(self.credit);
+        match self.rate_per_second {
+            0 if missing > 0 => u64::MAX,
+            0 => 0,
+            rate => missing.div_ceil(rate),
+        }
+    }
+
+    /// The credit that so many tokens need.
+    fn threshold(&self, tokens: u64) -> u64 {
+        let cost = tokens.saturating_mul(self.ticks_per_second);
+        if self.dry {
+            cost.max(self.capacity / 4)
+        } else {
+            cost
+        }
+    }
+
+    fn refill(&mut self, now_ticks: u64) {
         if now_ticks > self.last_ticks {
             let elapsed = now_ticks - self.last_ticks;
             let gained = elapsed.saturating_mul(self.rate_per_second);
             self.credit = self.credit.saturating_add(gained).min(self.capacity);
             self.last_ticks = now_ticks;
-        }
-        let cost = tokens.saturating_mul(self.ticks_per_second);
-        let rest = self.credit.checked_sub(cost);
-        match rest.filter(|_| !self.dry || self.credit >= self.capacity / 4) {
-            Some(rest) => {
-                self.credit = rest;
-                self.dry = false;
-                true
-            }
-            None => {
-                self.suppressed = self.suppressed.saturating_add(tokens);
-                self.dry = true;
-                false
-            }
+            self.dry &= self.credit < self.capacity / 4;
         }
     }
 

@@ -10,13 +10,24 @@ use core::fmt::{self, Write};
 
 use crate::json::hex_digit;
 
-/// Bytes of a guest's line that are held back until it ends; a longer line leaves in pieces.
+/// What is held back of a guest's line until it ends, as it will stand in the frame; a longer line
+/// leaves in pieces.
 pub const LINE_BYTES: usize = 128;
+
+/// The longest name of a partition.
+const NAME_BYTES: usize = 15;
+
+/// The longest frame: name, mark, text, an escaped carriage return at the end of a line that nothing
+/// follows, line feed.
+pub const FRAME_BYTES: u64 = (NAME_BYTES + 2 + LINE_BYTES + ESCAPED_BYTES - 1 + 1) as u64;
+
+/// Bytes of `\xHH`.
+const ESCAPED_BYTES: usize = 4;
 
 /// Says whether `name` may stand before a frame: `[a-z][a-z0-9-]{0,14}`.
 pub fn is_console_name(name: &str) -> bool {
     let mut bytes = name.bytes();
-    name.len() <= 15
+    name.len() <= NAME_BYTES
         && bytes.next().is_some_and(|first| first.is_ascii_lowercase())
         && bytes.all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
 }
@@ -25,6 +36,8 @@ pub fn is_console_name(name: &str) -> bool {
 pub struct ConsoleEncoder {
     line: [u8; LINE_BYTES],
     len: usize,
+    /// Bytes that these take in a frame.
+    wire_len: usize,
 }
 
 impl ConsoleEncoder {
@@ -33,6 +46,7 @@ impl ConsoleEncoder {
         Self {
             line: [0; LINE_BYTES],
             len: 0,
+            wire_len: 0,
         }
     }
 
@@ -53,12 +67,15 @@ impl ConsoleEncoder {
             }
             return self.emit(self.len, name, '|', w);
         }
-        if self.len == LINE_BYTES {
+        // A carriage return most likely stands before a line feed, and is dropped.
+        let least = if byte == b'\r' { 1 } else { escaped_len(byte) };
+        if self.wire_len + least > LINE_BYTES {
             self.flush(name, w)?;
         }
         if let Some(slot) = self.line.get_mut(self.len) {
             *slot = byte;
             self.len += 1;
+            self.wire_len += escaped_len(byte);
         }
         Ok(())
     }
@@ -101,8 +118,10 @@ impl ConsoleEncoder {
         if len < self.len {
             self.line[0] = b'\r';
             self.len = 1;
+            self.wire_len = ESCAPED_BYTES;
         } else {
             self.len = 0;
+            self.wire_len = 0;
         }
         result
     }
@@ -111,6 +130,15 @@ impl ConsoleEncoder {
 impl Default for ConsoleEncoder {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// Returns how many bytes stand for this one in a frame.
+const fn escaped_len(byte: u8) -> usize {
+    match byte {
+        b'\\' => 2,
+        0x20..=0x7e => 1,
+        _ => ESCAPED_BYTES,
     }
 }
 
@@ -183,6 +211,35 @@ mod tests {
         long.extend_from_slice(b"\ry\n");
         let expected = format!("vm> {}\nvm| \\x0dy\n", "x".repeat(LINE_BYTES - 1));
         assert_eq!(printed(&long), expected);
+    }
+
+    #[test]
+    fn a_line_of_escapes_leaves_in_frames_that_are_no_longer_than_others() {
+        let name = "a23456789012345";
+        for text in [vec![0; 1000], vec![b'\r'; 1000], vec![b'\\'; 1000], {
+            let mut text = vec![b'x'; LINE_BYTES - 1];
+            text.push(b'\r');
+            text
+        }] {
+            let mut out = String::new();
+            let mut encoder = ConsoleEncoder::new();
+            for &byte in &text {
+                encoder.push(byte, name, &mut out).unwrap();
+            }
+            encoder.finish(name, &mut out).unwrap();
+            let longest = out.lines().map(|line| line.len() as u64 + 1).max();
+            assert!(longest.unwrap() <= FRAME_BYTES, "{longest:?}");
+            assert!(longest.unwrap() >= FRAME_BYTES - 8, "{longest:?}");
+        }
+    }
+
+    #[test]
+    fn a_line_of_the_whole_length_is_one_frame_with_its_carriage_return() {
+        let text = format!("{}\r\n", "x".repeat(LINE_BYTES - 1));
+        assert_eq!(
+            printed(text.as_bytes()),
+            format!("vm| {}\n", "x".repeat(LINE_BYTES - 1))
+        );
     }
 
     #[test]

@@ -166,6 +166,8 @@ pub enum Event<'a> {
         firmware: Option<&'a str>,
         /// Number of partitions.
         partitions: u64,
+        /// What the serial line runs at, in bits a second; none if it takes no time.
+        line: Option<u32>,
     },
     /// A partition was built.
     Partition {

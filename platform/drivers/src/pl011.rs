@@ -11,6 +11,9 @@ use core::fmt;
 const DR: usize = 0x000;
 /// Flag register.
 const FR: usize = 0x018;
+/// Integer and fractional baud rate divisor.
+const IBRD: usize = 0x024;
+const FBRD: usize = 0x028;
 /// Line control register.
 const LCR_H: usize = 0x02c;
 /// Control register.
@@ -62,6 +65,14 @@ impl Pl011 {
         self.write(ICR, INT_ALL);
         self.write(LCR_H, LCR_H_8BIT_FIFO);
         self.write(CR, CR_ENABLED);
+    }
+
+    /// Returns the baud rate divisor: its integer, and its fraction in 64ths (IBRD\[15:0\], FBRD\[5:0\]).
+    pub fn divisor(&self) -> (u16, u8) {
+        (
+            (self.read(IBRD) & 0xffff) as u16,
+            (self.read(FBRD) & 0x3f) as u8,
+        )
     }
 
     /// Sends one byte, waiting for room in the FIFO.
@@ -185,6 +196,17 @@ mod tests {
             assert!(!uart.can_write());
             uart.write_byte(b'x');
             assert_eq!(peek(registers, DR), u32::from(b'x'));
+        });
+    }
+
+    #[test]
+    fn the_divisor_is_what_the_firmware_left_there() {
+        with_registers(|uart, registers| {
+            assert_eq!(uart.divisor(), (0, 0));
+            poke(registers, IBRD, 0xffff_000d);
+            poke(registers, FBRD, 0xffff_ffc1);
+            uart.enable();
+            assert_eq!(uart.divisor(), (13, 1));
         });
     }
 

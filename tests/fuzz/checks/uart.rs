@@ -25,6 +25,8 @@ struct Uart {
     lost: u64,
     fifos: bool,
     loops_back: bool,
+    /// There is no room on the line.
+    full: bool,
     sent: Vec<u8>,
     frames: String,
     encoder: ConsoleEncoder,
@@ -42,6 +44,7 @@ pub(crate) fn check_uart(input: &[u8]) {
         lost: 0,
         fifos: false,
         loops_back: false,
+        full: false,
         sent: vec![],
         frames: String::new(),
         encoder: ConsoleEncoder::new(),
@@ -181,6 +184,13 @@ impl Uart {
     }
 
     fn flush_or_reset(&mut self, choice: u8) {
+        if choice & 0xe0 == 0xa0 {
+            self.full = choice & 0x10 != 0;
+            let effects = self.uart.set_room(!self.full);
+            assert_eq!(effects.output, None);
+            self.note(effects.irq);
+            return;
+        }
         if choice & 0xf != 0 {
             assert!(self.encoder.flush(NAME, &mut self.frames).is_ok());
             return;
@@ -189,6 +199,7 @@ impl Uart {
         self.note(effects.irq);
         self.waiting.clear();
         (self.lost, self.fifos, self.loops_back) = (0, false, false);
+        self.full = false;
     }
 
     /// Reads what reading does not change, and holds it against the oracle.
@@ -200,7 +211,16 @@ impl Uart {
         assert_eq!(self.line, mis != 0, "the line is what status and mask say");
         assert_eq!(self.line, self.uart.irq_is_high());
         assert_eq!(flags & flag::RXFE != 0, self.waiting.is_empty());
-        assert_eq!(flags & flag::TXFF, 0, "a guest would wait for ever");
+        assert_eq!(
+            flags & flag::TXFF != 0,
+            self.full,
+            "a guest would wait for ever"
+        );
+        assert_eq!(flags & flag::TXFE != 0, !self.full);
+        assert!(
+            !self.full || ris & int::TX == 0,
+            "a driver would write to a full FIFO"
+        );
         assert_eq!(self.uart.room(), RX_CAPACITY - self.waiting.len());
         assert_eq!(self.uart.overruns(), self.lost);
     }

@@ -17,6 +17,7 @@ mod errors;
 mod guests;
 mod harness;
 mod lifecycle;
+mod line;
 mod misbehavior;
 mod passthrough;
 mod poison;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
     let mut trials: Vec<Trial> = Vec::new();
     boot::add(&mut trials);
     boards::add(&mut trials);
+    line::add(&mut trials);
     records::add(&mut trials);
     refusals::add(&mut trials);
     guests::add(&mut trials);

@@ -35,6 +35,9 @@ properties! {
     Model = "model",
     StdoutPath = "stdout-path",
     RedistributorRegions = "#redistributor-regions",
+    CurrentSpeed = "current-speed",
+    Clocks = "clocks",
+    ClockFrequency = "clock-frequency",
     Cpu = "cpu",
     Mpidr = "firebreak,mpidr",
     Bert = sei::PROP_BERT,
@@ -145,6 +148,7 @@ impl<'a> Properties<'a> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Device {
     Pl011,
+    FixedClock,
     Gicv3,
     Timer,
     Psci,
@@ -156,8 +160,9 @@ pub(super) enum Device {
 impl Device {
     /// Finds the first compatible string that is of interest.
     pub(super) fn of(compatible: Value<'_>) -> Option<Self> {
-        const NAMES: [&str; 9] = [
+        const NAMES: [&str; 10] = [
             "arm,pl011",
+            "fixed-clock",
             "arm,gic-v3",
             "arm,armv8-timer",
             "arm,psci-1.0",
@@ -173,10 +178,11 @@ impl Device {
             .find_map(|one| place_of(&NAMES, one))?;
         Some(match found {
             0 => Self::Pl011,
-            1 => Self::Gicv3,
-            2 => Self::Timer,
-            3..=5 => Self::Psci,
-            6 | 7 => Self::Domain,
+            1 => Self::FixedClock,
+            2 => Self::Gicv3,
+            3 => Self::Timer,
+            4..=6 => Self::Psci,
+            7 | 8 => Self::Domain,
             _ => Self::Sei,
         })
     }

@@ -19,6 +19,9 @@ use crate::value::{Value, place_of};
 /// The most UARTs that are considered, and the most aliases that are remembered.
 const MAX_CANDIDATES: usize = 4;
 
+/// The most fixed clocks that are remembered.
+const MAX_CLOCKS: usize = 16;
+
 /// Reads a board's devicetree.
 ///
 /// # Errors
@@ -95,7 +98,10 @@ fn open<'a>(frames: &mut [Frame<'a>], depth: usize, name: &'a [u8]) -> Kind {
 struct Found<'a, 'c> {
     complaint: &'c Complaint<'a>,
     board: Board,
-    uarts: Vec<(NodePath<'a>, Uart), MAX_CANDIDATES>,
+    /// UARTs, each with the phandle of its first clock.
+    uarts: Vec<(NodePath<'a>, Uart, Option<u32>), MAX_CANDIDATES>,
+    /// Fixed clocks: phandle and rate.
+    clocks: Vec<(u32, u32), MAX_CLOCKS>,
     aliases: Vec<(&'a [u8], Value<'a>), MAX_CANDIDATES>,
     stdout_path: Option<&'a str>,
     /// phandles of the PEs, in the order of `board.cpus`.
@@ -110,6 +116,7 @@ impl<'a, 'c> Found<'a, 'c> {
             complaint,
             board: Board::default(),
             uarts: Vec::new(),
+            clocks: Vec::new(),
             aliases: Vec::new(),
             stdout_path: None,
             phandles: Vec::new(),
@@ -178,6 +185,10 @@ impl<'a, 'c> Found<'a, 'c> {
         }
         match node.get(Id::Compatible).and_then(Device::of) {
             Some(Device::Pl011) => self.uart(node),
+            Some(Device::FixedClock) => {
+                self.fixed_clock(node);
+                Ok(())
+            }
             Some(Device::Gicv3) => self.gic(node),
             Some(Device::Timer) => self.timer(node),
             Some(Device::Psci) => self.psci(node),
@@ -264,15 +275,31 @@ impl<'a, 'c> Found<'a, 'c> {
         let intid = node.interrupt(0)?;
         let intid =
             intid.ok_or_else(|| node.missing(Id::Interrupts, "give the UART's interrupt"))?;
+        let current_speed = match node.cell(Id::CurrentSpeed, 0)? {
+            0 => None,
+            speed => Some(speed),
+        };
+        // UARTCLK comes first (binding arm,pl011); a provider with cells of its own is no fixed clock.
+        let clocks = node.get(Id::Clocks).and_then(|clocks| clocks.cells());
+        let clock = clocks.and_then(|mut cells| u32::try_from(cells.number(1)?).ok());
+        let uart = Uart {
+            base: range.start,
+            intid,
+            current_speed,
+            clock_hz: None,
+        };
         // One UART too many is never the first, and a console among the first four is enough.
-        let _ = self.uarts.push((
-            node.path(),
-            Uart {
-                base: range.start,
-                intid,
-            },
-        ));
+        let _ = self.uarts.push((node.path(), uart, clock));
         Ok(())
+    }
+
+    /// Remembers a clock, which may be the console's. Of one that is not as it should be, or of one
+    /// too many, the rate is not known.
+    fn fixed_clock(&mut self, node: &Node<'a, '_>) {
+        let cell = |id| node.get(id).and_then(|value| value.u32());
+        if let (Some(phandle), Some(hz)) = (cell(Id::Phandle), cell(Id::ClockFrequency)) {
+            let _ = self.clocks.push((phandle, hz));
+        }
     }
 
     fn gic(&mut self, node: &Node<'a, '_>) -> Result<(), Refused> {
@@ -419,12 +446,21 @@ impl<'a, 'c> Found<'a, 'c> {
             return Err(self.complaint.property(path, "cpu", &fault));
         }
         let named = self.stdout_path.and_then(|path| self.find_uart(path));
-        self.board.uart = named.or(self.uarts.first().map(|(_, uart)| *uart));
+        let chosen = named.or(self.uarts.first().map(|(_, uart, clock)| (*uart, *clock)));
+        self.board.uart = chosen.map(|(uart, clock)| Uart {
+            clock_hz: clock.and_then(|clock| self.rate_of(clock)),
+            ..uart
+        });
         Ok(())
     }
 
-    /// Finds the UART that `stdout-path` names: a path or an alias, options behind a colon.
-    fn find_uart(&self, stdout_path: &'a str) -> Option<Uart> {
+    fn rate_of(&self, clock: u32) -> Option<u32> {
+        let (_, hz) = self.clocks.iter().find(|(phandle, _)| *phandle == clock)?;
+        Some(*hz)
+    }
+
+    /// Finds the UART that `stdout-path` names, and its clock: a path or an alias, options behind a colon.
+    fn find_uart(&self, stdout_path: &'a str) -> Option<(Uart, Option<u32>)> {
         let name = stdout_path.split(':').next()?;
         let path = if name.starts_with('/') {
             name
@@ -437,8 +473,8 @@ impl<'a, 'c> Found<'a, 'c> {
         };
         self.uarts
             .iter()
-            .find(|(node, _)| node.is(path))
-            .map(|(_, uart)| *uart)
+            .find(|(node, ..)| node.is(path))
+            .map(|(_, uart, clock)| (*uart, *clock))
     }
 }
 

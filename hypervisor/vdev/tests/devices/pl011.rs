@@ -384,6 +384,46 @@ impl Driver {
 }
 
 #[test]
+fn a_driver_waits_for_room_and_goes_on_by_interrupt() {
+    let mut driver = Driver::start();
+    let effects = driver.uart.set_room(false);
+    driver.note(effects.irq);
+    let text = b"nothing of this may leave before there is room";
+    driver.write(text);
+    driver.interrupts();
+    assert_eq!(driver.sent, b"");
+    assert_eq!(driver.get(reg::FR) & (flag::TXFF | flag::TXFE), flag::TXFF);
+    let effects = driver.uart.set_room(true);
+    driver.note(effects.irq);
+    assert!(driver.line, "room is told by the transmit interrupt");
+    assert_eq!(driver.get(reg::FR) & (flag::TXFF | flag::TXFE), flag::TXFE);
+    driver.interrupts();
+    assert_eq!(driver.sent, text);
+}
+
+#[test]
+fn a_driver_that_fills_the_fifo_is_not_interrupted_before_there_is_room() {
+    let mut driver = Driver::start();
+    driver.write(&[b'x'; 100]);
+    assert!(driver.line);
+    let effects = driver.uart.set_room(false);
+    driver.note(effects.irq);
+    assert!(!driver.line);
+    // What it still writes is handed on: whoever counts bytes decides.
+    driver.set(reg::DR, u32::from(b'y'));
+    assert_eq!(driver.sent.last(), Some(&b'y'));
+    assert!(!driver.line);
+    assert_eq!(driver.uart.set_room(false), Effects::default());
+    let effects = driver.uart.reset();
+    driver.note(effects.irq);
+    assert_eq!(
+        driver.get(reg::FR) & flag::TXFF,
+        0,
+        "a new life begins with room"
+    );
+}
+
+#[test]
 fn a_driver_sends_a_long_text_by_interrupts() {
     let mut driver = Driver::start();
     let text: Vec<u8> = (0..1000).map(|n| b'a' + (n % 26) as u8).collect();

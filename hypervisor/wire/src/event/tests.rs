@@ -44,9 +44,10 @@ fn every_event_is_one_json_object_with_the_members_of_its_schema() {
                 ras: true,
                 firmware: None,
                 partitions: 3,
+                line: Some(115_200),
             },
             json!({"v":1,"t":42,"ev":"boot","version":"0.1","board":"b","pes":4,"ras":true,
-                "firmware":null,"partitions":3}),
+                "firmware":null,"partitions":3,"line":115_200}),
         ),
         (
             Event::Partition {

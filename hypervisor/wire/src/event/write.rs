@@ -49,13 +49,15 @@ impl Event<'_> {
                 ras,
                 firmware,
                 partitions,
+                line,
             } => {
                 o.text("version", version)
                     .text("board", board)
                     .num("pes", pes);
                 o.flag("ras", ras)
                     .opt_text("firmware", firmware)
-                    .num("partitions", partitions);
+                    .num("partitions", partitions)
+                    .opt_num("line", line.map(u64::from));
             }
             Self::Partition {
                 vm,

@@ -144,12 +144,13 @@ fn boot(event: &Event) -> String {
         _ => "no FEAT_RAS",
     };
     format!(
-        "Firebreak {} on {}: {} PEs, {ras}, {} partition(s){}",
+        "Firebreak {} on {}: {} PEs, {ras}, {} partition(s){}{}",
         word(event, "version"),
         word(event, "board"),
         word(event, "pes"),
         word(event, "partitions"),
-        and(event, ", errors by ", "firmware")
+        and(event, ", errors by ", "firmware"),
+        and(event, ", bits a second of the line: ", "line")
     )
 }
 
