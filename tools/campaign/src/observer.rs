@@ -16,6 +16,9 @@ const FLOOD_LINES: usize = 20_000;
 const CONSOLE_LINES: usize = 60;
 /// So many entries of the timeline, and of each sort of sign.
 const MOST_ENTRIES: usize = 200;
+/// What became of an error that the guest masked is looked at by the hypervisor every millisecond, and
+/// told behind the guest's own words about it. For that it has this much of the machine's time.
+const LOOKS_NS: u64 = 3_000_000;
 
 /// What the observer knows of the machine beforehand.
 #[derive(Clone, Debug)]
@@ -56,6 +59,10 @@ pub(crate) struct Observer {
     /// Reports of the bystander, and how many there were when the guest's fate was decided.
     reports: u32,
     decided: Option<u32>,
+    /// The guest's fate is decided, as far as its own words go, and its error was last said to wait.
+    /// When that was: the first time that was told behind those words.
+    awaits_look: bool,
+    awaits_since_ns: Option<u64>,
     pub(crate) console: Vec<String>,
     pub(crate) timeline: Vec<report::Event>,
     /// The `error` event of the hypervisor.
@@ -78,6 +85,8 @@ impl Observer {
             typed: Vec::new(),
             reports: 0,
             decided: None,
+            awaits_look: false,
+            awaits_since_ns: None,
             console: Vec::new(),
             timeline: Vec::new(),
             record: None,
@@ -94,12 +103,14 @@ impl Observer {
     pub(crate) fn touched(&mut self, what: &str) {
         self.seen.beats = 0;
         self.decided = None;
+        self.awaits_look = false;
         self.alive_ns = self.now_ns;
         self.tell(Source::Host, what.to_owned());
     }
 
     /// Says whether nothing that is still to come can change the class. A bystander tells afterwards
-    /// what it missed: its next report is waited for.
+    /// what it missed: its next report is waited for; and so is the hypervisor's next look at an error
+    /// that waits.
     pub(crate) fn is_over(&mut self) -> bool {
         let seen = &self.seen;
         if seen.host.is_some() || seen.flooded || !seen.faults.is_empty() {
@@ -109,8 +120,26 @@ impl Observer {
         if !(ended || seen.alive() || seen.silent) {
             return false;
         }
+        let waits = self.seen.life.last().map(|step| step.stage) == Some(Stage::Pending);
+        if waits && !ended && !self.was_looked_at() {
+            return false;
+        }
         let decided = *self.decided.get_or_insert(self.reports);
         self.setting.bystander.is_none() || self.reports > decided
+    }
+
+    /// Says whether the hypervisor has had the time to look what became of the error.
+    fn was_looked_at(&mut self) -> bool {
+        if !self.awaits_look {
+            (self.awaits_look, self.awaits_since_ns) = (true, None);
+        }
+        let since = self.awaits_since_ns;
+        since.is_some_and(|since| self.now_ns.saturating_sub(since) >= LOOKS_NS)
+    }
+
+    /// Says whether the case waits for nothing but the time to go on.
+    pub(crate) fn awaits_time(&self) -> bool {
+        self.awaits_look
     }
 
     /// Takes one record.
@@ -213,6 +242,9 @@ impl Observer {
             self.start_ns = Some(self.now_ns);
             self.alive_ns = self.now_ns;
         }
+        if self.awaits_look && self.awaits_since_ns.is_none() {
+            self.awaits_since_ns = Some(self.now_ns);
+        }
         let text = sentence(event);
         if event.name() != "answer" && event.name() != "log" {
             self.tell(Source::Hypervisor, text.clone());
@@ -299,6 +331,7 @@ impl Observer {
         };
         if stage != Stage::Pending {
             self.seen.beats = 0;
+            self.awaits_look = false;
         }
         // A guest that meets the same abort again and again does not live.
         if self.seen.life.last().is_none_or(|last| last.text != text) {
@@ -328,6 +361,7 @@ impl Observer {
                 // What the guest said before that says nothing.
                 self.seen.beats = 0;
                 self.decided = None;
+                self.awaits_look = false;
                 self.seen.raised = Raised::Yes;
             }
             "delivered" if ours => {

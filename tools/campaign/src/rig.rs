@@ -438,7 +438,7 @@ impl Attempt<'_> {
                     self.live.type_text(&step.text)?;
                     waiting = (!step.until.is_empty()).then_some(step.until.as_str());
                 }
-            } else if records.is_empty() {
+            } else if records.is_empty() || self.observer.awaits_time() {
                 // The answer says what time it is.
                 self.live.send("ps")?;
             }

@@ -173,6 +173,42 @@ fn the_bystander_has_the_last_word() {
     assert!(over(&[late]));
 }
 
+/// A guest that reported its error and gave two signs of life within a millisecond ended its case before
+/// the hypervisor had looked: `baremetal-moments` was inconclusive.
+#[test]
+fn a_guest_that_is_quicker_than_the_hypervisors_look_is_waited_for() {
+    let at = |t: u64| format!(r#"{{"v":1,"t":{t},"ev":"answer","id":1,"ok":true}}"#);
+    let life = |t: u64, state: &str| {
+        format!(
+            r#"{{"v":1,"t":{t},"ev":"vserror","vm":0,"inj":1,"syndrome":"0x811","state":"{state}"}}"#
+        )
+    };
+    let beat = "linux| agent: beat n=1 pattern=ok";
+    let mut observer = observer();
+    observer.setting.bystander = None;
+    observer.setting.silence_ns = 1_000_000_000;
+    let mut over_behind = |lines: &[&str]| {
+        for line in lines {
+            observer.push(&Record::parse(line));
+        }
+        (observer.is_over(), observer.awaits_time())
+    };
+    assert_eq!(
+        over_behind(&[&life(0, "pending"), beat, beat]),
+        (false, true)
+    );
+    // When these words were said is known by the next event alone.
+    assert_eq!(over_behind(&[&at(9_000_000)]), (false, true));
+    assert_eq!(over_behind(&[&at(9_900_000)]), (false, true));
+    // What it says behind the error counts.
+    assert_eq!(over_behind(&[&life(9_950_000, "taken")]), (false, false));
+    assert_eq!(over_behind(&[beat, beat]), (true, false));
+    // One that is looked at and waits still is not waited for.
+    assert_eq!(over_behind(&[&life(20_000_000, "pending")]), (false, true));
+    assert_eq!(over_behind(&[&at(21_000_000)]), (false, true));
+    assert_eq!(over_behind(&[&at(24_000_000)]), (true, true));
+}
+
 #[test]
 fn numbers_in_lines_are_found() {
     assert_eq!(hex_after("code 0x00be, x", "code "), Some(0xbe));
