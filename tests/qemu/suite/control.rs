@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Commands to a running system: what they do, and what they refuse.
 
-use firebreak_qemu::Event;
+use firebreak_qemu::{Event, Raise};
 use libtest_mimic::{Failed, Trial};
 
 use crate::harness::{Case, Outcome, bare, failed, trial, with_firmware};
@@ -17,6 +17,10 @@ pub(crate) fn add(trials: &mut Vec<Trial>) {
     trials.push(trial(
         "control::regression_what_was_typed_before_the_uart_was_listened_to_stayed_there",
         early_input,
+    ));
+    trials.push(trial(
+        "control::answers_beside_a_guest_that_meets_one_abort_for_ever",
+        abort_for_ever,
     ));
     trials.push(trial(
         "control::not_without_the_partition_files_word",
@@ -198,6 +202,35 @@ fn noise() -> Outcome {
     })?;
     case.never("stopped")?;
     case.lines("victim", "victim: alive", 2).map(drop)
+}
+
+/// A guest without its vectors, on the PE that reads the line: each fetch of them is an exit, which makes
+/// the guest fetch them again. It gets no instruction done, and each command is answered.
+fn abort_for_ever() -> Outcome {
+    const VECTORS_IPA: u64 = 0x4020_0000;
+    const PE: u8 = 0;
+    const COMMANDS: usize = 40;
+    const MANY: u64 = 10_000;
+    let mut case = Case::start(with_firmware("reborn")?.smp(2))?;
+    case.line("cases", "cases: ready")?;
+    let page = case.pa_of("cases", VECTORS_IPA)?;
+    case.raise(&Raise::new(1, PE, 0xc11, "recoverable").at(page).in_guest())?;
+    case.event("retired", |event| event.hex("pa") == Some(page))?;
+    case.order("inject cases vcpu=0 sea=data")?;
+    let pc = case.event("abort", |_| true)?.hex("pc");
+    case.event("suppressed", |event| {
+        event.text("what") == Some("cases") && event.num("count") > Some(MANY)
+    })?;
+    for _ in 0..COMMANDS {
+        let (state, ..) = row(&mut case, "cases")?;
+        case.hold(state == "running", "the guest to go on meeting it")?;
+    }
+    case.forget();
+    let again = case.event("abort", |_| true)?.hex("pc");
+    case.hold(again == pc, "one abort, at one place")?;
+    // With another page in the place of that one it lives.
+    case.order("restart cases")?;
+    case.line("cases", "cases: ready").map(drop)
 }
 
 fn not_allowed() -> Outcome {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Takes what a machine says, record by record, and sorts it into an [`Observation`].
 
+use std::collections::BTreeSet;
+
 use firebreak_qemu::{Event, Record};
 use firebreak_report as report;
 use firebreak_report::Source;
@@ -40,6 +42,8 @@ pub(crate) struct Observer {
     setting: Setting,
     /// What was seen so far.
     pub(crate) seen: Observation,
+    /// What the guest was given so far: the same once more is no news.
+    given: BTreeSet<String>,
     /// Numbers of our errors, if they come by the firmware.
     pub(crate) errors: Vec<u64>,
     /// Syndrome of our one error, and where the firmware says that it handed it over: PE and ELR. By
@@ -74,6 +78,7 @@ impl Observer {
         Self {
             setting,
             seen: Observation::new(promise, beats_wanted),
+            given: BTreeSet::new(),
             errors: Vec::new(),
             alone: None,
             delivered: None,
@@ -329,13 +334,13 @@ impl Observer {
             Some("el1") => Some(1),
             _ => None,
         };
-        if stage != Stage::Pending {
-            self.seen.beats = 0;
-            self.awaits_look = false;
-        }
-        // A guest that meets the same abort again and again does not live.
-        if self.seen.life.last().is_none_or(|last| last.text != text) {
+        // A guest that meets the same aborts again and again does not live by that, nor is it touched.
+        if self.given.len() < MOST_ENTRIES && self.given.insert(text.clone()) {
             self.alive_ns = self.now_ns;
+            if stage != Stage::Pending {
+                self.seen.beats = 0;
+                self.awaits_look = false;
+            }
         }
         let step = Step {
             t_ns: self.elapsed_ns(),

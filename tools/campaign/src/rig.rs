@@ -446,8 +446,14 @@ impl Attempt<'_> {
                 elapsed_ns = self.observer.elapsed_ns();
                 end = Instant::now() + deadline(PATIENCE_S);
             }
-            if Instant::now() >= end.min(last) {
+            if Instant::now() >= end {
                 return Err("the machine's time does not get on".to_owned());
+            }
+            if Instant::now() >= last {
+                return Err(format!(
+                    "the machine's time goes on, and what becomes of the guest is not known after {} s of the host's",
+                    deadline(MOST_S).as_secs()
+                ));
             }
         }
     }

@@ -107,8 +107,19 @@ fn the_same_abort_again_and_again_is_silence() {
     };
     let same = [abort(0, "0x8"), abort(600, "0x8"), abort(1200, "0x8")];
     assert!(fed(&same.each_ref().map(String::as_str)).seen.silent);
-    let others = [abort(0, "0x8"), abort(600, "0xc"), abort(1200, "0x8")];
+    let others = [abort(0, "0x8"), abort(600, "0xc"), abort(1200, "0x10")];
     assert!(!fed(&others.each_ref().map(String::as_str)).seen.silent);
+    // One whose handler met the next abort, met two of them in turns, for the ten minutes that a case may take.
+    let turns = [abort(0, "0x8"), abort(600, "0xc"), abort(1700, "0x8")];
+    assert!(fed(&turns.each_ref().map(String::as_str)).seen.silent);
+    // However many there are, and with words between them it lives.
+    let many: Vec<String> = (0..3000).map(|t| abort(t, &format!("{t:#x}"))).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    assert!(fed(&many).seen.silent);
+    let beat = "linux| agent: beat n=1 pattern=ok";
+    let lives = [&same[0], beat, &same[1], beat, &same[2]];
+    let seen = fed(&lives).seen;
+    assert_eq!((seen.beats, seen.silent), (2, false));
 }
 
 #[test]
