@@ -7,6 +7,7 @@
 use crate::engine::Expect;
 use crate::probe;
 use core::arch::asm;
+use firebreak_guest_rt::cpu;
 
 /// Makes probes of registers: `r` reads, `w` writes a value, `rw` reads and writes back, `u` reads
 /// what must be UNDEFINED at EL1.
@@ -116,6 +117,25 @@ fn identity() {
         rw "TPIDR_EL0" "s3_3_c13_c0_2";
         r "RNDR" "s3_3_c2_c4_0";
     }
+    // What an ID register promises must be there.
+    let promised = if cpu::has_scxtnum() {
+        Expect::Value
+    } else {
+        Expect::ValueOrUndefined
+    };
+    probe!(
+        promised,
+        || {
+            let value: u64;
+            // SAFETY: reads a register; a trap leaves the 0.
+            unsafe {
+                asm!("mov {v}, xzr", "mrs {v}, s3_0_c13_c0_7", v = out(reg) value,
+                    options(nostack, preserves_flags));
+            }
+            value
+        },
+        "mrs SCXTNUM_EL1"
+    );
 }
 
 /// The RAS extension: error records, and where a deferred error shows.

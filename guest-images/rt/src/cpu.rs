@@ -92,6 +92,11 @@ pub fn has_ras() -> bool {
     read_sysreg!("id_aa64pfr0_el1") >> 28 & 0xf != 0
 }
 
+/// Says whether ID registers promise SCXTNUM_EL1 (ID_AA64PFR0_EL1.CSV2, bits 59:56, from 2 on).
+pub fn has_scxtnum() -> bool {
+    read_sysreg!("id_aa64pfr0_el1") >> 56 & 0xf > 1
+}
+
 /// Reads and clears DISR_EL1; 0 on a CPU without the RAS extension, which has no such register.
 pub fn take_disr() -> u64 {
     if !has_ras() {

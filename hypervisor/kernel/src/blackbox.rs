@@ -56,7 +56,12 @@ pub(crate) fn prepare(system: &System) {
         return;
     };
     let (log, earlier) = match Log::adopt(rest, configuration(system)) {
-        Some((log, earlier)) => (Some(log), earlier),
+        Some((log, earlier)) => {
+            // Its header; all of it, if it was begun anew.
+            let changed = earlier.map_or(rest.len(), |_| SLOT_BYTES / 8);
+            keep(rest.get(..changed).unwrap_or(rest));
+            (Some(log), earlier)
+        }
         None => (None, None),
     };
     KEPT.call_once(|| Kept { page, log, earlier });

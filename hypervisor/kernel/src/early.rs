@@ -11,7 +11,7 @@ use core::fmt::{self, Write};
 use firebreak_abi::image::{IMAGE_INFO_LEN, IMAGE_INFO_OFFSET, ImageInfo};
 use firebreak_abi::{PAGE_SIZE_BYTES, Pa, PaRange, Va};
 use firebreak_arch::cpu::{self, Features};
-use firebreak_arch::{cache, mmu};
+use firebreak_arch::{cache, mmu, sysreg};
 use firebreak_drivers::pl011::Pl011;
 use firebreak_manifest::{
     Board, Gicv3, HEADER_LEN, MAX_ALL_DEVICES, MemoryPlan, SystemConfig, blob_len, read_board,
@@ -24,6 +24,9 @@ use heapless::Vec;
 const TABLE_BYTES: u64 = 0x2_0000;
 /// Frames of a GIC are at least this long.
 const GICD_BYTES: u64 = 0x1_0000;
+
+/// HCR_EL2.E2H.
+const HCR_E2H: u64 = 1 << 34;
 
 /// What stage one found out.
 pub(crate) struct Found {
@@ -82,6 +85,14 @@ pub(crate) unsafe fn find(dtb: Pa, image: Pa, current_el: u64) -> Found {
             uart,
             format_args!(
                 "started at EL{current_el}; Firebreak needs EL2 (QEMU: -M virt,virtualization=on)"
+            ),
+        );
+    }
+    if sysreg::hcr_el2() & HCR_E2H != 0 {
+        halt(
+            uart,
+            format_args!(
+                "HCR_EL2.E2H stays 1 on this CPU (ID_AA64MMFR4_EL1.E2H0); Firebreak needs one that can clear it"
             ),
         );
     }

@@ -320,13 +320,12 @@ fn begin(task: &mut Task, partition: &'static Partition, cause: StopCause, count
     }
 }
 
-/// Starts a partition that may run from now on.
+/// Loads a partition that may run from now on, on a PE of its own, and starts it.
 fn run(task: &mut Task, partition: &'static Partition) {
-    // Its new tables went bad before it ran: whoever found that could not stop what was stopped.
-    if partition.tables_lost.load(Ordering::Acquire) {
-        return partition.request_stop(task, StopCause::KilledForRestart);
+    match load::load(task, partition) {
+        Ok(start) => launch(task, partition, start),
+        Err(error) => stop(task, partition, error.as_str()),
     }
-    start(task, partition);
 }
 
 /// Starts a stopped partition that somebody asked for; its restarts are counted anew.
@@ -339,30 +338,41 @@ pub(crate) fn refuse(task: &Task, partition: &Partition, reason: &str) {
     stay(task, partition, state::UNUSABLE, reason);
 }
 
-/// Starts a partition for the first time. Until now nobody could stop it: there was nothing to stop.
+/// Starts a partition for the first time. Its PEs may be others than this one, so nobody is to
+/// take an error that comes up meanwhile for a stop to be carried out: it is held until it is loaded.
 pub(crate) fn start_first(task: &mut Task, partition: &'static Partition) {
-    partition.set_state(state::RUNNING);
-    run(task, partition);
+    const CAUSE: StopCause = StopCause::AskedForRestart;
+    partition.hold(CAUSE);
+    match load::load(task, partition) {
+        Ok(start) => match partition.end_stop(CAUSE) {
+            Ok(()) => launch(task, partition, start),
+            Err(outranking) => conclude(task, partition, outranking),
+        },
+        Err(error) => stop(task, partition, error.as_str()),
+    }
 }
 
-/// Loads a partition and asks its first vCPU's PE to start it.
-fn start(task: &mut Task, partition: &'static Partition) {
-    let (vm, name) = (partition.id.0, partition.name());
-    match load::load(task, partition) {
-        Ok(start) => {
-            let restarts = u64::from(partition.restarts.load(Ordering::Relaxed));
-            console::emit(&task.ctx, &Event::Started { vm, name, restarts });
-            if let (Some(shared), Some(pe)) = (partition.vcpus.first(), partition.pes.first()) {
-                shared
-                    .context
-                    .store(start.devicetree.get(), Ordering::Relaxed);
-                shared
-                    .power
-                    .store(VcpuPower::OnPending.to_raw(), Ordering::Release);
-                shared.entry.store(start.entry.get(), Ordering::Release);
-                pe.request(task, attention::STATE);
-            }
-        }
-        Err(error) => stop(task, partition, error.as_str()),
+/// Asks the first vCPU's PE to start a partition that is loaded.
+fn launch(task: &mut Task, partition: &'static Partition, start: load::Start) {
+    // Its new tables went bad before it ran: whoever found that could not stop what was stopped.
+    if partition.tables_lost.load(Ordering::Acquire) {
+        return partition.request_stop(task, StopCause::KilledForRestart);
+    }
+    let restarts = u64::from(partition.restarts.load(Ordering::Relaxed));
+    let event = Event::Started {
+        vm: partition.id.0,
+        name: partition.name(),
+        restarts,
+    };
+    console::emit(&task.ctx, &event);
+    if let (Some(shared), Some(pe)) = (partition.vcpus.first(), partition.pes.first()) {
+        shared
+            .context
+            .store(start.devicetree.get(), Ordering::Relaxed);
+        shared
+            .power
+            .store(VcpuPower::OnPending.to_raw(), Ordering::Release);
+        shared.entry.store(start.entry.get(), Ordering::Release);
+        pe.request(task, attention::STATE);
     }
 }

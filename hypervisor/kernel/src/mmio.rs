@@ -8,7 +8,7 @@ use crate::pe::{PeBlock, Task};
 use crate::virq::{self, Lrs};
 use core::sync::atomic::Ordering;
 use firebreak_abi::{Ipa, guest_map};
-use firebreak_arch::sysreg;
+use firebreak_arch::{guest, sysreg};
 use firebreak_syndrome::{AbortFsc, AccessSize, DataAbort, InstructionAbort};
 use firebreak_vdev::watchdog::Frame as WatchdogFrame;
 use firebreak_vdev::{Effects, ErasedFlash, IrqLevel, Read};
@@ -16,6 +16,8 @@ use firebreak_wire::Event;
 
 /// A64 instructions have four bytes.
 const INSTRUCTION_BYTES: u64 = 4;
+/// Fault status code of a TLB conflict abort (Arm ARM D24.2.40).
+const TLB_CONFLICT: u8 = 0b11_0000;
 /// A half line on a console is flushed when nothing follows for this long.
 const FLUSH_AFTER_MS: u64 = 20;
 
@@ -458,8 +460,14 @@ fn hole(task: &mut Task, ipa: Ipa, write: bool) {
 }
 
 /// Says whether the address is mapped after all: another PE was splitting the block that holds
-/// it. The guest then tries again.
+/// it, or this one holds an old translation beside a new one. The guest then tries again. Any other
+/// abort would come again for ever.
 fn mapped_again(task: &Task, ipa: Ipa) -> bool {
+    match AbortFsc::from_bits(task.frame.esr as u8) {
+        AbortFsc::Translation(_) => {}
+        AbortFsc::Other(TLB_CONFLICT) => guest::forget_translations(),
+        _ => return false,
+    }
     let Some((partition, _)) = task.vcpu() else {
         return false;
     };

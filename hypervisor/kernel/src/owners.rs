@@ -105,8 +105,9 @@ fn outside(owners: &mut Owners, found: &Found) -> Result<(), OwnerMapError> {
         }
         owners.fill(sei.region, Owner::Firmware)?;
     }
-    let devicetree = if found.config_in_dtb {
-        // Names and command lines are read from there whenever a partition starts.
+    let devicetree = if found.config_in_dtb || !passthrough::all().is_empty() {
+        // Names, command lines and the nodes of passed-through devices are read from there
+        // whenever a partition starts.
         Owner::Hypervisor(Part::ReadOnly)
     } else {
         Owner::Unused

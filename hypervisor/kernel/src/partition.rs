@@ -253,6 +253,12 @@ impl Partition {
         self.leave_stop(cause, state::STOPPED | number << state::CAUSE_SHIFT)
     }
 
+    /// Keeps everybody else from a partition that has not run yet, as at the end of a stop.
+    pub(crate) fn hold(&self, cause: StopCause) {
+        let alone = u32::from(stopping(cause)) | self.all_parked();
+        self.state.store(alone, Ordering::Release);
+    }
+
     /// Ends the wait of a back-off, if there is one, and returns why it stopped. The caller has
     /// the partition alone then, as at the end of a stop.
     pub(crate) fn end_wait(&self) -> Option<StopCause> {

@@ -5,9 +5,9 @@
 //! believed. Nothing here locks or allocates, and each loop has a constant bound: the SEI path
 //! runs it.
 
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use firebreak_abi::{Pa, PaRange, sei};
-use firebreak_arch::sysreg;
+use firebreak_arch::{cache, sysreg};
 use firebreak_cper as cper;
 use firebreak_manifest::Source;
 use firebreak_syndrome::CperSeverity;
@@ -92,6 +92,9 @@ impl Read {
 /// half one record and half another, and what stands there now has not been looked at.
 #[inline(always)]
 pub(crate) fn read(source: &ErrorSource) -> Option<(Read, Option<Pa>)> {
+    // The firmware may publish from another PE. Its read-ack word was read before this: nothing of
+    // the record is read earlier; and nothing of the second look before the record.
+    fence(Ordering::Acquire);
     let Some((block, limit)) = block_of(source) else {
         return (!is_acknowledged(source)).then_some((Read::NOTHING, None));
     };
@@ -100,6 +103,7 @@ pub(crate) fn read(source: &ErrorSource) -> Option<(Read, Option<Pa>)> {
     // Whoever writes there again without having been acknowledged sets the pending word, or
     // interrupts this with an SEI that acknowledges what it found, or is at it right now: the
     // status is 0 until the rest stands.
+    fence(Ordering::Acquire);
     let changed = read_half_word(block) != status
         || read_word(source.words.pending) != 0
         || is_acknowledged(source);
@@ -235,8 +239,8 @@ pub(crate) fn copy_bytes(from: Pa, to: &mut [u8]) {
     }
 }
 
-/// Marks a status block empty.
+/// Marks a status block empty, in memory too: a reset need not write caches back.
 pub(crate) fn clear_block(block: Pa) {
     write_half_word(block, 0);
-    sysreg::dsb_sy();
+    cache::clean_and_invalidate(block.get(), 4);
 }

@@ -150,6 +150,16 @@ const fn without(value: u64, shifts: &[u32]) -> u64 {
     result
 }
 
+/// Makes ID_AA64PFR0_EL1.CSV2 say 1 where it says more: from 2 on there is SCXTNUM_ELx.
+const fn csv2_without_scxtnum(pfr0: u64) -> u64 {
+    const SHIFT: u32 = 56;
+    if pfr0 >> SHIFT & 0xf > 1 {
+        pfr0 & !(0xf << SHIFT) | 1 << SHIFT
+    } else {
+        pfr0
+    }
+}
+
 /// Cuts an ID register down to what a guest can use.
 ///
 /// Arm ARM D24.2: fields are named in the comments. What is cut either needs EL2's help
@@ -158,9 +168,10 @@ fn visible(crm: u64, op2: u64, raw: u64, ras_visible: bool) -> u64 {
     match (crm, op2) {
         // ID_PFR0_EL1: RAS, AMU.
         (1, 0) => without(raw, if ras_visible { &[20] } else { &[20, 28] }),
-        // ID_AA64PFR0_EL1: EL2, EL3, SVE, SEL2, MPAM, AMU, RME; RAS by policy.
+        // ID_AA64PFR0_EL1: EL2, EL3, SVE, SEL2, MPAM, AMU, RME; of CSV2 what needs no SCXTNUM_ELx,
+        // which HCR_EL2.EnSCXT = 0 traps; RAS by policy.
         (4, 0) => {
-            let value = without(raw, &[8, 12, 32, 36, 40, 44, 52]);
+            let value = csv2_without_scxtnum(without(raw, &[8, 12, 32, 36, 40, 44, 52]));
             if ras_visible {
                 value
             } else {

@@ -38,11 +38,15 @@ impl LrBank for Lrs {
 
     #[inline]
     fn elrsr(&self) -> u32 {
+        // Arm ARM D24.1.2: it follows a write of a list register only behind a context
+        // synchronization event. A bit of before would have the next interrupt put over that one.
+        sysreg::isb();
         sysreg::ich_elrsr_el2() as u32
     }
 
     #[inline]
     fn eisr(&self) -> u32 {
+        sysreg::isb();
         sysreg::ich_eisr_el2() as u32
     }
 

@@ -321,6 +321,12 @@ impl<'d> VcpuGic<'d> {
             bank.deactivate(pintid);
             return Effects::NONE;
         }
+        if self.parked && vintid < 32 {
+            // Acknowledged after its vCPU parked. Nobody would end it: it would stay active into the
+            // next life, which would never see its timer. A timer that is due then is due anew.
+            bank.deactivate(pintid);
+            return Effects::NONE;
+        }
         let word = self.dist.word(self.me, (vintid >> 5) as usize);
         word.map(vintid, pintid);
         // Earlier requests first: see `put_direct`.

@@ -23,6 +23,8 @@ const IMSC: usize = 0x038;
 /// Interrupt clear register.
 const ICR: usize = 0x044;
 
+/// Sending, or about to (FR\[3\]).
+const FR_BUSY: u32 = 1 << 3;
 /// Receive FIFO empty (FR\[4\]).
 const FR_RXFE: u32 = 1 << 4;
 /// Transmit FIFO full (FR\[5\]).
@@ -63,6 +65,15 @@ impl Pl011 {
     pub fn enable(&mut self) {
         self.write(IMSC, 0);
         self.write(ICR, INT_ALL);
+        // LCR_H is written while the UART is off (ARM DDI 0183, 3.3.8), and what the firmware still
+        // sends is let out before; a line that never falls silent is not waited for.
+        for _ in 0..WRITE_SPINS {
+            if self.read(FR) & FR_BUSY == 0 {
+                break;
+            }
+            core::hint::spin_loop();
+        }
+        self.write(CR, 0);
         self.write(LCR_H, LCR_H_8BIT_FIFO);
         self.write(CR, CR_ENABLED);
     }

@@ -221,11 +221,11 @@ impl<'a> Found<'a> {
         let ram = plan.placements.get(device.partition);
         let ram = ram.map(|placement| at(placement.ram_ipa.get(), placement.ram.len_bytes));
         let emulated = guest_map::emulated(vcpus);
-        let mut others = self
-            .devices
-            .iter()
-            .filter(|other| other.partition == device.partition);
         for (ipa, pages) in device.pages() {
+            let mut others = self
+                .devices
+                .iter()
+                .filter(|other| other.partition == device.partition);
             let here = at(ipa.get(), pages.len_bytes);
             let what = if here.start.checked_add(here.len_bytes).is_none() {
                 "the end of all addresses"

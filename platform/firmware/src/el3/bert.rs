@@ -24,6 +24,8 @@ fn with_region(action: impl FnOnce(&mut [u8; LEN])) {
     // while EL3 writes the hypervisor has nothing to look for here: at boot it does not run yet,
     // and on the way down nobody will act on what it reads.
     action(unsafe { &mut *region });
+    // A reset need not write caches back, and who reads next may read past them.
+    sysreg::clean(qemu_virt::BERT, qemu_virt::BERT_LEN);
 }
 
 /// Keeps what an earlier life of the machine left, and clears everything else.

@@ -130,6 +130,16 @@ pub(super) fn reset_el2() {
         sysreg::write_hfgwtr_el2(u64::MAX);
         sysreg::write_hdfgrtr_el2(u64::MAX);
     }
+    // Unknown after a reset, and EL2 may know nothing of what it is that EL3 has opened to it.
+    if field(sysreg::id_aa64mmfr3_el1(), 0) != 0 {
+        sysreg::write_tcr2_el2(0);
+    }
+    if field(sysreg::id_aa64mmfr3_el1(), 4) != 0 {
+        sysreg::write_sctlr2_el2(0);
+    }
+    if field(sysreg::id_aa64pfr1_el1(), 44) != 0 {
+        sysreg::write_gcscr_el2(0);
+    }
     sysreg::write_sctlr_el2(SCTLR_EL2);
     sysreg::write_cptr_el2(CPTR_EL2);
     sysreg::write_hstr_el2(0);

@@ -93,6 +93,9 @@ write_only! {
     write_icc_sgi0r_el1 = "S3_0_C12_C11_7";
     write_hcr_el2 = "hcr_el2";
     write_hcrx_el2 = "S3_4_C1_C2_2";
+    write_sctlr2_el2 = "S3_4_C1_C0_3";
+    write_tcr2_el2 = "S3_4_C2_C0_3";
+    write_gcscr_el2 = "S3_4_C2_C5_0";
     write_sctlr_el2 = "sctlr_el2";
     write_cptr_el2 = "cptr_el2";
     write_hstr_el2 = "hstr_el2";
@@ -169,6 +172,16 @@ pub(super) fn replace_instruction(address: u64, instruction: u32) -> u32 {
             in(reg) address, options(nostack, preserves_flags));
     }
     before
+}
+
+/// Writes a range back to memory, for who reads it without a cache or behind a reset.
+pub(super) fn clean(start: u64, len_bytes: u64) {
+    const LINE_BYTES: usize = 64;
+    for line in (start..start + len_bytes).step_by(LINE_BYTES) {
+        // SAFETY: cache maintenance by address changes no value.
+        unsafe { core::arch::asm!("dc cvac, {0}", in(reg) line, options(nostack, preserves_flags)) };
+    }
+    dsb_sy();
 }
 
 /// Completes all memory accesses.
