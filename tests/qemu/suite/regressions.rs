@@ -36,6 +36,10 @@ pub(crate) fn add(trials: &mut Vec<Trial>) {
         everything,
     );
     trials.push(trial(
+        "regression::regression_the_devicetree_of_devices_that_are_passed_through_is_not_unused",
+        devicetree,
+    ));
+    trials.push(trial(
         "regression::regression_fine_grained_traps_are_set",
         fine_grained_traps,
     ));
@@ -208,4 +212,18 @@ fn everything() -> Outcome {
     case.order("start touch")?;
     case.line("touch", "touch: ")?;
     case.never("halt")
+}
+
+/// The nodes of its devices are read whenever a partition starts. An error in them counted as one in
+/// memory that nobody uses, and the next start had EL2 read what was bad.
+fn devicetree() -> Outcome {
+    const DEVICETREE: u64 = 0x4000_0000;
+    let mut case = Case::start(with_firmware("level")?.smp(1))?;
+    case.line("cases", "cases: ready")?;
+    case.raise(&Raise::new(1, 0, 0x1811, "corrected").at(DEVICETREE))?;
+    let error = case.event("error", |event| event.num("id") == Some(1))?;
+    case.hold(
+        error.text("owner_class") == Some("hypervisor-rodata"),
+        "the devicetree to be the hypervisor's",
+    )
 }

@@ -134,12 +134,6 @@ impl Machine {
         self.settle();
     }
 
-    /// Says whether the physical interrupt behind a guest's INTID is active.
-    pub(crate) fn is_active(&self, vcpu: usize, vintid: u32) -> bool {
-        let physical = self.physical.get(&self.physical_of(vcpu, vintid));
-        physical.is_some_and(|physical| physical.active)
-    }
-
     pub(crate) fn ack(&mut self, vcpu: usize) -> Option<u32> {
         let intid = self.cpus[vcpu].ack();
         self.settle();

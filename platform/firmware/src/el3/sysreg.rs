@@ -179,7 +179,9 @@ pub(super) fn clean(start: u64, len_bytes: u64) {
     const LINE_BYTES: usize = 64;
     for line in (start..start + len_bytes).step_by(LINE_BYTES) {
         // SAFETY: cache maintenance by address changes no value.
-        unsafe { core::arch::asm!("dc cvac, {0}", in(reg) line, options(nostack, preserves_flags)) };
+        unsafe {
+            core::arch::asm!("dc cvac, {0}", in(reg) line, options(nostack, preserves_flags))
+        };
     }
     dsb_sy();
 }
