@@ -22,6 +22,8 @@ pub struct BoardFile {
     pub board: Board,
     /// Where the image will stand.
     pub image_base: u64,
+    /// Memory that its firmware keeps over a warm reset: the crash page, and the log behind it.
+    pub persistent: Option<PaRange>,
     /// Its devicetree, if there is one to look into.
     pub devicetree: Option<Vec<u8>>,
     /// Whether its PEs have FEAT_RAS, so that a syndrome can be chosen.
@@ -90,6 +92,7 @@ pub(crate) fn read(
     let tree = root.string("devicetree")?;
     let memory = root.tables("memory", "a piece of memory")?;
     let reserved = root.tables("reserved", "a reserved range")?;
+    let persistent = root.table("persistent", "the memory that survives a reset")?;
     let mut problems = root.unknown_keys();
     let mut board = Board::default();
     add_pes(&mut board, &pes, source, &mut problems);
@@ -118,13 +121,34 @@ pub(crate) fn read(
             ));
         }
     }
+    let mut persistent = match persistent {
+        Some(table) => Some(read_range(table.of(&fields::RANGE), &mut problems)?),
+        None => None,
+    };
+    if let Some(range) = &persistent {
+        check_persistent(range, &board, source, &mut problems);
+    }
     check_image(&image, &board, source, &mut problems);
     let mut bytes = None;
     if let Some(tree) = tree {
         match devices::load_tree(&tree, source, devicetree) {
-            Ok((read, uart)) => {
+            Ok((read, described)) => {
                 bytes = Some(read);
-                board.uart = uart;
+                board.uart = described.uart;
+                persistent =
+                    persistent.or(described
+                        .sei
+                        .and_then(|sei| sei.persistent)
+                        .map(|value| At {
+                            value,
+                            span: tree.span.clone(),
+                        }));
+                keep_away(
+                    &mut board,
+                    &described.reserved,
+                    (&tree, source),
+                    &mut problems,
+                );
             }
             Err(problem) => problems.push(problem),
         }
@@ -134,11 +158,65 @@ pub(crate) fn read(
             name,
             board,
             image_base: image.value,
+            persistent: persistent.map(|range| range.value),
             devicetree: bytes,
             has_ras,
         })
     } else {
         Err(Diagnostics { problems })
+    }
+}
+
+/// Keeps away from what the board's devicetree reserves, beside what its file says.
+fn keep_away(
+    board: &mut Board,
+    reserved: &[PaRange],
+    (tree, source): (&At<String>, &Source),
+    problems: &mut Vec<Problem>,
+) {
+    let inside =
+        |outer: &PaRange, inner: &PaRange| outer.start <= inner.start && inner.end() <= outer.end();
+    for range in reserved {
+        if board.reserved.iter().any(|known| inside(known, range)) {
+            continue;
+        }
+        if board.reserve(*range).is_err() {
+            let at = At {
+                value: *range,
+                span: tree.span.clone(),
+            };
+            let most = board.reserved.capacity();
+            problems.push(too_many(
+                source,
+                &at,
+                "reserved ranges, with those of the devicetree,",
+                most,
+            ));
+            return;
+        }
+    }
+}
+
+/// What survives a reset is the firmware's, and nobody's RAM.
+fn check_persistent(
+    range: &At<PaRange>,
+    board: &Board,
+    source: &Source,
+    problems: &mut Vec<Problem>,
+) {
+    let is_ram = board.memory.iter().any(|ram| ram.overlaps(range.value));
+    let kept = board
+        .reserved
+        .iter()
+        .any(|kept| kept.start <= range.value.start && range.value.end() <= kept.end());
+    if is_ram && !kept {
+        problems.push(Problem::error(
+            source,
+            range.span.clone(),
+            "memory that the firmware keeps would be given away",
+            "not in a reserved range",
+            "add a [[reserved]] range that holds all of it",
+        ));
     }
 }
 

@@ -11,7 +11,7 @@ use firebreak_abi::PaRange;
 use toml::de::{DeTable, DeValue};
 
 use crate::diagnostic::{Dialect, Problem, Source};
-use crate::fields::{Field, NOT_YET, NotYet};
+use crate::fields::{Field, NOT_YET, NotYet, elsewhere};
 
 /// Something and where it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -387,7 +387,10 @@ impl<'s, 'd> Table<'s, 'd> {
         let Some(at) = self.get(key) else {
             return Ok(Vec::new());
         };
-        let wanted = format!("a list of tables, each headed [[{key}]]");
+        let wanted = match key {
+            "devices" => "a list such as [{ path = \"/pl061@9030000\" }]".to_owned(),
+            _ => format!("a list of tables, each headed [[{key}]]"),
+        };
         let Value::List(list) = &at.value else {
             return self.wrong(at, key, &wanted);
         };
@@ -417,9 +420,14 @@ impl<'s, 'd> Table<'s, 'd> {
                 problems.push(not_yet(self.source, key, word));
                 continue;
             }
-            let remedy = match nearest(&key.value, known) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => format!("{} may have: {}", self.what, known.join(", ")),
+            let elsewhere = self
+                .fields
+                .filter(|_| self.source.dialect() == Dialect::Toml)
+                .and_then(|fields| elsewhere::remedy(&key.value, fields));
+            let remedy = match (elsewhere, nearest(&key.value, known)) {
+                (Some(remedy), _) => remedy,
+                (None, Some(near)) => format!("did you mean `{near}`?"),
+                (None, None) => format!("{} may have: {}", self.what, known.join(", ")),
             };
             let message = format!("{} has no key `{}`", self.what, key.value);
             problems.push(Problem::error(

@@ -6,7 +6,7 @@
 
 use std::fmt::Write as _;
 
-use firebreak_abi::{PaRange, VmId, guest_map};
+use firebreak_abi::{PAGE_SIZE_BYTES, PaRange, VmId, guest_map};
 use firebreak_manifest::Placement;
 use firebreak_triage::{
     Class, ContextVerdict, CperSeverity, Evidence, GuestEl, Interrupted, Iss, Owner, PageVerdict,
@@ -15,13 +15,21 @@ use firebreak_triage::{
 use serde::Serialize;
 
 use crate::devices::DeviceUse;
+use crate::reserve::LOG_OFFSET;
 use crate::system::{Guest, System};
+
+/// An entry of the log (docs/aftermath.md), of which the first is the header.
+const LOG_ENTRY_BYTES: u64 = 1024;
+/// An exit in a trace.
+const EXIT_BYTES: u64 = 32;
 
 /// A system explained.
 #[derive(Clone, Debug, Serialize)]
 pub struct Explanation {
     /// The board's memory, in order of address.
     pub memory: Vec<Region>,
+    /// What the system writes down of itself.
+    pub records: RecordsUse,
     /// Who runs on each PE.
     pub pes: Vec<PeUse>,
     /// Interrupts that the guests see.
@@ -41,6 +49,25 @@ pub struct Region {
     pub bytes: u64,
     /// What it is for.
     pub what: String,
+}
+
+/// The log that survives a reset, and the trace of each PE.
+#[derive(Clone, Debug, Serialize)]
+pub struct RecordsUse {
+    /// First address of the log, `0x..`; none if the board's firmware keeps nothing, or none is wanted.
+    pub log_start: Option<String>,
+    /// Length of the log in bytes.
+    pub log_bytes: u64,
+    /// How many events it holds.
+    pub log_events: u64,
+    /// Length of the trace of each PE in bytes.
+    pub trace_bytes: u64,
+    /// How many exits it holds.
+    pub trace_exits: u64,
+    /// PEs that have one.
+    pub trace_pes: usize,
+    /// What the traces take of the hypervisor's pool, in bytes.
+    pub trace_pool_bytes: u64,
 }
 
 /// A PE.
@@ -91,6 +118,7 @@ impl Explanation {
     pub fn new(system: &System) -> Self {
         Self {
             memory: memory(system),
+            records: RecordsUse::new(system),
             pes: pes(system),
             interrupts: interrupts(system),
             devices: system.devices.clone(),
@@ -112,6 +140,7 @@ impl Explanation {
                 region.what
             );
         }
+        let _ = write!(text, "\n{}", self.records.to_text());
         let _ = writeln!(text, "\nPEs");
         for pe in &self.pes {
             let runs = pe.vcpu.as_deref().unwrap_or("nothing: it stays off");
@@ -147,6 +176,47 @@ impl Explanation {
             "\nAn uncontainable error resets the machine wherever it is; all of it is in docs/triage.md."
         );
         text
+    }
+}
+
+impl RecordsUse {
+    fn new(system: &System) -> Self {
+        let log_bytes = system.records.log_on(&system.board);
+        let log = system.board.persistent.filter(|_| log_bytes != 0);
+        let trace_bytes = system.records.trace_bytes;
+        let trace_pes: usize = system.plan.placements.iter().map(|one| one.pes.len()).sum();
+        let pages = trace_bytes.next_multiple_of(PAGE_SIZE_BYTES) * trace_pes as u64;
+        Self {
+            log_start: log.map(|range| format!("{:#x}", range.start.get() + LOG_OFFSET)),
+            log_bytes,
+            log_events: (log_bytes / LOG_ENTRY_BYTES).saturating_sub(1),
+            trace_bytes,
+            trace_exits: trace_bytes / EXIT_BYTES,
+            trace_pes,
+            trace_pool_bytes: pages,
+        }
+    }
+
+    fn to_text(&self) -> String {
+        let log = match &self.log_start {
+            Some(start) => format!(
+                "{} KiB at {start}, behind the crash page: {} events, if the firmware keeps that memory",
+                self.log_bytes >> 10,
+                self.log_events
+            ),
+            None => "none: no event survives a reset".to_owned(),
+        };
+        let trace = match self.trace_bytes {
+            0 => "none: exits are not written down".to_owned(),
+            bytes => format!(
+                "{} KiB for each of {} PEs: {} exits, {} KiB of the hypervisor's pool",
+                bytes >> 10,
+                self.trace_pes,
+                self.trace_exits,
+                self.trace_pool_bytes >> 10
+            ),
+        };
+        format!("what is written down\n  log    {log}\n  trace  {trace}\n")
     }
 }
 
@@ -202,7 +272,13 @@ fn memory(system: &System) -> Vec<Region> {
         }
     }
     for range in &board.reserved {
-        used.push((*range, "reserved: devicetree or firmware".to_owned()));
+        let what = match system.board.persistent {
+            Some(kept) if range.contains(kept.start) => {
+                "reserved: devicetree or firmware, with what survives a reset"
+            }
+            _ => "reserved: devicetree or firmware",
+        };
+        used.push((*range, what.to_owned()));
     }
     used.sort_by_key(|(range, _)| range.start);
     let mut regions = Vec::new();

@@ -11,6 +11,7 @@ use firebreak_manifest::{MAX_DEVICES, Policy, RestartPolicy};
 use firebreak_triage::Class;
 
 mod board;
+pub(crate) mod elsewhere;
 mod later;
 
 pub use board::{BOARD, DEVICE, RANGE};

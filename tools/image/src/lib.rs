@@ -22,6 +22,7 @@ mod payload;
 mod report;
 mod reserve;
 mod schema;
+mod surprises;
 mod system;
 
 use std::path::Path;

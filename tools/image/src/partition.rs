@@ -24,6 +24,8 @@ pub struct PartitionFile {
     pub control: bool,
     /// What it writes down of itself.
     pub records: Records,
+    /// Where the size of the log stands.
+    pub log: Option<Range<usize>>,
     /// In the order of the file.
     pub partitions: Vec<Partition>,
 }
@@ -114,11 +116,12 @@ fn read_entries(
     let mut board = None;
     let mut control = false;
     let mut records = Records::default();
+    let mut log = None;
     if let Some(system) = root.table("system", "the system")? {
         let mut system = system.of(&fields::SYSTEM);
         board = system.string("board")?;
         control = system.boolean("control")?.is_some_and(|flag| flag.value);
-        records = reserve::records(&mut system, &mut problems)?;
+        (records, log) = reserve::records(&mut system, &mut problems)?;
         problems.extend(system.unknown_keys());
     }
     let tables = root.tables("partition", "a partition")?;
@@ -151,6 +154,7 @@ fn read_entries(
             board,
             control,
             records,
+            log,
             partitions,
         })
     } else {

@@ -132,7 +132,56 @@ fn load(source: &Source, named: &At<String>, dir: &Path, what: &str) -> Result<P
 
 /// Loads an initial RAM disk.
 pub(crate) fn ramdisk(source: &Source, named: &At<String>, dir: &Path) -> Result<Payload, Problem> {
-    load(source, named, dir, "initramfs")
+    let payload = load(source, named, dir, "initramfs")?;
+    if payload.bytes.starts_with(&UIMAGE) {
+        let message = format!(
+            "the initramfs {} is wrapped for U-Boot",
+            payload.path.display()
+        );
+        let remedy = "name the file that mkimage was given, or cut off the first 64 bytes";
+        return Err(problem(source, named, message, "a uImage", remedy));
+    }
+    Ok(payload)
+}
+
+/// First bytes of what `mkimage` makes.
+const UIMAGE: [u8; 4] = [0x27, 0x05, 0x19, 0x56];
+
+/// Says what an image is that no PE can enter at its first byte, and what to do about it.
+///
+/// Whatever is not known to be something else is a raw binary, so what people have lying about
+/// beside their kernels is known here.
+fn foreign(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
+    const IMAGE: &str = "name the kernel's arch/arm64/boot/Image, or that packed with gzip";
+    let at = |offset: usize, magic: &[u8]| bytes.get(offset..offset + magic.len()) == Some(magic);
+    Some(match bytes {
+        _ if at(0, &UIMAGE) => (
+            "a uImage of U-Boot",
+            "name the file that mkimage was given, or cut off the first 64 bytes",
+        ),
+        _ if at(0, &[0xd0, 0x0d, 0xfe, 0xed]) => (
+            "a devicetree, or a FIT image of U-Boot",
+            "name the kernel itself; dumpimage takes it out of a FIT image",
+        ),
+        _ if at(0, b"ANDROID!") => ("an Android boot image", IMAGE),
+        _ if at(0, b"\xfd7zXZ\0") => ("packed with xz", "unpack it, or pack it with gzip"),
+        _ if at(0, &[0x28, 0xb5, 0x2f, 0xfd]) => {
+            ("packed with zstd", "unpack it, or pack it with gzip")
+        }
+        _ if at(0, &[0x04, 0x22, 0x4d, 0x18]) || at(0, &[0x02, 0x21, 0x4c, 0x18]) => {
+            ("packed with LZ4", "unpack it, or pack it with gzip")
+        }
+        _ if at(0, b"070701") => (
+            "an archive of cpio",
+            "name it as initramfs, and a kernel as image",
+        ),
+        _ if at(0x24, &[0x18, 0x28, 0x6f, 0x01]) => {
+            ("a zImage for 32-bit Arm", "build the guest for aarch64")
+        }
+        _ if at(0x202, b"HdrS") => ("a kernel for x86", "build the guest for aarch64"),
+        _ if at(0, b"#!") => ("a script", IMAGE),
+        _ => return None,
+    })
 }
 
 /// Loads, unpacks, lays out and identifies a kernel.
@@ -146,6 +195,10 @@ pub(crate) fn kernel(
     let was_packed = payload.bytes.starts_with(&[0x1f, 0x8b]);
     if was_packed {
         payload.bytes = Arc::new(unpack(source, named, &payload)?);
+    }
+    if let Some((what, remedy)) = foreign(&payload.bytes) {
+        let message = format!("the image {} cannot be started", payload.path.display());
+        return Err(problem(source, named, message, what, remedy));
     }
     let is_elf = elf::is_elf(&payload.bytes);
     if is_elf {

@@ -7,8 +7,11 @@ use firebreak_manifest::config::{
     MIN_LOG_BYTES,
 };
 
-use crate::diagnostic::Problem;
-use crate::document::{Table, parse_size};
+use std::ops::Range;
+
+use crate::board::BoardFile;
+use crate::diagnostic::{Problem, Source};
+use crate::document::{At, Table, parse_size};
 
 /// Reads `spare_pages` of a partition.
 pub(crate) fn spare_pages(table: &mut Table<'_, '_>) -> Result<u8, Problem> {
@@ -71,11 +74,75 @@ pub struct Records {
     pub trace_bytes: u64,
 }
 
-/// Reads `log` and `trace` of the system.
+impl Records {
+    /// Returns how long the log is on this board, in bytes: what the file says, or what its firmware
+    /// has room for.
+    pub(crate) fn log_on(&self, board: &BoardFile) -> u64 {
+        self.log_bytes.map_or(room_for_log(board), |wanted| {
+            wanted.min(room_for_log(board))
+        })
+    }
+}
+
+/// Where the log stands: behind the crash page.
+pub(crate) const LOG_OFFSET: u64 = PAGE_SIZE_BYTES;
+
+/// Returns how long a log the board's firmware has room for, in bytes.
+fn room_for_log(board: &BoardFile) -> u64 {
+    let kept = board.persistent.map_or(0, |range| range.len_bytes);
+    let room = kept.saturating_sub(LOG_OFFSET) & !1023;
+    if room < MIN_LOG_BYTES {
+        0
+    } else {
+        room.min(MAX_LOG_BYTES)
+    }
+}
+
+/// Refuses a log that would be cut short, or not be there at all.
+pub(crate) fn check_log(
+    source: &Source,
+    log: Option<&Range<usize>>,
+    records: Records,
+    board: &BoardFile,
+) -> Option<Problem> {
+    let (span, wanted, room) = (log?.clone(), records.log_bytes?, room_for_log(board));
+    if wanted <= room {
+        return None;
+    }
+    let name = &board.name;
+    let (message, label, remedy) = if room == 0 {
+        (
+            format!("nothing is known of memory that the firmware of {name} keeps over a reset"),
+            "no room for a log",
+            source
+                .say(
+                    "leave log out; or, if there is such memory, name it in the board file (persistent)",
+                    "leave firebreak,log out; or, if there is such memory, name it in a board file (persistent)",
+                )
+                .to_owned(),
+        )
+    } else {
+        let (wanted, room) = (wanted >> 10, room >> 10);
+        let remedy = source.say(
+            "leave log out for as much as there is",
+            "leave firebreak,log out for as much as there is",
+        );
+        (
+            format!(
+                "the firmware of {name} keeps memory for a log of {room} KiB, not of {wanted} KiB"
+            ),
+            "does not fit",
+            format!("use up to {room} KiB, or {remedy}"),
+        )
+    };
+    Some(Problem::error(source, span, message, label, remedy))
+}
+
+/// Reads `log` and `trace` of the system, and returns where the size of the log stands.
 pub(crate) fn records(
     table: &mut Table<'_, '_>,
     problems: &mut Vec<Problem>,
-) -> Result<Records, Problem> {
+) -> Result<(Records, Option<Range<usize>>), Problem> {
     let log = size(table, "log", problems, |bytes| match bytes {
         0 | MIN_LOG_BYTES..=MAX_LOG_BYTES => None,
         1..MIN_LOG_BYTES => {
@@ -86,10 +153,11 @@ pub(crate) fn records(
     let trace = size(table, "trace", problems, |bytes| {
         (bytes > MAX_TRACE_BYTES).then_some("use up to 32 KiB: 1024 exits of each PE")
     })?;
-    Ok(Records {
-        log_bytes: log,
-        trace_bytes: trace.unwrap_or(0),
-    })
+    let records = Records {
+        log_bytes: log.as_ref().map(|log| log.value),
+        trace_bytes: trace.map_or(0, |trace| trace.value),
+    };
+    Ok((records, log.map(|log| log.span)))
 }
 
 /// Reads a size; `wrong` says what to do about one that cannot be.
@@ -98,7 +166,7 @@ fn size(
     key: &'static str,
     problems: &mut Vec<Problem>,
     wrong: fn(u64) -> Option<&'static str>,
-) -> Result<Option<u64>, Problem> {
+) -> Result<Option<At<u64>>, Problem> {
     let Some(text) = table.string(key)? else {
         return Ok(None);
     };
@@ -109,7 +177,12 @@ fn size(
             "write a whole number and KiB, such as \"4 KiB\"",
         ),
         Some(bytes) => match wrong(bytes) {
-            None => return Ok(Some(bytes)),
+            None => {
+                return Ok(Some(At {
+                    value: bytes,
+                    span: text.span,
+                }));
+            }
             Some(remedy) => (
                 format!("there cannot be a {key} of \"{}\"", text.value),
                 "out of bounds",

@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 
 use firebreak_abi::{Pa, PaRange};
 use firebreak_manifest::{
-    GuestLayout, MemoryPlan, PartitionFault, SystemError, guest_layout, read_config, validate,
+    Board, GuestLayout, MemoryPlan, PartitionFault, SystemError, guest_layout, read_config,
+    validate,
 };
 
 use crate::board::{self, BoardFile};
@@ -24,7 +25,8 @@ use crate::dts;
 use crate::layout::{Hypervisor, Layout};
 use crate::partition::{self, Partition, PartitionFile};
 use crate::payload::{self, Kernel, Payload};
-use crate::reserve::Records;
+use crate::reserve::{self, Records};
+use crate::surprises;
 
 /// Where to find what the partition file names.
 #[derive(Clone, Debug, Default)]
@@ -62,6 +64,8 @@ pub struct System {
     pub plan: MemoryPlan,
     /// Devices that are passed through.
     pub devices: Vec<DeviceUse>,
+    /// What it writes down of itself.
+    pub records: Records,
     /// What will surprise.
     pub warnings: Diagnostics,
     /// The configuration as the hypervisor reads it.
@@ -86,6 +90,12 @@ pub fn check(file: &Path, options: &Options) -> Result<System, Diagnostics> {
     }
     check_pes(&source, &parsed, &board, &mut problems);
     check_ras(&source, &parsed, &board, &mut problems);
+    problems.extend(reserve::check_log(
+        &source,
+        parsed.log.as_ref(),
+        parsed.records,
+        &board,
+    ));
     devices::expand(&source, &mut parsed, &board, &mut problems);
     let payloads = options.payloads.as_deref().unwrap_or(dir);
     let mut guests = Vec::new();
@@ -95,7 +105,7 @@ pub fn check(file: &Path, options: &Options) -> Result<System, Diagnostics> {
             Ok(guest) => guests.push(guest),
             Err(problem) => problems.push(problem),
         }
-        warnings.extend(surprises(&source, partition));
+        warnings.extend(surprises::of(&source, partition));
     }
     if !problems.is_empty() {
         problems.sort_by_key(|problem| problem.span.as_ref().map(|span| span.start));
@@ -119,6 +129,7 @@ pub fn check(file: &Path, options: &Options) -> Result<System, Diagnostics> {
         guests,
         plan,
         devices,
+        records: parsed.records,
         warnings,
         config,
         hypervisor,
@@ -352,35 +363,6 @@ fn load_guest(source: &Source, partition: &Partition, dir: &Path) -> Result<Gues
     })
 }
 
-/// Warns of what works and will surprise.
-fn surprises(source: &Source, partition: &Partition) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    problems.extend(unseen_console(source, partition));
-    if partition.loaded.is_some() {
-        let message = format!(
-            "the files of partition \"{}\" are loaded by the bootloader: nothing is known of them",
-            partition.name.value
-        );
-        let remedy = "to have them checked and put into the image, name them by `firebreak,file`";
-        let span = partition.image.span.clone();
-        problems.push(Problem::error(source, span, message, "not checked", remedy).warning());
-    }
-    problems
-}
-
-fn unseen_console(source: &Source, partition: &Partition) -> Option<Problem> {
-    let cmdline = partition.cmdline.as_ref()?;
-    if partition.console || !cmdline.value.contains("console=ttyAMA") {
-        return None;
-    }
-    let message = "the command line asks for a PL011, but the partition has no console";
-    let remedy = source.say(
-        "set console = \"pl011\", or take console= out of the command line",
-        "add vpl011; or take console= out of the command line",
-    );
-    Some(Problem::error(source, cmdline.span.clone(), message, "never seen", remedy).warning())
-}
-
 /// Gives every payload its place, and writes the configuration that says so.
 fn arrange(
     source: &Source,
@@ -457,7 +439,7 @@ fn judge(
         )
     })?;
     let plan = validate(&board.board, &parsed, image_range)
-        .map_err(|error| locate(source, guests, &error))?;
+        .map_err(|error| locate(source, guests, &error, (board, image_range)))?;
     let tree = aligned_copy(board.devicetree.as_deref().unwrap_or_default());
     let bytes = board.devicetree.as_ref().map_or(0, Vec::len);
     let devices = devices::resolve(
@@ -489,7 +471,12 @@ impl AlignedBytes {
 }
 
 /// Finds the line that an error of the whole system speaks of.
-fn locate(source: &Source, guests: &[Guest], error: &SystemError) -> Problem {
+fn locate(
+    source: &Source,
+    guests: &[Guest],
+    error: &SystemError,
+    (board, image): (&BoardFile, PaRange),
+) -> Problem {
     let whole =
         |message: String| Problem::error(source, 0..0, message, "this file", "see the message");
     let SystemError::Partition { index, fault, .. } = error else {
@@ -518,5 +505,50 @@ fn locate(source: &Source, guests: &[Guest], error: &SystemError) -> Problem {
     };
     let text = error.to_string();
     let (message, remedy) = text.rsplit_once("; ").unwrap_or((&text, "see the message"));
-    Problem::error(source, span, message, "here", remedy)
+    let label = match fault {
+        PartitionFault::PlaceTaken { range } => in_the_way(*range, guests, *index, board, image),
+        _ => "here".to_owned(),
+    };
+    Problem::error(source, span, message, label, remedy)
+}
+
+/// Says what stands where a partition's memory is to be.
+fn in_the_way(
+    range: PaRange,
+    guests: &[Guest],
+    index: usize,
+    board: &BoardFile,
+    image: PaRange,
+) -> String {
+    let show = |what: &str, other: PaRange| {
+        format!(
+            "{what} {:#x} to {:#x}",
+            other.start.get(),
+            other.end().get()
+        )
+    };
+    let Board {
+        reserved, memory, ..
+    } = &board.board;
+    if let Some(other) = reserved.iter().find(|other| other.overlaps(range)) {
+        return show("the firmware keeps", *other);
+    }
+    if image.overlaps(range) {
+        return show("the image takes", image);
+    }
+    let fixed = guests.iter().enumerate().find_map(|(other, guest)| {
+        let place = guest.partition.memory_place.base.as_ref()?;
+        let ram = PaRange::new(place.value, guest.partition.memory_bytes.value);
+        (other != index && ram.overlaps(range)).then_some((guest, ram))
+    });
+    if let Some((guest, ram)) = fixed {
+        return show(
+            &format!("partition \"{}\" has", guest.partition.name.value),
+            ram,
+        );
+    }
+    match memory.iter().find(|ram| ram.overlaps(range)) {
+        Some(ram) => show("the board's memory is", *ram),
+        None => "the board has no memory there".to_owned(),
+    }
 }

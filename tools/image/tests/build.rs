@@ -7,7 +7,7 @@ use std::io::Write;
 
 use common::{Bench, HYPERVISOR_BYTES, config_words, demo, hypervisor, linux};
 use firebreak_abi::image::{IMAGE_INFO_LEN, IMAGE_INFO_OFFSET, ImageInfo};
-use firebreak_image::{Level, Options, build, check};
+use firebreak_image::{Explanation, Level, Options, build, check};
 
 fn word(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
@@ -260,4 +260,50 @@ fn a_console_that_nobody_sees_is_warned_of() {
     };
     assert_eq!(warning.level, Level::Warning);
     assert!(!system.warnings.has_errors());
+}
+
+#[test]
+fn a_console_of_other_hardware_is_warned_of() {
+    let bench = Bench::new();
+    for (cmdline, warnings) in [
+        ("console=ttyS0", 1),
+        ("quiet console=hvc0 console=ttyS0,115200", 1),
+        ("console=ttyS0 console=ttyAMA0", 0),
+        ("console=tty0", 0),
+        ("quiet", 0),
+    ] {
+        let text = format!(
+            "[[partition]]\nname = \"a\"\nvcpus = 1\npes = [0]\nmemory = \"16 MiB\"\n\
+             image = \"guests/control.bin\"\ncmdline = \"{cmdline}\"\n"
+        );
+        let file = bench.put("other.toml", text.as_bytes());
+        let system = check(&file, &bench.options).unwrap();
+        assert_eq!(system.warnings.problems.len(), warnings, "{cmdline}");
+    }
+}
+
+#[test]
+fn explain_tells_the_sizes_of_log_and_trace_and_where_they_lie() {
+    let bench = Bench::new();
+    let explained = |system: &str| {
+        let text = format!(
+            "[system]\n{system}\n\n[[partition]]\nname = \"a\"\nvcpus = 2\npes = [0, 1]\n\
+             memory = \"16 MiB\"\nimage = \"guests/control.bin\"\n"
+        );
+        let file = bench.put("records.toml", text.as_bytes());
+        Explanation::new(&check(&file, &bench.options).unwrap())
+    };
+    let both = explained("log = \"64 KiB\"\ntrace = \"5 KiB\"").records;
+    assert_eq!(both.log_start.as_deref(), Some("0x40191000"));
+    assert_eq!((both.log_bytes, both.log_events), (64 << 10, 63));
+    // A trace takes whole pages of the pool.
+    assert_eq!((both.trace_bytes, both.trace_exits), (5 << 10, 160));
+    assert_eq!((both.trace_pes, both.trace_pool_bytes), (2, 16 << 10));
+    let usual = explained("").records;
+    assert_eq!((usual.log_bytes, usual.trace_bytes), (256 << 10, 0));
+    let text = explained("board = \"xlnx-versal-virt\"").to_text();
+    assert!(
+        text.contains("log    none: no event survives a reset"),
+        "{text}"
+    );
 }

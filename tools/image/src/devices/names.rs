@@ -4,7 +4,7 @@
 use firebreak_abi::{PAGE_SIZE_BYTES, PaRange};
 use firebreak_manifest::devices::each_node;
 use firebreak_manifest::tree::{Event, Tree};
-use firebreak_manifest::{Uart, read_board};
+use firebreak_manifest::{Board, read_board};
 
 use crate::diagnostic::{Problem, Source};
 use crate::document::{self, At};
@@ -15,7 +15,7 @@ pub(crate) fn load_tree(
     named: &At<String>,
     source: &Source,
     read: impl FnOnce(&str) -> Result<Vec<u8>, String>,
-) -> Result<(Vec<u8>, Option<Uart>), Problem> {
+) -> Result<(Vec<u8>, Board), Problem> {
     let wrong = |message: String, remedy: &str| {
         Problem::error(source, named.span.clone(), message, "named here", remedy)
     };
@@ -31,8 +31,7 @@ pub(crate) fn load_tree(
         let message = format!("the devicetree {} is not usable: {error}", named.value);
         wrong(message, "name a compiled devicetree (.dtb) of this board")
     })?;
-    let uart = board.uart;
-    Ok((bytes, uart))
+    Ok((bytes, board))
 }
 
 /// All names.

@@ -40,10 +40,12 @@ pub(crate) fn board_of(source: &Source) -> Result<Option<BoardFile>, Problem> {
         return Err(wrong("the board has no memory for the image".to_owned()));
     };
     let name = root.property("model").and_then(|model| model.string());
+    let persistent = board.sei.as_ref().and_then(|sei| sei.persistent);
     Ok(Some(BoardFile {
         name: name.unwrap_or_else(|| "of this devicetree".to_owned()),
         board,
         image_base,
+        persistent,
         devicetree: Some(blob),
         has_ras: true,
     }))

@@ -4,7 +4,7 @@
 use super::{Field, Form, field, optional};
 
 /// Fields of a board file.
-pub static BOARD: [Field; 7] = [
+pub static BOARD: [Field; 8] = [
     field(
         "name",
         "",
@@ -71,6 +71,14 @@ pub static BOARD: [Field; 7] = [
         "",
         "[[reserved]]",
         "What the firmware keeps.",
+    )),
+    optional(field(
+        "persistent",
+        "",
+        Form::Table(&RANGE),
+        "",
+        "persistent = { base = 0x4019_0000, size = \"260 KiB\" }",
+        "Memory in a reserved range that survives a warm reset: a page for a crash, and the log behind it.",
     )),
 ];
 

@@ -84,6 +84,7 @@ pub(super) fn read_policy(
             .and_then(|reaction| reaction.check(class).map(|()| reaction));
         match reaction {
             Ok(reaction) => {
+                problems.extend(check_decimal(table.source, &word));
                 if word.value.contains(':') {
                     chosen_syndromes.push(word.clone());
                 }
@@ -150,6 +151,22 @@ fn read_corrected(
         }
     }
     Ok(())
+}
+
+/// A syndrome is known by its hexadecimal digits, and they may stand there without their 0x.
+fn check_decimal(source: &Source, word: &At<String>) -> Option<Problem> {
+    /// DFSC of an asynchronous SError.
+    const DFSC: u32 = 0x11;
+    let (reaction, digits) = word.value.split_once(':')?;
+    let (decimal, hex): (u32, _) = (digits.parse().ok()?, u32::from_str_radix(digits, 16).ok()?);
+    if decimal & 0x3f == DFSC || hex & 0x3f != DFSC {
+        return None;
+    }
+    let message =
+        format!("syndrome {digits} is a decimal number: the guest would be told {decimal:#x}");
+    let remedy = format!("write \"{reaction}:0x{digits}\"");
+    let span = word.span.clone();
+    Some(Problem::error(source, span, message, "without 0x", remedy))
 }
 
 /// A guest that does not see FEAT_RAS takes every SError for an implementation-defined one: a
