@@ -4,7 +4,9 @@
 use std::env;
 use std::ffi::OsStr;
 use std::fmt;
+use std::fs;
 use std::io::IsTerminal;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Instant;
@@ -91,6 +93,15 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
         bail!("`{text}` ended with {}: {}", output.status, stderr.trim());
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Writes what a command has to say to programs (`--json FILE`), if that is wanted.
+pub(crate) fn write_json(path: Option<&Path>, value: &serde_json::Value) -> Result<()> {
+    match path {
+        Some(path) => fs::write(path, format!("{value:#}\n"))
+            .with_context(|| format!("{} cannot be written", path.display())),
+        None => Ok(()),
+    }
 }
 
 /// Says whether a program is there to be run.

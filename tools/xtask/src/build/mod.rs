@@ -10,6 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use serde_json::{Value, json};
 
 use crate::process::{self, step};
 use crate::setup::kernel;
@@ -20,14 +21,20 @@ use crate::{image, paths};
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   cargo xtask build                           build everything
+  cargo xtask build --json build.json         and write what was built as JSON
   qemu-system-aarch64 -M virt,virtualization=on,gic-version=3 -cpu neoverse-n1 -smp 4 -m 1024 \\
       -nic none -nographic -kernel target/firebreak/demo.img   boot it by hand, without firmware")]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// Writes {"files":[{"path","bytes"}]}: what can be loaded, booted or debugged.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
 
 /// Runs the command.
-pub(crate) fn run(_args: &Args) -> Result<()> {
+pub(crate) fn run(args: &Args) -> Result<()> {
     crate::setup::run(&crate::setup::Args::unattended())?;
     all()?;
+    process::write_json(args.json.as_deref(), &object(&built())?)?;
     step(format!("build: done, see {}", paths::out().display()));
     Ok(())
 }
@@ -39,6 +46,38 @@ pub(crate) fn all() -> Result<()> {
     guests()?;
     initramfs()?;
     image::build(&image::demo_manifest(), &demo_image())
+}
+
+/// Returns the files that a whole build makes.
+fn built() -> Vec<PathBuf> {
+    let out = paths::out();
+    let mut files = vec![
+        out.join("hypervisor.bin"),
+        hypervisor_elf(),
+        firmware_image(),
+        out.join("firmware.elf"),
+    ];
+    for package in targets::GUESTS.packages {
+        let name = package.trim_start_matches("firebreak-guest-");
+        files.extend([out.join(format!("guests/{name}.bin")), guest_elf(name)]);
+    }
+    files.extend([
+        out.join("guests/agent"),
+        out.join("initramfs.cpio"),
+        demo_image(),
+    ]);
+    files
+}
+
+/// Files as programs are told of them; each has to be there.
+fn object(files: &[PathBuf]) -> Result<Value> {
+    let mut rows = Vec::new();
+    for path in files {
+        let metadata =
+            fs::metadata(path).with_context(|| format!("{} was not built", path.display()))?;
+        rows.push(json!({ "path": path.display().to_string(), "bytes": metadata.len() }));
+    }
+    Ok(json!({ "files": rows }))
 }
 
 /// Returns the demo's image.
@@ -214,4 +253,21 @@ pub(crate) fn write_if_changed(path: &Path, bytes: &[u8]) -> Result<()> {
         fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
     }
     fs::write(path, bytes).with_context(|| path.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_told_of_files_that_are_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let there = dir.path().join("hypervisor.bin");
+        fs::write(&there, [0; 7]).unwrap();
+        let told = object(std::slice::from_ref(&there)).unwrap();
+        assert_eq!(told["files"][0]["bytes"], 7);
+        assert_eq!(told["files"][0]["path"], there.display().to_string());
+        let missing = object(&[there, dir.path().join("firmware.bin")]).unwrap_err();
+        assert!(format!("{missing:#}").contains("firmware.bin was not built"));
+    }
 }

@@ -61,6 +61,7 @@ pub(crate) fn has_miri() -> bool {
   cargo xtask setup              say what is missing, ask, install
   cargo xtask setup --yes        do not ask (for scripts)
   cargo xtask setup --dry-run    only say what would be done
+  cargo xtask setup --dry-run --json setup.json    and write it as JSON
   QEMU=/opt/qemu/bin/qemu-system-aarch64 cargo xtask setup    use another QEMU")]
 pub(crate) struct Args {
     /// Does not ask before it installs.
@@ -72,6 +73,9 @@ pub(crate) struct Args {
     /// Also gets what only the tests use: a nightly toolchain with miri, U-Boot, and Chromium.
     #[arg(long)]
     tests: bool,
+    /// Writes {"actions":[...],"done"}: what was missing, in words, and whether all of it is there now.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
     /// Acts as if nothing were there yet (to see the plan of a fresh machine).
     #[arg(long, hide = true)]
     pretend_missing: bool,
@@ -90,6 +94,7 @@ impl Args {
             yes: true,
             dry_run: false,
             tests: false,
+            json: None,
             pretend_missing: false,
             os_release: "/etc/os-release".into(),
             apt_dir: "/etc/apt".into(),
@@ -172,6 +177,18 @@ impl Action {
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let actions = plan(args)?;
+    let words: Vec<String> = actions.iter().map(Action::describe).collect();
+    let result = carry_out(args, &actions);
+    let done = actions.is_empty() || (result.is_ok() && !args.dry_run);
+    process::write_json(
+        args.json.as_deref(),
+        &serde_json::json!({ "actions": words, "done": done }),
+    )?;
+    result
+}
+
+/// Says what is to be done, asks, and does it.
+fn carry_out(args: &Args, actions: &[Action]) -> Result<()> {
     if actions.is_empty() {
         step("set-up: nothing is missing");
         return Ok(());
@@ -188,7 +205,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             "nothing was changed; `cargo xtask setup --yes` does not ask".to_owned()
         ));
     }
-    for action in &actions {
+    for action in actions {
         step(format!(
             "set-up: {}",
             action.describe().lines().next().unwrap_or("")
