@@ -11,6 +11,7 @@
 #![no_std]
 #![no_main]
 
+mod device;
 mod lives;
 mod ops;
 mod pair;
@@ -96,7 +97,7 @@ fn sleep_until(physical_ticks: u64, period_ticks: u64) {
     timer::arm(physical_ticks.wrapping_sub(behind));
     while physical_now() < physical_ticks {
         cpu::wfi();
-        take_serrors(physical_now() / period_ticks);
+        take_serrors(|| physical_now() / period_ticks);
     }
     timer::stop();
     drain_interrupts();
@@ -128,17 +129,18 @@ fn one_round(op: &Op, schedule: Schedule) -> u64 {
 
     let mut bad = found.compare(&given, op.outputs, round) + after.compare(&system, round);
     bad += op.finish(&found, round);
-    take_serrors(round);
+    take_serrors(|| round);
     bad
 }
 
-/// Takes the virtual SError that is pending, if there is one, and says so.
-fn take_serrors(round: u64) {
+/// Takes the virtual SError that is pending, if there is one, and says so: with the period that `round`
+/// names then, as the firmware may have taken its time shortly before.
+fn take_serrors(round: impl Fn() -> u64) {
     let taken = SERRORS.get();
     cpu::unmask_serror();
     cpu::mask_all();
     if SERRORS.get() != taken {
-        println!("sweep: serror n={} round={round}", SERRORS.get());
+        println!("sweep: serror n={} round={}", SERRORS.get(), round());
     }
 }
 
@@ -161,17 +163,23 @@ fn main(boot: Boot) -> ! {
         lives::check(born);
         lives::soil();
     }
+    if op.has_device() {
+        device::check(born);
+    }
     gic::init_distributor();
     gic::init_cpu();
     gic::enable_private(firebreak_abi::guest_map::VTIMER_INTID);
     gic::enable_private(ops::SGI as u32);
+    if op.has_device() {
+        device::set_up();
+    }
     op.other.start(period_ticks);
     println!(
         "sweep: ready path={} period={period_ticks} born={born}",
         op.name
     );
     // One that the hypervisor had for the first instruction of this life.
-    take_serrors(born);
+    take_serrors(|| born);
     let mut bad = 0;
     for round in 1.. {
         bad += one_round(op, schedule);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the rounds do, and what each may change.
 
+use crate::device;
 use crate::pair::Other;
 use crate::registers::Registers;
 use core::arch::global_asm;
@@ -31,7 +32,8 @@ macro_rules! rounds {
 
 rounds! {
     sweep_round_guest sweep_round_hvc sweep_round_hvc_trap sweep_round_smc sweep_round_load sweep_round_store
-    sweep_round_sgi sweep_round_timer sweep_round_wfi sweep_round_console sweep_round_receive
+    sweep_round_sgi sweep_round_timer sweep_round_wfi sweep_round_console sweep_round_device
+    sweep_round_receive
 }
 
 /// What it takes to prepare a round, and to look at it afterwards.
@@ -57,8 +59,12 @@ enum Kind {
     TimerCall(u64),
     /// A line on the console.
     Console,
+    /// The interrupt of a device that is passed through.
+    Forwarded,
     /// A call that ends this life.
     End(u64),
+    /// The same, with the device's interrupt taken by EL2 and not by the guest.
+    EndLoud(u64),
     /// Nothing: an error ends this life, if one comes.
     Killed,
     /// Nothing.
@@ -99,7 +105,7 @@ impl Op {
     }
 }
 
-static OPS: [Op; 20] = [
+static OPS: [Op; 22] = [
     op("guest", sweep_round_guest, 0, Kind::Nothing),
     op("hvc", sweep_round_hvc, 1, Kind::Call(psci::VERSION, 0)),
     op(
@@ -135,6 +141,8 @@ static OPS: [Op; 20] = [
     op("console", sweep_round_console, 0, Kind::Console),
     op("restart", sweep_round_hvc, 0, Kind::End(SYSTEM_RESET)),
     op("off", sweep_round_hvc, 0, Kind::End(SYSTEM_OFF)),
+    op("irq_device", sweep_round_device, 0, Kind::Forwarded),
+    op("quiesce", sweep_round_hvc, 0, Kind::EndLoud(SYSTEM_RESET)),
     op("killed", sweep_round_guest, 0, Kind::Killed),
     op("pair_sgi", sweep_round_sgi, 0, Kind::SgiToOther).with(Other::Receives),
     op("pair_on", sweep_round_hvc, 1, Kind::CpuOn).with(Other::IsStarted),
@@ -150,7 +158,12 @@ impl Op {
 
     /// Says whether the round may end this life of the partition.
     pub(crate) fn ends_life(&self) -> bool {
-        matches!(self.kind, Kind::End(_) | Kind::Killed)
+        matches!(self.kind, Kind::End(_) | Kind::EndLoud(_) | Kind::Killed)
+    }
+
+    /// Says whether the device that is passed through takes part.
+    pub(crate) fn has_device(&self) -> bool {
+        matches!(self.kind, Kind::Forwarded | Kind::EndLoud(_))
     }
 
     /// Puts into the registers what the round needs there; arms the timer.
@@ -160,6 +173,11 @@ impl Op {
         match self.kind {
             Kind::Nothing | Kind::Killed => {}
             Kind::End(function) => x[0] = function,
+            Kind::EndLoud(function) => {
+                device::ring();
+                x[0] = function;
+            }
+            Kind::Forwarded => (x[0], x[1]) = (device::now(), device::MATCH),
             Kind::Call(function, argument) => (x[0], x[1]) = (function, argument),
             Kind::CallThenDevice => (x[0], x[4]) = (psci::VERSION, gic::GICD_TYPER),
             Kind::Device(address, value) => (x[0], x[1]) = (value, address),
@@ -203,17 +221,19 @@ impl Op {
                 let again = u64::from(firebreak_guest_rt::mmio::read32(address));
                 check("register", found.x[0], again);
             }
-            Kind::End(_) => check("returned from the end", 1, 0),
+            Kind::End(_) | Kind::EndLoud(_) => check("returned from the end", 1, 0),
             Kind::Nothing
             | Kind::Killed
             | Kind::Enable
             | Kind::Console
             | Kind::Sgi
+            | Kind::Forwarded
             | Kind::SgiToOther
             | Kind::Timer => {}
         }
         let wanted = match self.kind {
             Kind::Sgi => Some(SGI),
+            Kind::Forwarded => Some(u64::from(device::INTID)),
             Kind::Timer | Kind::TimerCall(_) => Some(u64::from(VTIMER_INTID)),
             _ => None,
         };
@@ -222,6 +242,9 @@ impl Op {
         if let Some(intid) = pending {
             if u64::from(intid) == u64::from(VTIMER_INTID) {
                 timer::stop();
+            }
+            if intid == device::INTID {
+                device::clear();
             }
             gic::end(intid);
         }

@@ -166,6 +166,14 @@ sweep_done_\name:
     str     w2, [x1]
     round_end console
 
+    // A store to a device whose interrupt comes of it.
+    round   device
+    str     w0, [x1]
+    .rept   32
+    nop
+    .endr
+    round_end device
+
     // Waits for an interrupt that stays masked. EL3 wakes it for its own ends: x29 says whether
     // there is one.
     round   receive, 0

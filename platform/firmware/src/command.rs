@@ -5,7 +5,7 @@
 //! with the options `pa=<hex>`, `norecord`, `delay=<ticks>`, `in=guest`, `with=<dec>` and
 //! `as=<modes>`, and for a synchronous external abort `sync=<data or fetch>` and `far=<hex>`; and
 //! `storm count=<dec> pe=<dec> iss=<hex> sev=<word>` with the options `id=<dec>`, `pa=<hex>`,
-//! `step=<hex>`, `gap=<ticks>`, `in=guest` and `as=<modes>`. Words may come in any order; a word that is not known, or comes
+//! `step=<hex>`, `gap=<ticks>`, `in=guest` and `as=<modes>`; `sweep` and `type`, in their modules. Words may come in any order; a word that is not known, or comes
 //! twice, refuses the whole line.
 
 use firebreak_abi::{MAX_PES, Pa};
@@ -16,8 +16,10 @@ use crate::behavior::Modes;
 use crate::errors::{Error, Order, Request, StormRequest};
 use crate::poison::Answer;
 use crate::sweep::Plan;
+use crate::typist::Text;
 
 mod sweep;
+mod typing;
 
 /// The longest line that is accepted, in bytes.
 pub const MAX_LINE_BYTES: usize = 200;
@@ -40,6 +42,13 @@ pub enum Command {
         pe: usize,
         /// The errors and their moments.
         plan: Plan,
+    },
+    /// Type a text into the console in each period, or none any more.
+    Type {
+        /// Number of the PE on whose timer.
+        pe: usize,
+        /// What, and when.
+        text: Option<Text>,
     },
     /// Raise an error, or very many.
     Raise {
@@ -88,6 +97,7 @@ pub fn parse(line: &[u8]) -> Result<Option<Command>, &'static str> {
         Some("heal") => heal(words).map(Some),
         Some("behave") => behave(words).map(Some),
         Some("sweep") => sweep::parse(words).map(Some),
+        Some("type") => typing::parse(words).map(Some),
         Some(_) => Err("unknown-command"),
     }
 }

@@ -28,3 +28,4 @@ pub mod lie;
 pub mod poison;
 pub mod psci;
 pub mod sweep;
+pub mod typist;

@@ -70,6 +70,13 @@ fn run(this_pe: usize, command: Command) {
                 ras::wake(pe);
             }
         }
+        Command::Type { pe, text } => {
+            ras::type_text(pe, text);
+            log::line(format_args!("typing pe={pe}"));
+            if pe != this_pe {
+                ras::wake(pe);
+            }
+        }
         Command::Behave { pe, modes } => {
             ras::behave(pe, modes);
             match pe {

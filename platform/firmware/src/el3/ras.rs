@@ -23,8 +23,10 @@ use heapless::Deque;
 use spin::Mutex;
 
 mod sweep;
+mod typing;
 
 pub(super) use sweep::{PROBE_IMMEDIATE, reached as probe_reached, start as sweep};
+pub(super) use typing::start as type_text;
 
 use super::frame::Frame;
 use super::region::Page;
@@ -100,7 +102,8 @@ pub(super) fn service(pe: usize, frame: Option<&mut Frame>, unmasked: bool) {
             errors.order(&mut machine, order);
         }
         let sweeping = sweep::step(&mut machine, errors);
-        arm_timer(errors, sweeping);
+        let typing = typing::step(pe);
+        arm_timer(errors, sweeping.into_iter().chain(typing).min());
     });
 }
 

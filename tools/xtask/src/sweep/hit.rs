@@ -18,6 +18,9 @@ use super::targets::Targets;
 /// something: most of them cost a boot.
 const MOST_SEVERE: usize = 24;
 
+/// How often boundaries are tried that are not in each round, and how many of these there may be.
+const TURNS: usize = 16;
+
 /// How long before an instruction is reached its probe is put there. Not always is it reached when it
 /// was in the trace: after a boot the numbers in events are shorter, say.
 const LEADS_TICKS: [u64; 4] = [100, 400, 1_600, 6_400];
@@ -64,6 +67,16 @@ pub(super) fn strike_all(
     // A point behind one that cost the guest its life found no round to strike.
     if !job.0.stage.is_partial() {
         for (_, at) in missing(&targets.executed, &striker.points()) {
+            striker.strike(at, None)?;
+        }
+    }
+    // What EL2 keeps of its last events comes to its end in every eighth, whichever that is.
+    for _ in 0..TURNS {
+        let left = missing(&targets.executed, &striker.points());
+        if job.0.typed.is_empty() || left.len() > TURNS {
+            break;
+        }
+        for (_, at) in left {
             striker.strike(at, None)?;
         }
     }

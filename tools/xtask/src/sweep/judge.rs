@@ -8,6 +8,7 @@ use super::expect::{End, Expected, Map, Place, expected};
 use super::lives::Life;
 use super::nested;
 use super::paths::{Kind, Mode, SWEPT};
+use super::typed;
 
 /// SPSR.M\[3:2\] of EL2.
 const EL2: u64 = 2;
@@ -154,6 +155,19 @@ impl Point {
         }
     }
 
+    /// Leaves out of the account that a command made the guest take a virtual SError: in periods without
+    /// a point as well. `taken`: how many it says it took in this one.
+    pub(super) fn expect_injection(&mut self, syndrome: u64, taken: u32) {
+        let fate = &mut self.fate;
+        fate.told.retain(|told| told.syndrome != syndrome);
+        fate.heard.retain(|vm| *vm != SWEPT);
+        fate.heard.extend((1..taken).map(|_| SWEPT));
+        if taken == 0 && self.period.is_some() && !self.reset {
+            let why = "the guest did not take the virtual SError that was asked for";
+            self.problems.push(why.to_owned());
+        }
+    }
+
     /// Holds what happened against what must happen.
     pub(super) fn verify(&self, map: &Map, (path, mode, kind): Job<'_>) -> Vec<String> {
         if self.held {
@@ -163,8 +177,9 @@ impl Point {
         let later = self.fate.handed_at.map(|(in_el2, elr)| place(in_el2, elr));
         let here = place(self.in_el2(), self.elr);
         let mut wanted = expected((kind, mode), (here, self.is_masked()), later);
-        if wanted.end == End::Vm && path.is_stopped_by_another() {
-            // The context that is lost on this PE is part of what the other one stops.
+        let is_stopped = path.is_stopped_by_another() || typed::stops(path);
+        if wanted.end == End::Vm && is_stopped {
+            // The context that is lost on this PE is part of what the other one stops, or a command.
             wanted.end = End::Nothing;
         }
         let mut problems = self.verify_loss(wanted.end, here);
@@ -172,7 +187,7 @@ impl Point {
         let is_old = path.stage.to.is_some() || later.unwrap_or(here) != Place::Exit;
         let ends = path.stage.life != Life::GoesOn && is_old;
         // Two that are pending at a time are one to the guest, the opening one and this.
-        let merge = path.loses_a_page();
+        let merge = path.loses_a_page() || path.name == typed::INJECT.name;
         problems.extend(self.verify_words(&wanted, kind, (ends, merge)));
         // One that barges in on the taking of another is decided by its syndrome alone.
         let by_syndrome = nested::is_sei_path(path) && mode == Mode::BargeIn && self.is_masked();

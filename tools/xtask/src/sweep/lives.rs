@@ -9,13 +9,14 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use anyhow::{Context, Result};
-use firebreak_qemu::Record;
+use firebreak_qemu::{Event, Record};
 
 use super::judge::Point;
-use super::paths::{Kind, Opening, Path};
+use super::paths::{Kind, Opening, Path, SWEPT};
 use super::symbols::Symbols;
 use super::targets::Targets;
 use super::trace::{self, Step};
+use super::typed;
 
 /// What becomes of the partition in a round.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,23 +27,27 @@ pub(super) enum Life {
     Resets,
     /// An error kills it, and it is restarted.
     IsKilled,
+    /// It ends, and is begun again by a command, later in the period.
+    Ends,
 }
 
 impl Life {
-    /// Returns how often a round brings it about: `killed`, `restart`, `started`, and a first
-    /// line of the guest.
+    /// Returns how often a round brings it about: `killed`, `stopped`, `restart`, `started`, and a
+    /// first line of the guest.
     const fn wanted(self) -> Account {
-        let (killed, lives) = match self {
-            Self::GoesOn => (0, 0),
-            Self::Resets => (0, 1),
-            Self::IsKilled => (1, 1),
+        let (killed, stopped, restarted, lives) = match self {
+            Self::GoesOn => (0, 0, 0, 0),
+            Self::Resets => (0, 0, 1, 1),
+            Self::IsKilled => (1, 0, 1, 1),
+            Self::Ends => (0, 1, 0, 1),
         };
         Account {
             killed,
-            stopped: 0,
-            restarted: lives,
+            stopped,
+            restarted,
             started: lives,
             born: lives,
+            ..Account::NOTHING
         }
     }
 }
@@ -77,7 +82,7 @@ impl Stage {
 
     /// A round that ends with the first instruction of the guest's next life. After 150 periods of
     /// 2^26 ticks all counts have three digits, and all times eleven.
-    const ANOTHER_LIFE: Self = Self {
+    pub(super) const ANOTHER_LIFE: Self = Self {
         life: Life::Resets,
         is_over_at: Some("guest_header"),
         from: None,
@@ -100,6 +105,16 @@ impl Stage {
 
     /// Returns the part of a round that is swept.
     pub(super) fn part(&self, round: &[Step], hypervisor: &Symbols) -> Result<Range<usize>> {
+        self.part_from(round, 0, hypervisor)
+    }
+
+    /// Returns the part that is swept of what comes from this step on.
+    pub(super) fn part_from(
+        &self,
+        round: &[Step],
+        first: usize,
+        hypervisor: &Symbols,
+    ) -> Result<Range<usize>> {
         let find = |name: Option<&str>, from: usize| match name {
             Some(name) => {
                 let pc = hypervisor.containing(name)?;
@@ -110,16 +125,16 @@ impl Stage {
             }
             None => Ok(None),
         };
-        let start = find(self.from, 0)?.unwrap_or(0);
+        let start = find(self.from, first)?.unwrap_or(first);
         let end = find(self.to, start)?.unwrap_or(round.len());
         Ok(start..end)
     }
 }
 
 /// See [`Stage::ANOTHER_LIFE`].
-const PERIOD_TICKS: u64 = 1 << 26;
+pub(super) const PERIOD_TICKS: u64 = 1 << 26;
 /// Where EL2 begins to write the memory of the next life.
-const MEMORY: &str = "firebreak_guest_write_start";
+pub(super) const MEMORY: &str = "firebreak_guest_write_start";
 /// Behind the handler of an SEI that had interrupted the guest.
 pub(super) const BEHIND_THE_SEI: &str = "guest_entry_slow";
 
@@ -139,6 +154,10 @@ pub(super) const RESTART: Path = Path {
     barge_in_only: false,
     pe: None,
     traced: false,
+    typed: &[],
+    swept_stroke: 0,
+    once: false,
+    device: false,
 };
 
 /// From there to the first instruction of the guest.
@@ -151,19 +170,25 @@ pub(super) const FIRST_ENTRY: Path = Path {
     ..RESTART
 };
 
+/// SYSTEM_RESET of a guest whose device rings: its vCPU is taken off its PE, and its devices off it.
+pub(super) const QUIESCE: Path = Path {
+    name: "quiesce",
+    round: "quiesce",
+    stage: Stage {
+        from: Some("9lifecycle4park"),
+        to: Some("9lifecycle8conclude"),
+        ..Stage::ANOTHER_LIFE
+    },
+    device: true,
+    ..RESTART
+};
+
 /// An error that kills: from the way out of its handler until the memory is cleared.
 pub(super) const KILL: Path = Path {
     name: "kill",
     round: "killed",
     label: "guest",
-    openings: [
-        Some(Opening {
-            at_ticks: 60,
-            error: Kind::Ueu,
-            page_stride: None,
-        }),
-        None,
-    ],
+    openings: [Some(Opening::once(60, Kind::Ueu)), None],
     stage: Stage {
         life: Life::IsKilled,
         from: Some(BEHIND_THE_SEI),
@@ -182,9 +207,8 @@ pub(super) const RETIRE: Path = Path {
     label: "guest",
     openings: [
         Some(Opening {
-            at_ticks: 60,
-            error: Kind::Uer,
             page_stride: Some(2 << 20),
+            ..Opening::once(60, Kind::Uer)
         }),
         None,
     ],
@@ -200,9 +224,8 @@ pub(super) const RETIRE_NEXT: Path = Path {
     name: "retire_next",
     openings: [
         Some(Opening {
-            at_ticks: 60,
-            error: Kind::Uer,
             page_stride: Some(4 << 10),
+            ..Opening::once(60, Kind::Uer)
         }),
         None,
     ],
@@ -214,14 +237,7 @@ pub(super) const DRAIN: Path = Path {
     name: "drain",
     round: "console",
     label: "console",
-    openings: [
-        Some(Opening {
-            at_ticks: 300,
-            error: Kind::Ueo,
-            page_stride: None,
-        }),
-        None,
-    ],
+    openings: [Some(Opening::once(300, Kind::Ueo)), None],
     ..RETIRE
 };
 
@@ -230,16 +246,8 @@ pub(super) const DRAIN: Path = Path {
 pub(super) const DRAIN_TWO: Path = Path {
     name: "drain_two",
     openings: [
-        Some(Opening {
-            at_ticks: 240,
-            error: Kind::Ueo,
-            page_stride: None,
-        }),
-        Some(Opening {
-            at_ticks: 0,
-            error: Kind::Ueo,
-            page_stride: None,
-        }),
+        Some(Opening::once(240, Kind::Ueo)),
+        Some(Opening::once(0, Kind::Ueo)),
     ],
     ..DRAIN
 };
@@ -262,25 +270,95 @@ struct Account {
     restarted: u32,
     started: u32,
     born: u32,
+    /// Commands that were carried out, and those that were not.
+    answered: u32,
+    refused: u32,
+    /// Virtual SErrors that a command asked for.
+    injected: u32,
+}
+
+impl Account {
+    const NOTHING: Self = Self {
+        killed: 0,
+        stopped: 0,
+        restarted: 0,
+        started: 0,
+        born: 0,
+        answered: 0,
+        refused: 0,
+        injected: 0,
+    };
+
+    /// Returns what a round of a path brings about.
+    fn of_round(path: &Path) -> Self {
+        Self {
+            answered: typed::commands(path),
+            injected: u32::from(path.name == typed::INJECT.name),
+            ..path.stage.life.wanted()
+        }
+    }
+
+    /// The same where the guest's context is lost as well, which stops it, and a policy restarts it:
+    /// by how `killed` counts that is left out.
+    fn of_lost_round(path: &Path) -> Self {
+        let round = Self::of_round(path);
+        if path.typed.is_empty() || typed::stops(path) {
+            // The end that was asked for is this one.
+            return round;
+        }
+        if !typed::is_typed_in_the_round(path) {
+            // It never asked, and runs when it is to be started.
+            return Self {
+                stopped: 0,
+                restarted: 1,
+                answered: 0,
+                refused: round.answered,
+                ..round
+            };
+        }
+        // What a command asked for is answered, and told to the next life.
+        Self {
+            restarted: round.restarted + 1,
+            started: round.started + 1,
+            born: round.born.max(1),
+            ..round
+        }
+    }
+
+    /// Says whether nothing happened to the partition, whatever was typed.
+    fn is_quiet(self) -> bool {
+        let untyped = Self {
+            answered: 0,
+            refused: 0,
+            ..self
+        };
+        untyped == Self::NOTHING
+    }
 }
 
 /// Judges the points of a path on which the partition does not simply go on: by the period in
 /// which each was reported, and all that happened in it.
 pub(super) fn settle(points: &mut [Point], records: &[Record], path: &Path) {
     let loses_a_page = path.loses_a_page();
-    if path.stage.life == Life::GoesOn && !loses_a_page {
+    let is_typed = !path.typed.is_empty();
+    if path.stage.life == Life::GoesOn && !loses_a_page && !is_typed {
         return;
     }
     let accounts = accounts(records, path.period_ticks);
-    let wanted = path.stage.life.wanted();
+    let wanted = Account::of_round(path);
+    let taken = taken_serrors(records);
     for point in points {
+        if wanted.injected > 0 {
+            let taken = point.period.and_then(|period| taken.get(&period));
+            point.expect_injection(typed::INJECTED, taken.copied().unwrap_or(0));
+        }
         let Some(period) = point.period else {
             // Never reported, which is a problem already, or the end of the machine.
             continue;
         };
         let mut found = accounts.get(&period).copied().unwrap_or_default();
         // The guest was too late for its round, and slept until the next one.
-        let is_late = !point.in_el2() && found == Account::default();
+        let is_late = !point.in_el2() && found.is_quiet();
         if is_late && path.stage.life != Life::GoesOn {
             (point.stops, point.killed) = (0, 0);
             continue;
@@ -292,6 +370,10 @@ pub(super) fn settle(points: &mut [Point], records: &[Record], path: &Path) {
         point.killed = point.stops;
         // Where the guest's context is lost as well, that is what stops it.
         found.killed -= point.stops;
+        let wanted = match point.stops {
+            0 => wanted,
+            _ => Account::of_lost_round(path),
+        };
         if found != wanted && !point.reset {
             point.problems.push(format!(
                 "the partition's life: {found:?} instead of {wanted:?}"
@@ -315,6 +397,9 @@ fn accounts(records: &[Record], period_ticks: u64) -> BTreeMap<u64, Account> {
                     "stopped" => account.stopped += 1,
                     "restart" => account.restarted += 1,
                     "started" => account.started += 1,
+                    "answer" if event.flag("ok") == Some(true) => account.answered += 1,
+                    "answer" => account.refused += 1,
+                    "vserror" if is_injection(event) => account.injected += 1,
                     _ => {}
                 }
             }
@@ -330,4 +415,25 @@ fn accounts(records: &[Record], period_ticks: u64) -> BTreeMap<u64, Account> {
         }
     }
     accounts
+}
+
+/// Counts the virtual SErrors that the guest says it took, by the period that it names.
+fn taken_serrors(records: &[Record]) -> BTreeMap<u64, u32> {
+    let mut taken = BTreeMap::new();
+    for record in records {
+        let line = record.line("sweep").unwrap_or_default();
+        let period = line
+            .starts_with("sweep: serror ")
+            .then(|| line.split_once(" round=")?.1.parse::<u64>().ok());
+        if let Some(period) = period.flatten() {
+            *taken.entry(period).or_default() += 1;
+        }
+    }
+    taken
+}
+
+fn is_injection(event: &Event) -> bool {
+    event.num("vm") == Some(SWEPT)
+        && event.text("state") == Some("pending")
+        && event.hex("syndrome") == Some(typed::INJECTED)
 }

@@ -2,22 +2,24 @@
 //! The machine that is swept: its image, its trace, its points.
 
 mod nest;
+mod system;
 mod tracing;
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
 use firebreak_qemu::{Machine, Mark, Record, Running, deadline};
 
+pub(super) use system::System;
+
 use super::lives::Life;
-use super::nested;
 use super::paths::{Kind, Mode, Path, SWEPT};
 use super::resume::State;
 use super::targets::chunks;
-use crate::{build, image, paths};
+use super::{nested, typed};
+use crate::{build, paths};
 
 /// Points that are asked for at once.
 pub(super) const CHUNK: u64 = 64;
@@ -53,77 +55,6 @@ pub(super) fn state(short: bool, resume: bool) -> Result<State> {
     State::open(dir().join("state.json"), &built, short, resume)
 }
 
-/// The partitions that a path runs in, by the name of their file.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) enum System {
-    /// The sweep guest alone.
-    Alone,
-    /// The sweep guest, and another one on a PE of its own that must not notice anything.
-    Beside,
-    /// The same with as little memory as there can be, for a partition that ends in each round.
-    Lives,
-    /// The sweep guest alone, with memory of which a page can be lost again and again.
-    Pages,
-    /// The sweep guest with two vCPUs, and a bystander.
-    Pair,
-    /// The same with as little memory as there can be.
-    PairLives,
-    /// The same beside another one that has such memory, too.
-    PagesBeside,
-}
-
-impl System {
-    const fn file(self) -> &'static str {
-        match self {
-            Self::Alone => "sweep",
-            Self::Beside => "sweep-beside",
-            Self::Lives => "sweep-lives",
-            Self::Pages => "sweep-pages",
-            Self::Pair => "sweep-pair",
-            Self::PairLives => "sweep-pair-lives",
-            Self::PagesBeside => "sweep-pages-beside",
-        }
-    }
-
-    const fn pes(self) -> u32 {
-        match self {
-            Self::Alone | Self::Pages => 1,
-            Self::Beside | Self::Lives | Self::PagesBeside => 2,
-            Self::Pair | Self::PairLives => 3,
-        }
-    }
-}
-
-/// Makes the image for a path.
-fn make_image(
-    path: &Path,
-    system: System,
-    hypervisor: Option<&std::path::Path>,
-) -> Result<PathBuf> {
-    let template = image::test_manifest(system.file());
-    let text = fs::read_to_string(&template).with_context(|| template.display().to_string())?;
-    let arguments = format!("sweep={} period={}", path.round, path.period_ticks);
-    let mut text = text.replace("sweep=hvc period=1048576", &arguments);
-    if path.traced {
-        text = text.replacen("[system]\n", "[system]\ntrace = \"4 KiB\"\n", 1);
-    }
-    let built = hypervisor.and_then(|file| Some(format!("-{}", file.file_name()?.display())));
-    let name = format!(
-        "{}-{}{}",
-        system.file(),
-        path.name,
-        built.unwrap_or_default()
-    );
-    // Machines of the same path may start at the same time.
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let manifest = dir().join(format!("{name}.toml"));
-    build::write_if_changed(&manifest, text.as_bytes())?;
-    let to = dir().join(format!("{name}.img"));
-    image::build_with(&manifest, &to, hypervisor)?;
-    Ok(to)
-}
-
 /// The machine of one path.
 pub(super) struct Swept {
     running: Running,
@@ -137,6 +68,8 @@ pub(super) struct Swept {
     pages: [u64; 2],
     /// How often the partition was restarted, as far as that was looked at.
     restarts: u64,
+    /// CNTPCT, as far as that was looked at.
+    ticks: u64,
     /// How far that was.
     counted: Mark,
     /// Instructions at which errors strike one after the other, before a probe is put in its place.
@@ -150,10 +83,12 @@ impl Swept {
         system: System,
         hypervisor: Option<&std::path::Path>,
     ) -> Result<Self> {
-        let running = Machine::new(make_image(path, system, hypervisor)?)
+        let running = Machine::new(system::make_image(path, system, hypervisor)?)
             .firmware(build::firmware_image())
             .smp(system.pes())
             .icount(true)
+            // A second of the board's clock is one of the PEs', and not of the host's.
+            .args(["-rtc", "clock=vm"])
             .start()?;
         let mut swept = Self {
             running,
@@ -164,10 +99,12 @@ impl Swept {
             first_id: FIRST_ID,
             pages: [0; 2],
             restarts: 0,
+            ticks: 0,
             counted: Mark::START,
             nest: Vec::new(),
         };
         swept.await_ready(Mark::START)?;
+        swept.begin_typing()?;
         swept.warm_up()?;
         swept.first_id = swept.next_id;
         Ok(swept)
@@ -179,7 +116,14 @@ impl Swept {
     fn warm_up(&mut self) -> Result<()> {
         let lives = self.path.stage.warm_up_lives;
         let far = self.path.period_ticks / 2;
-        if lives > 0 && self.path.is_opened() {
+        if !self.path.typed.is_empty() {
+            let steady = typed::steady_ticks(&self.path).start;
+            let what = "times of as many digits as they keep";
+            self.running
+                .wait_for(what, Mark::START, deadline(PATIENCE_S), |record| {
+                    time_of(record).is_some_and(|ticks| ticks >= steady)
+                })?;
+        } else if lives > 0 && self.path.is_opened() {
             self.sweep(Kind::Ce, &(far..far + lives).collect())?;
         } else if lives > 0 {
             let what = "the first lives of the partition";
@@ -204,10 +148,16 @@ impl Swept {
         let lost = self.pages.into_iter().max().unwrap_or(0);
         if lost > 0 || self.path.loses_a_page() {
             MOST_PAGES.saturating_sub(lost)
+        } else if !self.path.typed.is_empty() {
+            self.look_on();
+            let left = typed::steady_ticks(&self.path)
+                .end
+                .saturating_sub(self.ticks);
+            left / self.path.period_ticks
         } else if stage.life == Life::GoesOn {
             u64::MAX
         } else {
-            self.count_restarts();
+            self.look_on();
             stage.most_lives.saturating_sub(self.restarts)
         }
     }
@@ -216,7 +166,22 @@ impl Swept {
     /// is to behave.
     fn await_next_boot(&mut self, mark: Mark) -> Result<()> {
         self.await_ready(mark)?;
+        self.begin_typing()?;
         self.behave(self.mode)
+    }
+
+    /// Has the firmware type from now on what comes in each period.
+    fn begin_typing(&mut self) -> Result<()> {
+        if self.path.typed.is_empty() {
+            return Ok(());
+        }
+        let mark = self.running.mark();
+        self.running.send_firmware(&typed::line(&self.path))?;
+        self.running
+            .wait_for("`fw: typing`", mark, deadline(PATIENCE_S), |record| {
+                record.firmware("typing").is_some()
+            })?;
+        Ok(())
     }
 
     /// Waits until the guest does its rounds: the first of them may be too late.
@@ -286,6 +251,9 @@ impl Swept {
             }
             if self.path.pe.is_some_and(|pe| pe != 0) {
                 line.push_str("@0");
+            }
+            if let (count @ 2.., gap_ticks) = opening.repeat {
+                line.push_str(&format!("*{count}+{gap_ticks}"));
             }
         }
         if let Some(vm) = kind.page_of() {
@@ -372,18 +340,23 @@ impl Swept {
         Ok(())
     }
 
-    fn count_restarts(&mut self) {
+    /// Takes from what was said since when it is, and how often the partition was restarted.
+    fn look_on(&mut self) {
         let fresh = self.running.since(self.counted);
         self.counted = self.running.mark();
         let last = fresh.iter().filter_map(restart_count).next_back();
         self.restarts = last.unwrap_or(self.restarts);
+        let now = fresh.iter().rev().find_map(time_of);
+        self.ticks = now.unwrap_or(self.ticks);
     }
 
     /// Holds that the guest went on in a chunk of so many points.
     fn expect_life(&self, mark: Mark, points: u64) -> Result<()> {
-        if points >= TELLING_PERIODS && !self.running.since(mark).iter().any(is_period) {
-            let why = format!("it told of no round in {points} periods");
-            bail!("{}", self.running.explain("the guest goes on", &why));
+        if points >= TELLING_PERIODS {
+            let what = format!("a word of the guest in {points} periods");
+            // The firmware's line may be ahead of the guest's.
+            self.running
+                .wait_for(&what, mark, deadline(PATIENCE_S), is_period)?;
         }
         Ok(())
     }
@@ -467,6 +440,13 @@ fn is_period(record: &Record) -> bool {
     record
         .line("sweep")
         .is_some_and(|line| line.starts_with("sweep: rounds=") || line.starts_with("sweep: ready"))
+}
+
+fn time_of(record: &Record) -> Option<u64> {
+    match record {
+        Record::Event(event) => event.num("t"),
+        _ => None,
+    }
 }
 
 fn restart_count(record: &Record) -> Option<u64> {

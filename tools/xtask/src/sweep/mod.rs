@@ -29,6 +29,7 @@ mod tests;
 mod trace;
 mod transcript;
 mod two_pes;
+mod typed;
 
 use std::fs;
 use std::path::PathBuf;
@@ -152,6 +153,7 @@ type Job<'a> = (&'a Path, Mode, Kind);
 fn system_of(path: &Path, kind: Kind) -> System {
     let loses_a_page = path.loses_a_page() || kind.page_of().is_some();
     match (path.stage.life, path.pe) {
+        _ if path.device => System::Device,
         (Life::GoesOn, Some(_)) => System::Pair,
         (_, Some(_)) => System::PairLives,
         (Life::GoesOn, None) => match (loses_a_page, kind.is_severe()) {

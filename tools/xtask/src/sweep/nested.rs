@@ -17,11 +17,7 @@ use super::targets::Targets;
 const IN_GUEST_TICKS: u64 = 48;
 
 /// Opened where the path is going to say: see [`opened`].
-const LATER: Opening = Opening {
-    at_ticks: 0,
-    error: Kind::Bare,
-    page_stride: None,
-};
+const LATER: Opening = Opening::once(0, Kind::Bare);
 
 /// Two errors in each period, of which the host is to hear one by one.
 const fn opened_path(name: &'static str, round: &'static str, label: &'static str) -> Path {

@@ -2,6 +2,7 @@
 //! The paths that are swept, and the errors that sweep them.
 
 use super::lives::{self, Life, Stage};
+use super::typed::{self, Stroke};
 use super::{fourth, nested, two_pes};
 
 /// Numbers of the partition that is swept, and of the one beside it.
@@ -17,6 +18,25 @@ pub(super) struct Opening {
     pub(super) error: Kind,
     /// It names a page of the partition, each time another one: the distance of these in bytes.
     pub(super) page_stride: Option<u64>,
+    /// How often it comes, and how many ticks after each other.
+    pub(super) repeat: (u64, u64),
+}
+
+impl Opening {
+    /// Once, at this offset.
+    pub(super) const fn once(at_ticks: u64, error: Kind) -> Self {
+        Self {
+            at_ticks,
+            error,
+            page_stride: None,
+            repeat: (1, 0),
+        }
+    }
+
+    /// Returns when it is over: the last one has been taken.
+    pub(super) const fn end_ticks(&self) -> u64 {
+        self.at_ticks + self.repeat.0 * self.repeat.1
+    }
 }
 
 /// An error by its class.
@@ -124,6 +144,15 @@ pub(super) struct Path {
     pub(super) pe: Option<u8>,
     /// The system keeps a trace of its exits.
     pub(super) traced: bool,
+    /// What the firmware types in each period.
+    pub(super) typed: &'static [Stroke],
+    /// Which of these begins what is swept, where that is not the first.
+    pub(super) swept_stroke: usize,
+    /// Most of it is swept on another path as well: each address is hit when it is reached first, and
+    /// not a second and a last time.
+    pub(super) once: bool,
+    /// The partition has a device that is passed through.
+    pub(super) device: bool,
 }
 
 impl Path {
@@ -150,7 +179,7 @@ impl Path {
 
     /// Says whether the guest does one round after the other, and nothing comes before the point.
     pub(super) fn is_plain(&self) -> bool {
-        self.stage.life == Life::GoesOn && !self.is_opened()
+        self.stage.life == Life::GoesOn && !self.is_opened() && self.typed.is_empty()
     }
 
     /// Says whether it is swept with errors of this class. One in a page needs a machine that goes
@@ -160,6 +189,7 @@ impl Path {
         match self.pe {
             Some(_) => !kind.is_severe(),
             None if fourth::is_one(self) => !kind.is_severe(),
+            None if self.device => kind.page_of().is_none(),
             None => kind.page_of().is_none() || self.is_plain(),
         }
     }
@@ -182,6 +212,10 @@ pub(super) const fn path(name: &'static str, label: &'static str, short: bool) -
         barge_in_only: false,
         pe: None,
         traced: false,
+        typed: &[],
+        swept_stroke: 0,
+        once: false,
+        device: false,
     }
 }
 
@@ -212,11 +246,16 @@ pub(super) const PATHS: &[Path] = &[
     path("wfi", "wfi", false),
     traced("traced_hvc", "hvc", "hvc"),
     traced("traced_irq", "irq_timer", "timer"),
+    Path {
+        device: true,
+        ..path("irq_device", "device", false)
+    },
     path("suspend", "hvc", false),
     path("console", "console", false),
     lives::RESTART,
     lives::FIRST_ENTRY,
     lives::KILL,
+    lives::QUIESCE,
     nested::SEI,
     nested::IN_EXIT,
     nested::IN_WAIT,
@@ -224,6 +263,13 @@ pub(super) const PATHS: &[Path] = &[
     lives::RETIRE_NEXT,
     lives::DRAIN,
     lives::DRAIN_TWO,
+    typed::OFF,
+    typed::STOP,
+    typed::STARTED,
+    typed::RESTART,
+    typed::RELOAD,
+    typed::INJECT,
+    typed::TRACE,
     fourth::IN_PROLOGUE,
     fourth::IN_HANDLER,
     two_pes::SGI_SENDER,

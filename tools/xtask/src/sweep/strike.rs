@@ -75,7 +75,7 @@ impl<'a> Striker<'a> {
 
     /// What may go by while nothing is swept: lives do, pages do not.
     fn spare(&self) -> u64 {
-        if self.job.0.stage.life == Life::GoesOn {
+        if self.job.0.stage.life == Life::GoesOn && self.job.0.typed.is_empty() {
             0
         } else {
             SPARE_LIVES

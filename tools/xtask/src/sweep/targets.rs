@@ -11,6 +11,7 @@ use super::nested;
 use super::paths::Path;
 use super::symbols::Symbols;
 use super::trace::{self, Level, Step};
+use super::typed;
 
 /// A round of at most so many ticks is swept whole, without choosing.
 const WHOLE_TICKS: usize = 2_500;
@@ -59,13 +60,32 @@ pub(super) fn targets(
     let unsure = usize::from(path.stage.life == Life::GoesOn || rounds.len() > 1);
     let mut found = None;
     for round in rounds.into_iter().skip(unsure) {
-        let part = if nested::is_sei_path(path) {
+        let mut clock = Clock {
+            index: 0,
+            ticks: start,
+        };
+        let part = if typed::is_typed_in_the_round(path) {
+            let taken = typed::taken(path, round, start, hypervisor);
+            taken.and_then(|(first, at)| {
+                clock = at;
+                let part = path.stage.part_from(round, first, hypervisor).ok()?;
+                Some(part)
+            })
+        } else if nested::is_sei_path(path) {
             let from = path.last_opening().map_or(0, |opening| opening.at_ticks);
             trace::behind_firmware(round, from.saturating_sub(start) as usize)
                 .map(|first| first..round.len())
         } else {
             path.stage.part(round, hypervisor).ok()
         };
+        // What opens a round comes before what is swept, however often.
+        let part = part.map(|part| {
+            let end_ticks = path
+                .last_opening()
+                .filter(|opening| opening.repeat.0 > 1)
+                .map_or(0, |opening| opening.end_ticks());
+            part.start.max(clock.step(end_ticks))..part.end
+        });
         // Of two errors that open a round both have to be there before the part that is swept.
         let part = part.filter(|part| are_waiting(path, round, part.start, hypervisor));
         // In some the opening error did not come. Of those that lose a page the last is like all
@@ -73,7 +93,7 @@ pub(super) fn targets(
         if let Some(part) = part
             && (found.is_none() || path.loses_a_page())
         {
-            found = Some(targets_of(round, part, start));
+            found = Some(targets_of(round, part, clock, path.once));
         }
     }
     Ok(found)
@@ -106,7 +126,10 @@ pub(super) fn watch(
 
 /// Says whether all of several errors that open a round found EL2 at its work before `start`.
 fn are_waiting(path: &Path, round: &[Step], start: usize, hypervisor: &Symbols) -> bool {
-    let wanted = path.openings.iter().flatten().count();
+    let openings = path.openings.iter().flatten();
+    let wanted = openings
+        .map(|opening| opening.repeat.0 as usize)
+        .sum::<usize>();
     let vectors: Vec<u64> = ["el2t", "el2h"]
         .iter()
         .filter_map(|name| {
@@ -119,23 +142,47 @@ fn are_waiting(path: &Path, round: &[Step], start: usize, hypervisor: &Symbols) 
     wanted < 2 || taken.count() >= wanted
 }
 
+/// When a step of a round is: a tick later for each further one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clock {
+    /// A step.
+    pub(super) index: usize,
+    /// Its offset in the period.
+    pub(super) ticks: u64,
+}
+
+impl Clock {
+    /// Returns the step at an offset.
+    fn step(self, ticks: u64) -> usize {
+        self.index + usize::try_from(ticks.saturating_sub(self.ticks)).unwrap_or(usize::MAX / 2)
+    }
+
+    /// Returns the offset of another step. Only those behind the first that is swept are asked for.
+    fn at(self, step: u64) -> u64 {
+        (self.ticks + step).saturating_sub(self.index as u64)
+    }
+}
+
 /// Makes the targets of a part of a round.
-fn targets_of(round: &[Step], part: Range<usize>, start: u64) -> Targets {
+fn targets_of(round: &[Step], part: Range<usize>, clock: Clock, once: bool) -> Targets {
     let is_whole = part == (0..round.len());
     let offsets = if is_whole && round.len() <= WHOLE_TICKS {
-        (0..start + round.len() as u64 + TIMER_TICKS).collect()
+        (0..clock.at(round.len() as u64) + TIMER_TICKS).collect()
+    } else if once {
+        let first = trace::executed(round, part.clone()).into_values();
+        first.map(|at| clock.at(at)).collect()
     } else {
         let wanted = trace::wanted(round, part.clone());
-        wanted.into_iter().map(|at| start + at).collect()
+        wanted.into_iter().map(|at| clock.at(at)).collect()
     };
     let executed = trace::executed(round, part).into_iter();
     let in_guest = trace::edges_of_the_guest(round).into_iter();
     Targets {
         executed: executed
-            .map(|(address, at)| (address, start + at))
+            .map(|(address, at)| (address, clock.at(at)))
             .collect(),
         offsets,
-        in_guest: in_guest.map(|at| start + at).collect(),
+        in_guest: in_guest.map(|at| clock.at(at)).collect(),
     }
 }
 

@@ -12,6 +12,8 @@ use super::symbols::Symbols;
 use super::targets::Targets;
 use super::{lives, report, transcript};
 
+mod typed;
+
 const PERIOD: u64 = 1 << 26;
 /// Addresses of EL2: in the entry behind the registers' reading, before it, in the exit, at work.
 const ENTRY: u64 = 0x4020_0010;

@@ -169,6 +169,14 @@ pub(super) fn behind_firmware(round: &[Step], from: usize) -> Option<usize> {
     position(position(from, Level::El3)?, Level::El2)
 }
 
+/// Returns the last stay in EL3 before a step of a round.
+pub(super) fn firmware_before(round: &[Step], step: usize) -> Option<Range<usize>> {
+    let is_el3 = |step: &Step| step.level == Level::El3;
+    let end = 1 + round.get(..step)?.iter().rposition(is_el3)?;
+    let before = round.get(..end)?.iter().rposition(|step| !is_el3(step));
+    Some(before.map_or(0, |before| before + 1)..end)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -54,11 +54,7 @@ const fn of_lives(path: Path, life: Life, from: Option<&'static str>) -> Path {
     }
 }
 
-const KILLED_BY: Opening = Opening {
-    at_ticks: OPENING_TICKS,
-    error: Kind::Ueu,
-    page_stride: None,
-};
+const KILLED_BY: Opening = Opening::once(OPENING_TICKS, Kind::Ueu);
 
 /// An SGI to a vCPU on another PE.
 pub(super) const SGI_SENDER: Path = pair("pair_sgi_sender", "pair_sgi", "sgi", 0);
