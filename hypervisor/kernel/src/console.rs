@@ -257,7 +257,7 @@ impl GuestConsole {
         let news = self.full != full;
         self.full = full;
         Rest {
-            half_line: !self.encoder.is_empty(),
+            half_line: self.encoder.has_half_line(),
             full_until,
             room: news.then_some(!full),
         }

@@ -338,17 +338,21 @@ pub(crate) fn refuse(task: &Task, partition: &Partition, reason: &str) {
     stay(task, partition, state::UNUSABLE, reason);
 }
 
-/// Starts a partition for the first time. Its PEs may be others than this one, so nobody is to
-/// take an error that comes up meanwhile for a stop to be carried out: it is held until it is loaded.
+/// Starts a partition for the first time. Its PEs may be others than this one, so it is held until it
+/// is loaded: nobody is to take an error that comes up meanwhile for a stop to be carried out.
 pub(crate) fn start_first(task: &mut Task, partition: &'static Partition) {
-    const CAUSE: StopCause = StopCause::AskedForRestart;
-    partition.hold(CAUSE);
-    match load::load(task, partition) {
-        Ok(start) => match partition.end_stop(CAUSE) {
-            Ok(()) => launch(task, partition, start),
-            Err(outranking) => conclude(task, partition, outranking),
-        },
-        Err(error) => stop(task, partition, error.as_str()),
+    partition.hold();
+    let start = match load::load(task, partition) {
+        Ok(start) => start,
+        Err(error) => return stop(task, partition, error.as_str()),
+    };
+    match partition.end_hold() {
+        Ok(()) => launch(task, partition, start),
+        Err(cause) => {
+            // Its own PEs carry that out.
+            partition.set_state(state::RUNNING);
+            partition.request_stop(task, cause);
+        }
     }
 }
 

@@ -62,6 +62,8 @@ pub(crate) mod state {
     pub(crate) const CAUSE_SHIFT: u32 = 2;
     /// The state without a cause.
     pub(crate) const MASK: u8 = (1 << CAUSE_SHIFT) - 1;
+    /// It stops for no cause: it has not run yet, and is loaded. Any cause takes its place.
+    pub(crate) const HELD: u32 = 1 << 8;
     /// Where the bits of the vCPUs that have parked begin.
     pub(crate) const PARKED_SHIFT: u32 = 16;
     /// It is over for good: the machine cannot run it.
@@ -253,10 +255,19 @@ impl Partition {
         self.leave_stop(cause, state::STOPPED | number << state::CAUSE_SHIFT)
     }
 
-    /// Keeps everybody else from a partition that has not run yet, as at the end of a stop.
-    pub(crate) fn hold(&self, cause: StopCause) {
-        let alone = u32::from(stopping(cause)) | self.all_parked();
-        self.state.store(alone, Ordering::Release);
+    /// Keeps everybody else from a partition that has not run yet, as at the end of a stop. Who wants
+    /// it to stop is heard by [`end_hold`](Self::end_hold).
+    pub(crate) fn hold(&self) {
+        let alone = u32::from(stopping(StopCause::AskedForRestart)) | self.all_parked();
+        self.state.store(alone | state::HELD, Ordering::Release);
+    }
+
+    /// Lets a partition run that was held, unless somebody wants it to stop: that is the error.
+    pub(crate) fn end_hold(&self) -> Result<(), StopCause> {
+        let end = |raw: u32| (raw & state::HELD != 0).then_some(u32::from(state::RUNNING));
+        self.state
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, end)
+            .map_or_else(|raw| Err(cause_of(raw)), |_| Ok(()))
     }
 
     /// Ends the wait of a back-off, if there is one, and returns why it stopped. The caller has
@@ -314,8 +325,9 @@ impl Partition {
         // State and cause in one store: whoever sees the one sees the other.
         let begin = |raw: u32| match raw as u8 & state::MASK {
             state::RUNNING => Some(u32::from(stopping(cause))),
-            state::STOPPING if cause.outranks(cause_of(raw)) => {
-                Some(raw & !u32::from(u8::MAX) | u32::from(stopping(cause)))
+            state::STOPPING if raw & state::HELD != 0 || cause.outranks(cause_of(raw)) => {
+                let parked = raw & !(u32::from(u8::MAX) | state::HELD);
+                Some(parked | u32::from(stopping(cause)))
             }
             _ => None,
         };

@@ -57,6 +57,8 @@ pub mod reg {
 
 /// Bits of UARTFR.
 pub mod flag {
+    /// Sending: while anything waits in the transmit FIFO.
+    pub const BUSY: u32 = 1 << 3;
     /// Receive FIFO empty.
     pub const RXFE: u32 = 1 << 4;
     /// Transmit FIFO full.
@@ -341,7 +343,13 @@ impl Pl011 {
             0 => !self.rx.is_empty(),
             _ => self.rx.is_full(),
         };
-        self.flags = if self.full { flag::TXFF } else { flag::TXFE }
+        let transmit = if self.full {
+            // Drivers look at either.
+            flag::TXFF | flag::BUSY
+        } else {
+            flag::TXFE
+        };
+        self.flags = transmit
             | if self.rx.is_empty() { flag::RXFE } else { 0 }
             | if full { flag::RXFF } else { 0 };
     }

@@ -21,6 +21,9 @@ const NAME_BYTES: usize = 15;
 /// follows, line feed.
 pub const FRAME_BYTES: u64 = (NAME_BYTES + 2 + LINE_BYTES + ESCAPED_BYTES - 1 + 1) as u64;
 
+/// The frame of an empty line: name, mark, line feed.
+pub(crate) const EMPTY_FRAME_BYTES: u64 = (NAME_BYTES + 2 + 1) as u64;
+
 /// Bytes of `\xHH`.
 const ESCAPED_BYTES: usize = 4;
 
@@ -50,9 +53,9 @@ impl ConsoleEncoder {
         }
     }
 
-    /// Says whether nothing is held back.
-    pub const fn is_empty(&self) -> bool {
-        self.len == 0
+    /// Says whether [`flush`](Self::flush) would write anything: a carriage return at the end stays.
+    pub fn has_half_line(&self) -> bool {
+        self.len > usize::from(self.ends_in_carriage_return())
     }
 
     /// Takes one byte of the guest; writes a frame when it ended a line or the buffer is full.
@@ -202,7 +205,20 @@ mod tests {
         encoder.push(b'\r', "vm", &mut out).unwrap();
         encoder.finish("vm", &mut out).unwrap();
         assert_eq!(out, "vm> ab\nvm| \nvm| \\x0d\n");
-        assert!(encoder.is_empty());
+        assert!(!encoder.has_half_line());
+    }
+
+    /// What is flushed later is looked at each 20 ms until nothing is left: a progress bar that ended in a
+    /// carriage return made that go on for ever.
+    #[test]
+    fn regression_a_carriage_return_at_the_end_is_not_flushed_for_ever() {
+        let mut encoder = ConsoleEncoder::new();
+        for (byte, waits) in [(b'\r', false), (b'9', true), (b'\r', true)] {
+            encoder.push(byte, "vm", &mut String::new()).unwrap();
+            assert_eq!(encoder.has_half_line(), waits);
+        }
+        encoder.flush("vm", &mut String::new()).unwrap();
+        assert!(!encoder.has_half_line());
     }
 
     #[test]

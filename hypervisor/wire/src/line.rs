@@ -8,9 +8,13 @@
 //! What may come at once is as short: all consoles together hold the line for [`HOLD_UP_MS`] at
 //! most, and events that guests cause for half as long, unless a share would be too small to be of
 //! use. So nobody who has something to say stands behind more than [`LineShares::hold_up_bytes`].
+//!
+//! There are least shares as well: 640 bytes at once for a console, an event a second (two at once) for a
+//! guest, a logged error a second (16 at once) for a PE. On a line that is slow for so many partitions and PEs
+//! they are more than the parts above, and the bound holds of what comes at once alone.
 
 use crate::budget::OutputBudget;
-use crate::console::FRAME_BYTES;
+use crate::console::{EMPTY_FRAME_BYTES, FRAME_BYTES};
 
 /// Speed that is assumed where the UART has a divisor, but nobody says by which clock it runs.
 pub const DEFAULT_BITS_PER_SECOND: u32 = 115_200;
@@ -169,8 +173,9 @@ pub struct ConsoleBudget {
 
 impl ConsoleBudget {
     /// Below this a console is full. What is left is for a driver that writes without looking, as
-    /// drivers do after a transmit interrupt: half a FIFO, be it of line feeds.
-    const FULL_BYTES: u64 = 3 * FRAME_BYTES;
+    /// drivers do after a transmit interrupt: half a FIFO of line feeds, the first of which ends a line
+    /// that was nearly whole, and the last of which is admitted as if it did.
+    const FULL_BYTES: u64 = 2 * FRAME_BYTES + 14 * EMPTY_FRAME_BYTES;
 
     /// Makes one that may spend its whole burst, for a counter that stands at `now_ticks`.
     pub const fn new(shares: &LineShares, ticks_per_second: u64, now_ticks: u64) -> Self {

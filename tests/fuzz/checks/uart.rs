@@ -217,6 +217,7 @@ impl Uart {
             "a guest would wait for ever"
         );
         assert_eq!(flags & flag::TXFE != 0, !self.full);
+        assert_eq!(flags & flag::BUSY != 0, self.full);
         assert!(
             !self.full || ris & int::TX == 0,
             "a driver would write to a full FIFO"

@@ -144,7 +144,8 @@ impl Observer {
 
     /// Says whether the case waits for nothing but the time to go on.
     pub(crate) fn awaits_time(&self) -> bool {
-        self.awaits_look
+        let is_over = |since| self.now_ns.saturating_sub(since) >= LOOKS_NS;
+        self.awaits_look && !self.awaits_since_ns.is_some_and(is_over)
     }
 
     /// Takes one record.
@@ -335,8 +336,12 @@ impl Observer {
             _ => None,
         };
         // A guest that meets the same aborts again and again does not live by that, nor is it touched.
-        if self.given.len() < MOST_ENTRIES && self.given.insert(text.clone()) {
-            self.alive_ns = self.now_ns;
+        let is_known = self.given.contains(&text);
+        if !is_known {
+            if self.given.len() < MOST_ENTRIES {
+                self.given.insert(text.clone());
+                self.alive_ns = self.now_ns;
+            }
             if stage != Stage::Pending {
                 self.seen.beats = 0;
                 self.awaits_look = false;

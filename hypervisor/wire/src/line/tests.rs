@@ -165,13 +165,22 @@ fn a_driver_that_writes_half_a_fifo_without_a_look_loses_nothing() {
             let mut budget = ConsoleBudget::new(&shares, 1_000_000, 0);
             let mut encoder = ConsoleEncoder::new();
             let mut now = 0;
-            for _ in 0..10_000 {
-                let mut frame = String::new();
-                for _ in 0..16 {
+            for round in 0..4_000 {
+                let mut push = |byte, now, budget: &mut ConsoleBudget| {
                     assert!(budget.admits(now), "{partitions} partitions, {byte:#x}");
-                    frame.clear();
+                    let mut frame = String::new();
                     encoder.push(byte, "a23456789012345", &mut frame).unwrap();
                     budget.spend(frame.len() as u64);
+                };
+                // Lines, the last one nearly whole, by a driver that looks.
+                for _ in 0..round % 400 {
+                    push(b'x', now, &mut budget);
+                    if budget.is_full(now) {
+                        now = budget.opens_at(now).unwrap_or(now);
+                    }
+                }
+                for _ in 0..16 {
+                    push(byte, now, &mut budget);
                 }
                 if budget.is_full(now) {
                     now = budget.opens_at(now).unwrap_or(now);
