@@ -2,7 +2,9 @@
 //! `firebreak campaign`: cases that come out as they must, and runs that are cut short.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -12,6 +14,7 @@ use firebreak_report::{Case, Class, Reset, read_file};
 use libtest_mimic::{Failed, Trial};
 
 use crate::harness::{Outcome, failed, field, out, trial, workspace};
+use crate::run_command::program;
 
 /// Long enough for any run here; a run that takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -28,6 +31,10 @@ pub(crate) fn add(trials: &mut Vec<Trial>) {
     trials.push(trial("campaign::what_is_not_expected_is_told", unexpected));
     trials.push(trial("campaign::interrupted_and_resumed", interrupted));
     trials.push(trial("campaign::a_killed_qemu_costs_one_case", killed));
+    trials.push(trial(
+        "campaign::regression_two_interrupts_leave_nothing_behind",
+        interrupted_twice,
+    ));
     trials.push(trial("campaign::a_full_disk_is_told", full_disk));
     trials.push(trial("campaign::a_missed_tick_is_seen", missed_tick));
     trials.push(trial(
@@ -357,6 +364,72 @@ fn kill_machine(mib: &str) {
                 .status();
         }
     }
+}
+
+/// The second signal ends the case under way too, which would go on for ever. A QEMU had stayed, and
+/// files in the directory for temporary ones.
+fn interrupted_twice() -> Outcome {
+    let bench = Bench::new(
+        "ready = \"victim: ready\"\nsilence_s = 3600\n[[moment]]\nname = \"any\"\n\
+         [[error]]\nname = \"uer\"\n[[pattern]]\nline = \"*\"\nmeans = \"usual\"\n",
+    )?;
+    let temporary = tempfile::tempdir().map_err(failed)?;
+    let path = temporary.path().to_string_lossy().into_owned();
+    let mut child = Command::new(program()?)
+        .env("TMPDIR", temporary.path())
+        .arg("campaign")
+        .arg(&bench.plan)
+        .args(["--jobs", "1", "--payloads"])
+        .arg(out())
+        .arg("-o")
+        .arg(bench.results())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(failed)?;
+    let mut said = BufReader::new(child.stderr.take().ok_or("no error output")?);
+    let mut hears = |part: &str| {
+        let mut line = String::new();
+        while !line.contains(part) {
+            line.clear();
+            if said.read_line(&mut line).map_err(failed)? == 0 {
+                return Err(failed(format!("it ended without saying \"{part}\"")));
+            }
+        }
+        Ok(())
+    };
+    hears("boot ")?;
+    let process = child.id().to_string();
+    let interrupt = || Command::new("kill").args(["-INT", &process]).status();
+    interrupt().map_err(failed)?;
+    hears("once more")?;
+    if !machines_of(&path) {
+        return Err(failed("expected the case under way to go on"));
+    }
+    interrupt().map_err(failed)?;
+    let status = child.wait().map_err(failed)?;
+    let left = fs::read_dir(temporary.path()).map_err(failed)?.count();
+    let cases = bench.cases()?;
+    let text = fs::read_to_string(bench.results()).map_err(failed)?;
+    hold(
+        status.code().is_some() && cases.is_empty() && text.contains("\"interrupted\":true"),
+        "an end that is told, and no result of a case that was cut off",
+        &cases,
+    )?;
+    if left != 0 || machines_of(&path) {
+        return Err(failed(format!("{left} files or a QEMU were left behind")));
+    }
+    Ok(())
+}
+
+/// Says whether a QEMU runs that has a file in that directory.
+fn machines_of(dir: &str) -> bool {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let mut lines = processes.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
+    lines.any(|line| {
+        let line = String::from_utf8_lossy(&line).into_owned();
+        line.contains("qemu") && line.contains(dir)
+    })
 }
 
 /// Results that cannot be written are kept as long as there is hope, and told in the end.

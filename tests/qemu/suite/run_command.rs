@@ -20,7 +20,7 @@ pub(crate) fn add(trials: &mut Vec<Trial>) {
 }
 
 /// Builds the command that is tested, once.
-fn program() -> Result<PathBuf, Failed> {
+pub(crate) fn program() -> Result<PathBuf, Failed> {
     static BUILT: Mutex<Option<PathBuf>> = Mutex::new(None);
     let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(path) = &*built {

@@ -11,16 +11,35 @@
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
-use std::sync::{OnceLock, mpsc};
+use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 
 use rustix::process::{Signal, getpid, getppid, set_parent_process_death_signal};
 
 type Order = (Command, mpsc::Sender<io::Result<Child>>);
 
+/// The thread that starts them.
+enum Starter {
+    /// Nothing was started yet.
+    None,
+    Runs(mpsc::Sender<Order>),
+    Ended,
+}
+
+fn starter() -> MutexGuard<'static, Starter> {
+    static STARTER: Mutex<Starter> = Mutex::new(Starter::None);
+    STARTER.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Kills each QEMU that this program has started; it starts none any more. Who waits for one of them is
+/// told that it ended.
+pub fn end_all() {
+    // With the last sender the thread ends, and with it what it started.
+    *starter() = Starter::Ended;
+}
+
 /// Starts a program that is killed when this one ends, by whatever signal that is.
 pub(crate) fn spawn(mut command: Command) -> io::Result<Child> {
-    static STARTER: OnceLock<Option<mpsc::Sender<Order>>> = OnceLock::new();
     let gone = || io::Error::other("the thread that starts QEMU is gone");
     let parent = getpid();
     let ask = move || {
@@ -36,9 +55,16 @@ pub(crate) fn spawn(mut command: Command) -> io::Result<Child> {
     };
     // SAFETY: between fork and exec it makes two system calls, and neither allocates nor takes a lock.
     unsafe { command.pre_exec(ask) };
-    let starter = STARTER.get_or_init(start).as_ref().ok_or_else(gone)?;
     let (answer, child) = mpsc::channel();
-    starter.send((command, answer)).map_err(|_| gone())?;
+    let mut starter = starter();
+    if let Starter::None = *starter {
+        *starter = start().map_or(Starter::Ended, Starter::Runs);
+    }
+    let Starter::Runs(orders) = &*starter else {
+        return Err(gone());
+    };
+    orders.send((command, answer)).map_err(|_| gone())?;
+    drop(starter);
     child.recv().map_err(|_| gone())?
 }
 
@@ -105,6 +131,29 @@ mod tests {
             said.read_to_string(&mut rest).unwrap();
             assert_eq!(rest, "");
         }
+    }
+
+    /// Once for this process: it starts nothing any more.
+    #[test]
+    fn all_end_and_none_is_started_any_more() {
+        if env::var_os(ROLE).is_none() {
+            let again = Command::new(env::current_exe().unwrap())
+                .args([
+                    "--exact",
+                    "bound::tests::all_end_and_none_is_started_any_more",
+                ])
+                .env(ROLE, "1")
+                .output()
+                .unwrap();
+            assert!(again.status.success(), "{again:?}");
+            return;
+        }
+        let mut long = Command::new("sleep");
+        long.arg("1000");
+        let mut child = spawn(long).unwrap();
+        end_all();
+        assert!(!child.wait().unwrap().success());
+        assert!(spawn(Command::new("true")).is_err());
     }
 
     #[test]

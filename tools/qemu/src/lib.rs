@@ -23,6 +23,7 @@ mod reader;
 mod running;
 mod storm;
 
+pub use bound::end_all;
 pub use debugger::Debugger;
 pub use demux::{Demux, Event, Item};
 pub use firmware::{FirmwareLine, Raise};

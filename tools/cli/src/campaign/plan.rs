@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Args;
@@ -109,13 +109,7 @@ pub(crate) fn run(args: &PlanArgs) -> Result<String, Failure> {
         return Ok(dry_run(&plan, args));
     }
     let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        // The second one ends it at once.
-        let again = signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop));
-        again
-            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
-            .map_err(|error| Failure::text(format!("signals: {error}")))?;
-    }
+    obey_signals(&stop)?;
     let options = options(&plan, path, args);
     let summary = firebreak_campaign::run(&plan, &options, &stop)
         .map_err(|error| Failure::told(error.to_string(), args.json))?;
@@ -134,6 +128,28 @@ pub(crate) fn run(args: &PlanArgs) -> Result<String, Failure> {
             stderr: String::new(),
         }),
     }
+}
+
+/// The first signal ends the run after the cases under way; the second one ends the machines, and with them
+/// these cases; the third one ends the program as it stands.
+fn obey_signals(stop: &Arc<AtomicBool>) -> Result<(), Failure> {
+    let told = |error: std::io::Error| Failure::text(format!("signals: {error}"));
+    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM]).map_err(told)?;
+    let stop = Arc::clone(stop);
+    let obey = move || {
+        for (before, _) in signals.forever().enumerate() {
+            match before {
+                0 => {
+                    stop.store(true, Ordering::Relaxed);
+                    eprintln!("firebreak: ends with the cases under way; once more ends them too");
+                }
+                1 => firebreak_qemu::end_all(),
+                _ => std::process::exit(1),
+            }
+        }
+    };
+    let thread = std::thread::Builder::new().name("signals".to_owned());
+    thread.spawn(obey).map(drop).map_err(told)
 }
 
 fn options(plan: &Plan, path: &Path, args: &PlanArgs) -> Options {
