@@ -351,7 +351,7 @@ impl Observer {
             t_ns: self.elapsed_ns(),
             stage,
             esr,
-            exact: event.flag("exact") == Some(true) || event.name() == "vsea",
+            exact: event.flag("exact") == Some(true) || event.name() != "vserror",
             el,
             text,
         };

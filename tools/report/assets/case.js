@@ -153,6 +153,15 @@ function closeCase() {
   hidePanel();
 }
 
+// It covers what is behind it: Tab goes round in it, and Escape leads back.
+function goRound(event) {
+  const stops = [...panel.querySelectorAll("a[href], button:not(:disabled), [tabindex='0']")];
+  const [end, next] = event.shiftKey ? [stops[0], stops[stops.length - 1]] : [stops[stops.length - 1], stops[0]];
+  if (document.activeElement !== end) return;
+  event.preventDefault();
+  next.focus();
+}
+
 function hidePanel() {
   if (panel.hidden) return;
   const open = document.querySelector(".cell.open");

@@ -26,7 +26,7 @@ function figures() {
 
 function drawHead() {
   const head = document.getElementById("head");
-  const guests = run.guests.map((guest) => guest.what).join(", ");
+  const guests = [...new Set(run.guests.map((guest) => guest.what))].join("; ");
   head.append(el("h1", {}, comparing ? run.plan + ", two runs compared" : run.plan),
     el("p", { class: "soft" }, guests + (run.shard ? " \u00b7 shard " + run.shard.index + " of " + run.shard.count : "") + " \u00b7 " + run.started));
   head.append(figures());
@@ -132,6 +132,8 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && !panel.hidden) {
     event.preventDefault();
     closeCase();
+  } else if (event.key === "Tab" && !panel.hidden) {
+    goRound(event);
   } else if (event.key === "/" && !typing) {
     event.preventDefault();
     document.querySelector("#filters input").focus();

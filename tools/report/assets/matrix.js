@@ -184,12 +184,14 @@ function drawMatrix() {
     el("kbd", {}, "Enter"), " opens a case, ", el("kbd", {}, "Esc"), " closes it, ", el("kbd", {}, "/"), " searches. "),
     comparing ? "Left: before; right: after. Faint: as it was. Red frame: worse." : "Framed, with a corner: not as expected.");
   section.append(el("h2", {}, comparing ? "What changed, error by moment" : "Error by moment"), keys);
+  const guests = el("div", { class: "guests" });
+  section.append(guests);
   for (const [guest, members] of groupBy(items, (item) => item.guest)) {
-    if (index.values.guest.length > 1) section.append(el("h2", {}, index.values.guest[guest]));
     const moments = [...new Set(members.map((item) => item.moment))].sort((one, other) => one - other);
     const parent = el("div", { class: "facets" });
     for (const [name, here] of groupBy(members, facetName)) drawFacet(here, name, moments, parent);
-    section.append(parent);
+    const name = index.values.guest.length > 1 && el("h2", {}, index.values.guest[guest]);
+    guests.append(el("div", { class: parent.querySelector(".map") ? "one-guest wide" : "one-guest" }, name, parent));
   }
   for (const grid of grids) {
     const first = grid.rows.flat().find(Boolean);

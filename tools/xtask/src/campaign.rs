@@ -31,6 +31,9 @@ pub(crate) struct Args {
     forwarded: Vec<String>,
 }
 
+/// Where `firebreak campaign` looks for what it boots, unless it is told otherwise.
+const DEFAULT_PAYLOADS: &str = "target/firebreak";
+
 /// Where the plans that ship are.
 fn shipped() -> PathBuf {
     paths::workspace().join("tests/campaigns")
@@ -82,7 +85,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let mut command = process::cargo();
     command.args(["run", "--locked", "--quiet", "--profile", "tool"]);
     command.args(["--package", "firebreak-cli", "--", "campaign"]);
-    command.arg(file).arg("--payloads").arg(paths::out());
+    // The results say how they were made: so that it holds in another clone too.
+    command.arg(file.strip_prefix(paths::workspace()).unwrap_or(&file));
+    if paths::out() != paths::workspace().join(DEFAULT_PAYLOADS) {
+        command.arg("--payloads").arg(paths::out());
+    }
     command.args(&args.forwarded);
     let status = command.status().context("cannot run cargo")?;
     match status.code() {

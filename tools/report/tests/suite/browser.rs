@@ -130,6 +130,22 @@ fn by_keyboard(browser: &mut Chromium) {
         browser.ask("document.querySelectorAll('#panel .timeline tr').length"),
         5
     );
+    // Tab goes round in the case, and does not get lost on the page that it covers.
+    let stops = "document.querySelectorAll('#panel :is(a[href], button:not(:disabled), [tabindex=\"0\"])').length";
+    let stops = browser.ask(stops).as_u64().unwrap();
+    let inside = "document.getElementById('panel').contains(document.activeElement)";
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..=stops {
+        browser.press(&["Tab"]);
+        assert_eq!(browser.ask(inside), true);
+        seen.insert(browser.ask("document.activeElement.outerHTML").to_string());
+    }
+    assert!(
+        seen.len() as u64 == stops && stops > 3,
+        "{seen:?} of {stops}"
+    );
+    let badge = "document.querySelector('#panel .who .guest').checkVisibility()";
+    assert_eq!(browser.ask(badge), true);
     browser.press(&["j"]);
     assert_ne!(
         browser.ask("document.getElementById('case-name').textContent"),

@@ -182,6 +182,7 @@ impl Chromium {
     pub(crate) fn press(&mut self, keys: &[&str]) {
         for key in keys {
             let code = match *key {
+                "Tab" => 9,
                 "Enter" => 13,
                 "Escape" => 27,
                 "End" => 35,
