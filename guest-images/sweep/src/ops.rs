@@ -33,7 +33,7 @@ macro_rules! rounds {
 rounds! {
     sweep_round_guest sweep_round_hvc sweep_round_hvc_trap sweep_round_smc sweep_round_load sweep_round_store
     sweep_round_sgi sweep_round_timer sweep_round_wfi sweep_round_console sweep_round_device
-    sweep_round_receive
+    sweep_round_receive sweep_round_serror sweep_round_touch
 }
 
 /// What it takes to prepare a round, and to look at it afterwards.
@@ -67,6 +67,8 @@ enum Kind {
     EndLoud(u64),
     /// Nothing: an error ends this life, if one comes.
     Killed,
+    /// An error takes a page, and it is told of it.
+    LosesAPage,
     /// Nothing.
     Nothing,
 }
@@ -89,6 +91,11 @@ pub(crate) fn receive(registers: &mut Registers) {
     sweep_round_receive(0, registers);
 }
 
+/// Touches pages until one of them is gone, with these registers.
+pub(crate) fn touch(registers: &mut Registers) {
+    sweep_round_touch(0, registers);
+}
+
 const fn op(name: &'static str, run: Round, outputs: u64, kind: Kind) -> Op {
     Op {
         name,
@@ -105,7 +112,7 @@ impl Op {
     }
 }
 
-static OPS: [Op; 22] = [
+static OPS: [Op; 23] = [
     op("guest", sweep_round_guest, 0, Kind::Nothing),
     op("hvc", sweep_round_hvc, 1, Kind::Call(psci::VERSION, 0)),
     op(
@@ -148,6 +155,13 @@ static OPS: [Op; 22] = [
     op("pair_on", sweep_round_hvc, 1, Kind::CpuOn).with(Other::IsStarted),
     op("pair_restart", sweep_round_hvc, 0, Kind::End(SYSTEM_RESET)).with(Other::Waits),
     op("pair_killed", sweep_round_guest, 0, Kind::Killed).with(Other::Waits),
+    op(
+        "pair_retire",
+        sweep_round_serror,
+        1 << 29 | 1 << 30,
+        Kind::LosesAPage,
+    )
+    .with(Other::Touches),
 ];
 
 impl Op {
@@ -171,7 +185,7 @@ impl Op {
         let x = &mut registers.x;
         let call = self.other.ask();
         match self.kind {
-            Kind::Nothing | Kind::Killed => {}
+            Kind::Nothing | Kind::Killed | Kind::LosesAPage => {}
             Kind::End(function) => x[0] = function,
             Kind::EndLoud(function) => {
                 device::ring();
@@ -224,6 +238,7 @@ impl Op {
             Kind::End(_) | Kind::EndLoud(_) => check("returned from the end", 1, 0),
             Kind::Nothing
             | Kind::Killed
+            | Kind::LosesAPage
             | Kind::Enable
             | Kind::Console
             | Kind::Sgi

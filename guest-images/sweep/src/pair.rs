@@ -3,11 +3,13 @@
 //!
 //! Nothing here is a read-modify-write: each word has one writer, and the other vCPU looks at it.
 
+use crate::pages::Pages;
 use crate::registers::{Registers, System};
-use crate::{ops, physical_now, sleep_until};
+use crate::{ops, physical_now, sleep_until, take_serrors};
+use firebreak_abi::guest_map::VTIMER_INTID;
 use firebreak_guest_rt::cell::Cell64;
 use firebreak_guest_rt::psci::{self, SecondaryStack};
-use firebreak_guest_rt::{gic, println};
+use firebreak_guest_rt::{gic, println, write_sysreg};
 
 /// What the second vCPU does.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -20,6 +22,8 @@ pub(crate) enum Other {
     IsStarted,
     /// It waits, and is stopped with its partition.
     Waits,
+    /// It touches pages and calls EL2, until a page is gone.
+    Touches,
 }
 
 /// AFFINITY_INFO, 64-bit, and what it says of a vCPU that is off.
@@ -41,6 +45,12 @@ static READY: Cell64 = Cell64::new(0);
 /// All registers of a vCPU at its first instruction, but x0, in one: `rounds.S` writes it.
 #[unsafe(no_mangle)]
 static sweep_residue: Cell64 = Cell64::new(0);
+/// The round is over for the first vCPU, which is not 0 then; it writes this.
+static OVER: Cell64 = Cell64::new(0);
+/// The pages that are gone for the second vCPU; it writes this.
+static GONE: Cell64 = Cell64::new(0);
+/// The first of the pages that are looked at; the first vCPU writes this.
+static PAGES: Cell64 = Cell64::new(0);
 /// Length of a period, for the second vCPU; the first one writes this.
 static PERIOD: Cell64 = Cell64::new(1);
 
@@ -55,14 +65,22 @@ impl Other {
         let function: extern "C" fn() -> ! = match self {
             Self::Nobody | Self::IsStarted => return,
             Self::Receives | Self::Waits => receive,
+            Self::Touches => touch,
         };
+        if self == Self::Touches {
+            PAGES.set(Pages::new().first());
+        }
         let answer = psci::cpu_on(1, &STACK, function);
         wait(this_period(), "start", || answer == 0 && READY.get() != 0);
     }
 
     /// Says that a round is about to begin. Returns x1 to x3 of the CPU_ON that begins it.
     pub(crate) fn ask(self) -> [u64; 3] {
+        OVER.set(0);
         ASKED.add(1);
+        if self == Self::Touches {
+            write_sysreg!("s3_0_c12_c11_5", gic::sgi_to(1, ops::SGI));
+        }
         let entry = sweep_secondary_entry as *const () as u64;
         [1, entry, STACK.prepare(started)]
     }
@@ -74,15 +92,23 @@ impl Other {
 
     /// Waits for the second vCPU's part of a round. Returns the differences.
     pub(crate) fn await_answer(self, round: u64) -> u64 {
+        OVER.set(1);
         let has_answered = || match self {
             Self::Nobody | Self::Waits => true,
-            Self::Receives => ANSWERED.get() == ASKED.get(),
+            Self::Receives | Self::Touches => ANSWERED.get() == ASKED.get(),
             Self::IsStarted => {
                 let is_off = || psci::hvc(AFFINITY_INFO, [1, 0, 0]) == OFF;
                 ANSWERED.get() == ASKED.get() && is_off()
             }
         };
-        wait(round, "answer", has_answered)
+        let bad = wait(round, "answer", has_answered);
+        if self != Self::Touches {
+            return bad;
+        }
+        let mut pages = Pages::from(PAGES.get());
+        let bad = bad + pages.follow(pages.look(), GONE.get(), round);
+        PAGES.set(pages.first());
+        bad
     }
 }
 
@@ -107,11 +133,27 @@ fn this_period() -> u64 {
 }
 
 extern "C" fn receive() -> ! {
+    begin();
+    for round in 1.. {
+        await_sgi(round);
+        ANSWERED.set(round);
+    }
+    psci::cpu_off()
+}
+
+fn begin() {
     gic::init_cpu();
     gic::enable_private(ops::SGI as u32);
+    gic::enable_private(VTIMER_INTID);
     READY.set(1);
-    for round in 1.. {
-        let number = OTHER_ROUNDS + round;
+}
+
+/// Waits for the SGI of a round, with a pattern in each register. Takes the virtual SErrors that come
+/// before.
+fn await_sgi(round: u64) {
+    let number = OTHER_ROUNDS + round;
+    let mut intid = None;
+    while intid.is_none() {
         let mut given = Registers::of(number);
         given.x[29] = 0;
         let system = System::scramble(number);
@@ -120,21 +162,52 @@ extern "C" fn receive() -> ! {
         let now = this_period();
         found.compare(&given, 1 << 29, now);
         System::read().compare(&system, now);
-        let intid = gic::acknowledge();
+        intid = gic::acknowledge();
         intid.into_iter().for_each(gic::end);
-        let wanted = [
-            (intid.map(u64::from), Some(ops::SGI)),
-            (gic::acknowledge().map(u64::from), None),
-        ];
-        for (found, wanted) in wanted {
-            if found != wanted {
-                println!("sweep: bad round={now} vCPU 1 took {found:?}, wanted {wanted:?}");
-            }
+        if !take_serrors(|| now) && intid.is_none() {
+            println!("sweep: bad round={now} vCPU 1 woke up for nothing");
         }
-        if ASKED.get() != round {
-            let asked = ASKED.get();
-            println!("sweep: bad round={now} vCPU 1 was asked {asked} times");
+    }
+    let now = this_period();
+    let wanted = [
+        (intid.map(u64::from), Some(ops::SGI)),
+        (gic::acknowledge().map(u64::from), None),
+    ];
+    for (found, wanted) in wanted {
+        if found != wanted {
+            println!("sweep: bad round={now} vCPU 1 took {found:?}, wanted {wanted:?}");
         }
+    }
+    if ASKED.get() != round {
+        let asked = ASKED.get();
+        println!("sweep: bad round={now} vCPU 1 was asked {asked} times");
+    }
+}
+
+extern "C" fn touch() -> ! {
+    begin();
+    for round in 1.. {
+        await_sgi(round);
+        let pages = Pages::from(PAGES.get());
+        let number = OTHER_ROUNDS + round;
+        let [first, end, stride] = pages.range();
+        let mut given = Registers::of(number);
+        given.x[2..6].copy_from_slice(&[(&raw const OVER) as u64, first, end, stride]);
+        let system = System::scramble(number);
+        let mut found = given;
+        if !pages.is_empty() {
+            ops::touch(&mut found);
+            let after = System::read();
+            let now = this_period();
+            // The call's answer, the cursor, what was loaded, and what there was left.
+            found.compare(&given, 1 | 1 << 1 | 1 << 29 | 1 << 30, now);
+            after.compare(&system.after_exception(&after), now);
+        }
+        // At least one interrupt in each round.
+        sleep_until(physical_now() + LOOK_TICKS, PERIOD.get());
+        wait(this_period(), "end of the round", || OVER.get() != 0);
+        take_serrors(this_period);
+        GONE.set(pages.look());
         ANSWERED.set(round);
     }
     psci::cpu_off()
@@ -149,6 +222,7 @@ extern "C" fn started() -> ! {
     }
     System::read().compare_with_reset(now);
     System::scramble(OTHER_ROUNDS + round);
+    take_serrors(|| now);
     ANSWERED.set(round);
     psci::cpu_off()
 }

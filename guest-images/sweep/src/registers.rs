@@ -127,6 +127,16 @@ impl System {
         Self(values)
     }
 
+    /// Returns the same behind an exception that was taken, of which `found` has the registers.
+    pub(crate) fn after_exception(mut self, found: &Self) -> Self {
+        for (index, name) in NAMES.iter().enumerate() {
+            if matches!(*name, "elr_el1" | "spsr_el1" | "esr_el1" | "far_el1") {
+                self.0[index] = found.0[index];
+            }
+        }
+        self
+    }
+
     /// Says which registers of those that take any value do not hold what a new life of a vCPU
     /// begins with, 0. Returns how many there are.
     pub(crate) fn compare_with_reset(&self, round: u64) -> u64 {

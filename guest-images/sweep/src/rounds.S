@@ -182,6 +182,49 @@ sweep_done_\name:
     cbz     x29, 1b
     round_end receive
 
+    // Waits for a virtual SError, which stays masked, but not for ever: x29 is ISR_EL1, x30 counts down.
+    // Where QEMU runs the PEs in turns, a YIELD ends one.
+    round   serror, 0
+    mov     x30, #0x4000
+1:  yield
+    mrs     x29, isr_el1
+    tbnz    x29, #8, 2f
+    sub     x30, x30, #1
+    cbnz    x30, 1b
+2:
+    round_end serror
+
+    // Touches pages and calls in between, until a page is gone or the word at x2 is not 0. The pages begin
+    // at x3 and end at x4, and are x5 bytes apart.
+    .global sweep_touch
+    round   touch, 0
+1:  yield
+    mov     w0, #0x84000000         // PSCI_VERSION
+    hvc     #0
+    mov     x1, x3
+2:
+sweep_touch:
+    ldr     x29, [x1]               // an abort goes on at sweep_done_touch
+    add     x1, x1, x5
+    sub     x30, x4, x1
+    cbnz    x30, 2b
+    ldr     x30, [x2]
+    cbz     x30, 1b
+    round_end touch
+
+    // extern "C" fn(address) -> u64: 1 when a load from there is an external abort, else 0.
+    .global sweep_is_gone
+    .global sweep_peek
+    .global sweep_gone
+sweep_is_gone:
+sweep_peek:
+    ldr     x0, [x0]
+    mov     x0, #0
+    ret
+sweep_gone:
+    mov     x0, #1
+    ret
+
     // The first instructions of a vCPU that a round started: x0 = top of its stack, all others 0.
     .text
     .global sweep_secondary_entry

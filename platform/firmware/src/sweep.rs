@@ -113,6 +113,9 @@ pub struct Probes {
     pub first: u64,
     /// How many there are.
     pub count: u64,
+    /// For so long another PE that reaches one first waits in EL3 for the one that is meant; then it goes
+    /// on without it. Two that come by at the same time would pass one another otherwise.
+    pub hold_ticks: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -317,6 +320,11 @@ impl Sweep {
         self.plan.nest
     }
 
+    /// Returns how long another PE waits at a probe.
+    pub fn hold_ticks(&self) -> u64 {
+        self.plan.probes.map_or(0, |probes| probes.hold_ticks)
+    }
+
     /// Says whether it is the clock that strikes, or what the PE reaches.
     pub fn has_probes(&self) -> bool {
         self.plan.probes.is_some()
@@ -417,6 +425,7 @@ mod tests {
         let probes = Some(Probes {
             first: 0x4020_0c00,
             count: 3,
+            hold_ticks: 0,
         });
         let plan = Plan {
             probes,
@@ -475,6 +484,7 @@ mod tests {
         let probes = Some(Probes {
             first: 0x40,
             count: 2,
+            hold_ticks: 0,
         });
         let plan = Plan {
             openings,

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `sweep pe=<dec> id=<dec> iss=<hex> sev=<word> [pa=<hex>] period=<ticks> from=<ticks> to=<ticks>
-//! [open=<ticks>:<hex>:<word>[:<hex>[:<hex>]][@<dec>][*<dec>+<ticks>]] [probe=<hex>[+<dec>]] [nest=<hex>,...]`:
+//! [open=<ticks>:<hex>:<word>[:<hex>[:<hex>]][@<dec>][*<dec>+<ticks>]] [probe=<hex>[+<dec>][@<ticks>]]
+//! [nest=<hex>,...]`:
 //! `open` has offset, syndrome, severity, address and PE of what comes once in each period, and how
 //! much further on the next address is, and behind `*` how often it comes and how long after each other;
-//! it may stand there twice. `probe` is an instruction of EL2 and
-//! how many from there on, `nest` the instructions at which errors without a record strike one after
+//! it may stand there twice. `probe` is an instruction of EL2 and how many from there on, and for how long
+//! another PE waits there; `nest` the instructions at which errors without a record strike one after
 //! the other before it.
 
 use firebreak_abi::{MAX_PES, Pa};
@@ -61,10 +62,15 @@ pub(super) fn parse<'a>(words: impl Iterator<Item = &'a str>) -> Result<Command,
 
 /// Instructions in RAM, where EL3 can write.
 fn code(text: &str) -> Option<Probes> {
+    let (text, hold_ticks) = text.split_once('@').unwrap_or((text, "0"));
     let (first, count) = text.split_once('+').unwrap_or((text, "1"));
     let (first, count) = (hexadecimal(first)?, decimal(count)?);
     let last = count.checked_sub(1)?.checked_mul(4)?.checked_add(first)?;
-    (is_code(first) && is_code(last)).then_some(Probes { first, count })
+    (is_code(first) && is_code(last)).then_some(Probes {
+        first,
+        count,
+        hold_ticks: decimal(hold_ticks)?,
+    })
 }
 
 fn is_code(address: u64) -> bool {
@@ -174,15 +180,22 @@ mod tests {
     #[test]
     fn a_probe_is_one_instruction_or_a_run_of_them() {
         let words = "sweep pe=0 id=2 iss=811 sev=corrected period=65536 from=0 to=0 probe=";
-        for (probe, first, count) in [
-            ("40200c00", 0x4020_0c00, 1),
-            ("0x40200c04+64", 0x4020_0c04, 64),
+        for (probe, first, count, hold_ticks) in [
+            ("40200c00", 0x4020_0c00, 1, 0),
+            ("0x40200c04+64", 0x4020_0c04, 64, 0),
+            ("40200c00@2000", 0x4020_0c00, 1, 2000),
+            ("40200c00+2@2000", 0x4020_0c00, 2, 2000),
         ] {
             let line = format!("{words}{probe}");
             let Ok(Some(Command::Sweep { plan, .. })) = super::super::parse(line.as_bytes()) else {
                 panic!("not a sweep: {line}")
             };
-            assert_eq!(plan.probes, Some(Probes { first, count }));
+            let probes = Probes {
+                first,
+                count,
+                hold_ticks,
+            };
+            assert_eq!(plan.probes, Some(probes));
         }
         let line = format!("{words}40200c00 nest=40200d00,0x40200d04");
         let Ok(Some(Command::Sweep { plan, .. })) = super::super::parse(line.as_bytes()) else {
@@ -226,6 +239,7 @@ mod tests {
                 "bad-number",
             ),
             ("sweep probe=40200000+0", "bad-number"),
+            ("sweep probe=40200000@", "bad-number"),
             ("sweep probe=40200000+9223372036854775807", "bad-number"),
         ] {
             assert_eq!(super::super::parse(line.as_bytes()), Err(reason), "{line}");

@@ -20,8 +20,10 @@ pub(super) enum Place {
     Entry,
     /// On the way back to it.
     Exit,
-    /// EL2 waits: for an interrupt of a guest that asked for it, or for work.
+    /// EL2 waits for an interrupt of a guest that asked for it.
     Wait,
+    /// EL2 waits for work, and its PE has no guest that runs.
+    Idle,
     /// In the SEI path from EL2, which has not read ELR and SPSR yet.
     SeiEarly,
     /// In the SEI path from EL2, further on.
@@ -158,8 +160,7 @@ impl Map {
 /// Says what must happen about an error that struck at `place`.
 ///
 /// `masked`: EL2 was there with SError masked. `later`: where the PE was when a deferred one was
-/// handed over after all. Nothing but EL2 in its wait for a suspended guest waits while it is
-/// swept, so that a wait is that guest's.
+/// handed over after all.
 pub(super) fn expected(
     (kind, mode): (Kind, Mode),
     (place, masked): (Place, bool),
@@ -193,7 +194,8 @@ pub(super) fn expected(
             told: Some(retired.unwrap_or(SWEPT)),
             retired,
         },
-        (Place::Sei | Place::Work, _) => Expected::only(End::Machine(By::Hypervisor)),
+        // Nothing could be lost there; but nobody can say that it is the idle loop alone that is hit.
+        (Place::Idle | Place::Sei | Place::Work, _) => Expected::only(End::Machine(By::Hypervisor)),
     }
 }
 
@@ -232,6 +234,7 @@ mod tests {
                 assert_eq!(at(mode, place, false, None), TOLD, "{place:?}");
             }
             assert_eq!(at(mode, Place::Work, false, None), machine);
+            assert_eq!(at(mode, Place::Idle, false, None), machine);
         }
         // Put off until EL2 goes to the guest, or until it can be handed over.
         assert_eq!(at(Conforming, Place::EntryEarly, true, None), TOLD);

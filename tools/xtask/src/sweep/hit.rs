@@ -8,6 +8,7 @@ use anyhow::Result;
 
 use super::Job;
 use super::judge;
+use super::lives::Life;
 use super::report::{self, Row};
 use super::select::{self, Extent};
 use super::strike::Striker;
@@ -16,7 +17,7 @@ use super::targets::Targets;
 
 /// Boundaries of a path on which a life ends or begins, or that an error opens, for errors that cost
 /// something: most of them cost a boot.
-const MOST_SEVERE: usize = 24;
+pub(super) const MOST_SEVERE: usize = 24;
 
 /// How often boundaries are tried that are not in each round, and how many of these there may be.
 const TURNS: usize = 16;
@@ -81,10 +82,12 @@ pub(super) fn strike_all(
         }
     }
     // No tick falls on the first instruction of a vector behind an abort or an interrupt.
-    if job.0.is_opened() {
-        // The probe must not stand where the handler of the opening error comes by.
+    if job.0.is_opened() || job.0.stage.life != Life::GoesOn {
+        // The probe must not stand where the handler of the opening error comes by. And a guest that ends
+        // its life may be late for its round, when the probe is put there right before.
         probe_behind(&mut striker, &targets.executed, &LEADS_TICKS)?;
-    } else {
+    }
+    if !job.0.is_opened() {
         for (address, _) in missing(&targets.executed, &striker.points()) {
             striker.strike(0, Some(address))?;
         }

@@ -13,7 +13,7 @@ use super::typed;
 /// SPSR.M\[3:2\] of EL2.
 const EL2: u64 = 2;
 /// The partition that is swept.
-const PARTITION: &str = "sweep";
+pub(super) const PARTITION: &str = "sweep";
 /// SPSR.A.
 const SPSR_A: u64 = 1 << 8;
 
@@ -44,6 +44,8 @@ pub(super) struct Fate {
     pub(super) told: Vec<Told>,
     /// Partitions whose guests say that they took one.
     pub(super) heard: Vec<u64>,
+    /// How often the guest says that both of its vCPUs have lost a page.
+    pub(super) gone: u32,
 }
 
 /// What a boot error record says, when it is read after the reset.
@@ -168,12 +170,27 @@ impl Point {
         }
     }
 
+    /// Holds that a page of the guest is gone for both of its vCPUs, and found gone once; unless its
+    /// life ended before it could look.
+    pub(super) fn expect_page_gone(&mut self) {
+        let (gone, ended) = (self.fate.gone, self.reset || self.stops > 0);
+        if gone != 1 && !(ended && gone == 0) {
+            self.problems.push(format!(
+                "a page is gone for both vCPUs {gone} times instead of once"
+            ));
+        }
+    }
+
     /// Holds what happened against what must happen.
     pub(super) fn verify(&self, map: &Map, (path, mode, kind): Job<'_>) -> Vec<String> {
         if self.held {
             return Vec::new();
         }
-        let place = |in_el2, elr| if in_el2 { map.place(elr) } else { Place::Guest };
+        let place = |in_el2, elr| match (in_el2, map.place(elr)) {
+            (false, _) => Place::Guest,
+            (true, Place::Wait) if path.waits_for_nobody() => Place::Idle,
+            (true, place) => place,
+        };
         let later = self.fate.handed_at.map(|(in_el2, elr)| place(in_el2, elr));
         let here = place(self.in_el2(), self.elr);
         let mut wanted = expected((kind, mode), (here, self.is_masked()), later);
@@ -185,7 +202,7 @@ impl Point {
         let mut problems = self.verify_loss(wanted.end, here);
         // What was the old life's is not the new one's.
         let is_old = path.stage.to.is_some() || later.unwrap_or(here) != Place::Exit;
-        let ends = path.stage.life != Life::GoesOn && is_old;
+        let ends = (path.stage.life != Life::GoesOn || path.turns_off()) && is_old;
         // Two that are pending at a time are one to the guest, the opening one and this.
         let merge = path.loses_a_page() || path.name == typed::INJECT.name;
         problems.extend(self.verify_words(&wanted, kind, (ends, merge)));

@@ -11,7 +11,7 @@ use std::ops::Range;
 use anyhow::{Context, Result};
 use firebreak_qemu::{Event, Record};
 
-use super::judge::Point;
+use super::judge::{PARTITION, Point};
 use super::paths::{Kind, Opening, Path, SWEPT};
 use super::symbols::Symbols;
 use super::targets::Targets;
@@ -302,6 +302,14 @@ impl Account {
     /// by how `killed` counts that is left out.
     fn of_lost_round(path: &Path) -> Self {
         let round = Self::of_round(path);
+        if path.stage.life == Life::GoesOn && path.loses_a_page() {
+            return Self {
+                restarted: round.restarted + 1,
+                started: round.started + 1,
+                born: round.born + 1,
+                ..round
+            };
+        }
         if path.typed.is_empty() || typed::stops(path) {
             // The end that was asked for is this one.
             return round;
@@ -365,6 +373,9 @@ pub(super) fn settle(points: &mut [Point], records: &[Record], path: &Path) {
         }
         if loses_a_page {
             point.expect_opening(Kind::Uer);
+            if path.pe.is_some() {
+                point.expect_page_gone();
+            }
         }
         point.stops = found.killed.saturating_sub(wanted.killed);
         point.killed = point.stops;
@@ -403,7 +414,7 @@ fn accounts(records: &[Record], period_ticks: u64) -> BTreeMap<u64, Account> {
                     _ => {}
                 }
             }
-            Record::Line { text, .. } => {
+            Record::Line { name, text } if name == PARTITION => {
                 let born = text
                     .split_once(" born=")
                     .and_then(|(_, born)| born.parse().ok());

@@ -74,6 +74,8 @@ pub(super) struct Swept {
     counted: Mark,
     /// Instructions at which errors strike one after the other, before a probe is put in its place.
     nest: Vec<u64>,
+    /// For how long another PE than the one that is struck waits at a probe.
+    hold_ticks: u64,
 }
 
 impl Swept {
@@ -102,6 +104,7 @@ impl Swept {
             ticks: 0,
             counted: Mark::START,
             nest: Vec::new(),
+            hold_ticks: 0,
         };
         swept.await_ready(Mark::START)?;
         swept.begin_typing()?;
@@ -160,6 +163,11 @@ impl Swept {
             self.look_on();
             stage.most_lives.saturating_sub(self.restarts)
         }
+    }
+
+    /// Lets another PE that reaches a probe first wait there for so long, from now on.
+    pub(super) fn hold(&mut self, ticks: u64) {
+        self.hold_ticks = ticks;
     }
 
     /// Waits until the guest lives again after a reset, which also made the firmware forget how it
@@ -261,7 +269,7 @@ impl Swept {
             line.push_str(&format!(" pa={page:#x}"));
         }
         if let Some((address, count)) = probe {
-            line.push_str(&format!(" probe={address:#x}+{count}"));
+            line.push_str(&format!(" probe={address:#x}+{count}@{}", self.hold_ticks));
         }
         if !self.nest.is_empty() {
             let nest: Vec<String> = self.nest.iter().map(|each| format!("{each:#x}")).collect();

@@ -154,6 +154,7 @@ fn system_of(path: &Path, kind: Kind) -> System {
     let loses_a_page = path.loses_a_page() || kind.page_of().is_some();
     match (path.stage.life, path.pe) {
         _ if path.device => System::Device,
+        (Life::GoesOn, Some(_)) if loses_a_page => System::PairPages,
         (Life::GoesOn, Some(_)) => System::Pair,
         (_, Some(_)) => System::PairLives,
         (Life::GoesOn, None) => match (loses_a_page, kind.is_severe()) {

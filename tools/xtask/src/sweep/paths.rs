@@ -167,6 +167,16 @@ impl Path {
         self.pe == Some(1) && self.stage.life != Life::GoesOn
     }
 
+    /// Says whether the vCPU of the PE that is struck turns itself off in each round.
+    pub(super) fn turns_off(&self) -> bool {
+        self.pe == Some(1) && self.round == two_pes::ON_STARTED.round
+    }
+
+    /// Says whether EL2 waits on the PE that is struck while its vCPU is off, and not for its guest.
+    pub(super) fn waits_for_nobody(&self) -> bool {
+        self.pe.is_some() && (self.turns_off() || self.stage.life != Life::GoesOn)
+    }
+
     /// Says whether an error comes before the point.
     pub(super) fn is_opened(&self) -> bool {
         self.openings.iter().any(Option::is_some)
@@ -183,11 +193,10 @@ impl Path {
     }
 
     /// Says whether it is swept with errors of this class. One in a page needs a machine that goes
-    /// on, most of the time: there is a page for 62 of them. Two PEs together are struck with errors
-    /// that cost nothing.
+    /// on, most of the time: there is a page for 62 of them.
     pub(super) fn takes(&self, kind: Kind) -> bool {
         match self.pe {
-            Some(_) => !kind.is_severe(),
+            Some(_) => kind.page_of().is_none(),
             None if fourth::is_one(self) => !kind.is_severe(),
             None if self.device => kind.page_of().is_none(),
             None => kind.page_of().is_none() || self.is_plain(),
@@ -280,6 +289,8 @@ pub(super) const PATHS: &[Path] = &[
     two_pes::RESET_OTHER,
     two_pes::KILL_STRUCK,
     two_pes::KILL_OTHER,
+    two_pes::RETIRE_STRUCK,
+    two_pes::RETIRE_OTHER,
 ];
 
 /// What the firmware does about the mask.

@@ -67,7 +67,7 @@ pub(super) fn jobs(args: &Args) -> Result<Vec<Job<'static>>> {
 /// Says whether errors that cost nothing differ by nothing but their severity on a path, and each
 /// takes long.
 fn is_one_enough(path: &Path) -> bool {
-    path.pe.is_some() || fourth::is_one(path) || !path.typed.is_empty()
+    fourth::is_one(path) || !path.typed.is_empty()
 }
 
 /// Returns the jobs, those that take longest first: none of them is left for the end.

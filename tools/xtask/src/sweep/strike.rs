@@ -26,6 +26,8 @@ pub(super) struct Striker<'a> {
     used: usize,
     /// Points of the machines before.
     before: Vec<Point>,
+    /// For how long another PE waits at a probe.
+    hold_ticks: u64,
 }
 
 impl<'a> Striker<'a> {
@@ -37,6 +39,7 @@ impl<'a> Striker<'a> {
             machine: None,
             used: 0,
             before: Vec::new(),
+            hold_ticks: 0,
         }
     }
 
@@ -56,11 +59,14 @@ impl<'a> Striker<'a> {
                 self.hypervisor,
             )?;
             machine.behave(self.job.1)?;
-            return Ok(self.machine.insert(machine));
+            self.machine = Some(machine);
         }
-        self.machine
+        let machine = self
+            .machine
             .as_mut()
-            .ok_or_else(|| anyhow::anyhow!("there is no machine"))
+            .ok_or_else(|| anyhow::anyhow!("there is no machine"))?;
+        machine.hold(self.hold_ticks);
+        Ok(machine)
     }
 
     /// Returns how many points one command may ask for: with all that goes by beside it, no more
@@ -96,6 +102,11 @@ impl<'a> Striker<'a> {
     pub(super) fn strike(&mut self, at: u64, probe: Option<u64>) -> Result<()> {
         let kind = self.job.2;
         self.machine(1)?.strike(kind, at, probe)
+    }
+
+    /// Lets another PE that reaches a probe first wait there for so long, from now on.
+    pub(super) fn hold(&mut self, ticks: u64) {
+        self.hold_ticks = ticks;
     }
 
     /// Raises errors when the PE reaches these instructions, one in each period.

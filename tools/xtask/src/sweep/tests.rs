@@ -370,6 +370,55 @@ fn the_error_that_takes_a_page_is_told_and_heard_and_takes_one() {
     }
 }
 
+/// What an error that takes a page from a partition on two PEs sets off.
+fn loss_of_a_page() -> Vec<String> {
+    vec![
+        "fw: raised id=3 pe=0 iss=0xc11 sev=recoverable".to_owned(),
+        event("\"ev\":\"error\",\"id\":3,\"name\":\"sweep\",\"page_vm\":0"),
+        "fw: acked id=3 pe=0".to_owned(),
+        vserror(0),
+        retired(0),
+        "sweep| sweep: serror n=1 round=2".to_owned(),
+        "sweep| sweep: gone page=3 round=2".to_owned(),
+    ]
+}
+
+#[test]
+fn a_page_that_two_pes_use_is_gone_for_both_and_told_once() {
+    for name in ["pair_retire_struck", "pair_retire_other"] {
+        let story = Story::new(name, Kind::Ueo, WORK).and(&strs(&loss_of_a_page()));
+        story.holds(
+            5,
+            &[
+                ("sweep: gone page=3", "sweep: bad"),
+                ("\"syndrome\":\"0xc11\"", "\"syndrome\":\"0x11\""),
+            ],
+        );
+    }
+}
+
+#[test]
+fn a_context_that_is_lost_beside_the_loss_of_a_page_ends_one_life() {
+    let killed = event("\"ev\":\"killed\",\"vm\":0,\"name\":\"sweep\"");
+    let story = Story::new("pair_retire_other", Kind::Ueo, ENTRY_EARLY)
+        .and(&strs(&loss_of_a_page()))
+        .and(&[&killed])
+        .and(&strs(&life()));
+    let story = Story {
+        mode: Mode::BargeIn,
+        ..story
+    };
+    assert_eq!(story.problems(), Vec::<String>::new());
+    for at in story.lines.len() - 4..story.lines.len() {
+        let mut lines = story.lines.clone();
+        lines.insert(at, story.lines[at].clone());
+        assert_ne!(story.problems_of(&lines), Vec::<String>::new(), "twice");
+        let mut lines = story.lines.clone();
+        lines.remove(at);
+        assert_ne!(story.problems_of(&lines), Vec::<String>::new(), "missing");
+    }
+}
+
 #[test]
 fn each_error_that_opens_a_drain_is_acknowledged_and_reported_once() {
     for (name, count) in [("drain", 1), ("drain_two", 2)] {

@@ -18,9 +18,19 @@ const PARTITIONS: [&str; 2] = ["sweep", "bystander"];
 struct Said {
     vm: u64,
     period: u64,
-    /// A virtual SError that it took; otherwise something that was wrong.
-    serror: bool,
+    what: What,
     text: String,
+}
+
+/// What it is about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum What {
+    /// A virtual SError that it took.
+    Serror,
+    /// A page that is gone for both of its vCPUs.
+    Gone,
+    /// Something that was wrong.
+    Wrong,
 }
 
 /// What was read so far.
@@ -98,16 +108,20 @@ impl Reader {
 
     fn line(&mut self, name: &str, text: &str) {
         let vm = PARTITIONS.iter().position(|each| *each == name);
-        let serror = text.contains("sweep: serror");
         let is_bad = text.contains("bad round") || text.contains("panic");
+        let what = match () {
+            () if text.contains("sweep: serror") => Some(What::Serror),
+            () if text.contains("sweep: gone") => Some(What::Gone),
+            () => is_bad.then_some(What::Wrong),
+        };
         let period = text
             .split_once(" round=")
             .and_then(|(_, rest)| rest.split(' ').next()?.parse().ok());
-        match (vm, period) {
-            (Some(vm), Some(period)) if serror || is_bad => self.said.push(Said {
+        match (vm, period, what) {
+            (Some(vm), Some(period), Some(what)) => self.said.push(Said {
                 vm: vm as u64,
                 period,
-                serror,
+                what,
                 text: text.to_owned(),
             }),
             _ if is_bad => {
@@ -137,10 +151,11 @@ impl Reader {
                 let dirty = point.reset && said.text.contains("at-reset dirty");
                 let told = !point.fate.told.is_empty() && said.text.contains("at-reset isr=0x100 ");
                 let is_allowed = dirty || told;
-                if said.serror {
-                    point.fate.heard.push(said.vm);
-                } else if !is_allowed {
-                    point.problems.push(said.text);
+                match said.what {
+                    What::Serror => point.fate.heard.push(said.vm),
+                    What::Gone => point.fate.gone += 1,
+                    What::Wrong if is_allowed => {}
+                    What::Wrong => point.problems.push(said.text),
                 }
             }
         }

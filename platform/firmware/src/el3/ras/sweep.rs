@@ -37,7 +37,9 @@ pub(super) fn step(machine: &mut Live<'_>, errors: &mut PeErrors) -> Option<u64>
                 tell(pe, &error, at, (elr, spsr));
                 raise(machine, errors, error);
             }
-            Step::Plant(address, error) => plant(pe, address, error, sweep.nest()),
+            Step::Plant(address, error) => {
+                plant(pe, address, error, (sweep.nest(), sweep.hold_ticks()));
+            }
             Step::Done { points } => {
                 take_out();
                 log::line(format_args!("swept pe={pe} points={points}"));
@@ -65,6 +67,8 @@ struct Probe {
     turn: usize,
     /// Where `error` itself strikes.
     last: u64,
+    /// For how long another PE waits there.
+    hold_ticks: u64,
     /// Another PE reached it, and goes on without it.
     lifted: Option<Lifted>,
 }
@@ -120,7 +124,7 @@ fn tell(pe: usize, error: &Error, at: u64, (elr, spsr): (u64, u64)) {
     ));
 }
 
-fn plant(pe: usize, last: u64, error: Error, nest: Nest) {
+fn plant(pe: usize, last: u64, error: Error, (nest, hold_ticks): (Nest, u64)) {
     take_out();
     lock::with(&PROBE, |probe| {
         let address = nest.get(0).unwrap_or(last);
@@ -133,6 +137,7 @@ fn plant(pe: usize, last: u64, error: Error, nest: Nest) {
             nest,
             turn: 0,
             last,
+            hold_ticks,
             lifted: None,
         });
     });
@@ -177,10 +182,27 @@ enum Reached {
     Pass,
 }
 
+/// Lets another PE than the one that is meant wait until that was there, for as long as was asked for.
+fn hold(pe: usize, here: u64) {
+    let start = sysreg::cntpct_el0();
+    let is_held = || {
+        lock::with(&PROBE, |probe| {
+            probe.as_ref().is_some_and(|probe| {
+                let passed = sysreg::cntpct_el0().saturating_sub(start);
+                probe.pe != pe && probe.address == here && passed < probe.hold_ticks
+            })
+        })
+    };
+    while is_held() {
+        core::hint::spin_loop();
+    }
+}
+
 /// Called for an SMC of EL2 with [`PROBE_IMMEDIATE`]: strikes at the instruction that the probe
 /// stands for. `false` when it is no probe that stands there.
 pub(in crate::el3) fn reached(pe: usize, frame: &mut Frame) -> bool {
     let here = frame.elr.wrapping_sub(4);
+    hold(pe, here);
     let found = lock::with(&PROBE, |slot| {
         let probe = slot.as_mut().filter(|probe| probe.address == here)?;
         sysreg::replace_instruction(probe.address, probe.instruction);

@@ -26,6 +26,8 @@ pub(in super::super) enum System {
     Pair,
     /// The same with as little memory as there can be.
     PairLives,
+    /// The same with memory of which a page can be lost again and again.
+    PairPages,
     /// The sweep guest alone, with a device.
     Device,
     /// The same beside another one that has such memory, too.
@@ -42,6 +44,7 @@ impl System {
             Self::Device => "sweep-device",
             Self::Pair => "sweep-pair",
             Self::PairLives => "sweep-pair-lives",
+            Self::PairPages => "sweep-pair-pages",
             Self::PagesBeside => "sweep-pages-beside",
         }
     }
@@ -50,7 +53,7 @@ impl System {
         match self {
             Self::Alone | Self::Pages | Self::Device => 1,
             Self::Beside | Self::Lives | Self::PagesBeside => 2,
-            Self::Pair | Self::PairLives => 3,
+            Self::Pair | Self::PairLives | Self::PairPages => 3,
         }
     }
 }

@@ -12,7 +12,7 @@ use super::super::symbols::Symbols;
 use super::super::tap::Tap;
 use super::super::targets::{self, Targets, targets};
 use super::super::{nested, trace, two_pes};
-use super::{PATIENCE_S, Swept, dir, is_period, keep};
+use super::{MOST_PAGES, PATIENCE_S, Swept, dir, is_period, keep};
 
 /// Opening errors that come while a trace is taken: more than the rounds that are looked at.
 const OPENINGS: u64 = 400;
@@ -35,11 +35,16 @@ impl Swept {
             Some(_) => 0,
             None => self.anchor_offset(guest)?,
         };
-        if self.path.is_opened() && !self.path.loses_a_page() {
+        let each_has_a_page = self.path.loses_a_page() && self.path.pe.is_none();
+        if self.path.is_opened() && !each_has_a_page {
             // Far behind everything that the opening error sets off.
             let far = self.path.period_ticks / 2;
+            let most = match self.path.loses_a_page() {
+                true => MOST_PAGES - 1,
+                false => OPENINGS,
+            };
             self.behave(Mode::Conforming)?;
-            self.send(Kind::Ce, (far, far + OPENINGS), None)?;
+            self.send(Kind::Ce, (far, far + most), None)?;
         }
         let mut found = Ok(None);
         for turn in 0..TURNS {
@@ -81,7 +86,7 @@ impl Swept {
             Tap::open(file, targets::watch(&self.path, symbols, anchor)?)?
         };
         self.begin_trace(&tap)?;
-        if self.path.loses_a_page() {
+        if self.path.loses_a_page() && self.path.pe.is_none() {
             // Each error with a page of its own.
             let far = self.path.period_ticks / 2;
             self.strike(Kind::Ce, far, None)?;
