@@ -119,6 +119,10 @@ fn sleep_until(physical_ticks: u64, period_ticks: u64) {
 
 fn drain_interrupts() {
     while let Some(intid) = gic::acknowledge() {
+        if intid == device::INTID {
+            // A line that stays high would bring it again, for ever.
+            device::clear();
+        }
         gic::end(intid);
     }
 }

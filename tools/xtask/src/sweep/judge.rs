@@ -105,6 +105,9 @@ pub(super) struct Point {
     pub(super) held: bool,
     /// Whether the machine was reset.
     pub(super) reset: bool,
+    /// Virtual SErrors with the syndrome of one that a command asked for, beyond that one: this error's
+    /// own, which came while that one was pending, and is one with it.
+    pub(super) merged: u32,
     /// What was wrong.
     pub(super) problems: Vec<String>,
 }
@@ -204,8 +207,9 @@ impl Point {
         let is_old = path.stage.to.is_some() || later.unwrap_or(here) != Place::Exit;
         let ends = (path.stage.life != Life::GoesOn || path.turns_off()) && is_old;
         // Two that are pending at a time are one to the guest, the opening one and this.
-        let merge = path.loses_a_page() || path.name == typed::INJECT.name;
-        problems.extend(self.verify_words(&wanted, kind, (ends, merge)));
+        let injects = path.name == typed::INJECT.name;
+        let merge = path.loses_a_page() || injects;
+        problems.extend(self.verify_words(&wanted, kind, (ends, merge, injects)));
         // One that barges in on the taking of another is decided by its syndrome alone.
         let by_syndrome = nested::is_sei_path(path) && mode == Mode::BargeIn && self.is_masked();
         let found = self.fate.boot_records.first();
@@ -252,7 +256,7 @@ impl Point {
         &self,
         wanted: &Expected,
         kind: Kind,
-        (ends, merge): (bool, bool),
+        (ends, merge, injects): (bool, bool, bool),
     ) -> Vec<String> {
         let mut problems = Vec::new();
         let syndrome = u64::from(kind.iss());
@@ -262,7 +266,15 @@ impl Point {
             .into_iter()
             .collect();
         let heard: Vec<u64> = told.iter().map(|told| told.vm).collect();
-        let is_told = self.fate.told == told || (ends && self.fate.told.is_empty());
+        let may_be_untold = ends || injects;
+        let is_told = self.fate.told == told || (may_be_untold && self.fate.told.is_empty());
+        let most_merged = u32::from(injects && wanted.told == Some(SWEPT));
+        if self.merged > most_merged {
+            problems.push(format!(
+                "{} virtual SErrors beside the one that was asked for",
+                self.merged
+            ));
+        }
         let is_heard = self.fate.heard == heard || ((ends || merge) && self.fate.heard.is_empty());
         if !is_told || !is_heard {
             problems.push(format!(

@@ -385,6 +385,10 @@ pub(super) fn settle(points: &mut [Point], records: &[Record], path: &Path) {
             0 => wanted,
             _ => Account::of_lost_round(path),
         };
+        if wanted.injected > 0 {
+            point.merged = found.injected.saturating_sub(wanted.injected);
+            found.injected -= point.merged;
+        }
         if found != wanted && !point.reset {
             point.problems.push(format!(
                 "the partition's life: {found:?} instead of {wanted:?}"

@@ -101,6 +101,13 @@ fn what_is_injected_is_told_and_taken_once_in_each_period() {
     };
     assert_eq!((told(0), told(1)), (0, 0));
     assert!(told(2) > 0);
+    // An error that comes while the injected one is pending is one with it; nothing else is.
+    let twice = |kind| {
+        let story = Story::new("cmd_inject", kind, EXIT).and(&strs(&injected()));
+        story.and(&[&injected()[1]]).problems().len()
+    };
+    assert_eq!(twice(Kind::Uer), 0);
+    assert!(twice(Kind::Ueo) > 0);
 }
 
 #[test]
