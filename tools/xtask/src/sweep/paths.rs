@@ -196,6 +196,7 @@ impl Path {
     /// on, most of the time: there is a page for 62 of them.
     pub(super) fn takes(&self, kind: Kind) -> bool {
         match self.pe {
+            Some(_) if self.loses_a_page() => !kind.is_severe(),
             Some(_) => kind.page_of().is_none(),
             None if fourth::is_one(self) => !kind.is_severe(),
             None if self.device => kind.page_of().is_none(),
