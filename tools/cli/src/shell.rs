@@ -2,7 +2,8 @@
 //! What shells and `man` want to know of the command, out of its own description.
 
 use std::fs;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Command};
 use clap_complete::Shell;
@@ -48,8 +49,11 @@ pub(crate) fn completions(args: &CompletionsArgs, mut command: Command) -> Strin
 /// Runs `man`.
 pub(crate) fn man(args: &ManArgs, command: Command) -> Result<String, Failure> {
     let dir = &args.dir;
+    let command = command.disable_help_subcommand(true);
+    let names = pages("firebreak", &command);
     let written = fs::create_dir_all(dir)
-        .and_then(|()| clap_mangen::generate_to(command.disable_help_subcommand(true), dir));
+        .and_then(|()| clap_mangen::generate_to(command, dir))
+        .and_then(|()| names.iter().try_for_each(|name| tidy(&dir.join(name))));
     match written {
         Ok(()) => Ok(format!("the man pages are in {}\n", dir.display())),
         Err(error) => Err(Failure::text(format!(
@@ -59,18 +63,45 @@ pub(crate) fn man(args: &ManArgs, command: Command) -> Result<String, Failure> {
     }
 }
 
+/// The pages of a command, and of its own commands.
+fn pages(name: &str, command: &Command) -> Vec<String> {
+    let below = command.get_subcommands();
+    let below = below.flat_map(|one| pages(&format!("{name}-{}", one.get_name()), one));
+    std::iter::once(format!("{name}.1")).chain(below).collect()
+}
+
+/// Gives a page the sections that readers of man pages look for.
+fn tidy(path: &Path) -> io::Result<()> {
+    let page = fs::read_to_string(path)?;
+    fs::write(path, with_examples(&page))
+}
+
+/// Makes sections EXAMPLES, whose lines stay as they are, and NOTES of what stands behind the help.
+fn with_examples(page: &str) -> String {
+    let Some((before, rest)) = page.split_once(".SH EXTRA\n") else {
+        return page.to_owned();
+    };
+    let end = rest.find("\n.SH ").map_or(rest.len(), |at| at + 1);
+    let (extra, after) = rest.split_at(end);
+    let is_example = |line: &&str| line.starts_with("  ");
+    let lines = || {
+        extra
+            .lines()
+            .filter(|line| !line.is_empty() && *line != "Examples:")
+    };
+    let examples: Vec<&str> = lines().filter(is_example).map(str::trim_start).collect();
+    let notes: Vec<&str> = lines().filter(|line| !is_example(line)).collect();
+    let mut text = format!("{before}.SH EXAMPLES\n.nf\n{}\n.fi\n", examples.join("\n"));
+    if !notes.is_empty() {
+        text += &format!(".SH NOTES\n{}\n", notes.join("\n.br\n"));
+    }
+    text + after
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use clap::CommandFactory as _;
-
-    /// The pages of a command, and of its own commands.
-    fn pages(name: &str, command: &Command, names: &mut Vec<String>) {
-        names.push(format!("{name}.1"));
-        for one in command.get_subcommands() {
-            pages(&format!("{name}-{}", one.get_name()), one, names);
-        }
-    }
 
     #[test]
     fn every_command_has_a_page_with_its_examples() {
@@ -79,11 +110,12 @@ mod tests {
             dir: dir.path().join("deep/man1"),
         };
         man(&args, crate::Cli::command()).unwrap();
-        let mut names = Vec::new();
-        pages("firebreak", &crate::Cli::command(), &mut names);
+        let names = pages("firebreak", &crate::Cli::command());
         for name in &names {
             let page = fs::read_to_string(args.dir.join(name)).unwrap();
-            assert!(page.contains("Examples"), "{name} has no examples");
+            let (_, examples) = page.split_once(".SH EXAMPLES\n.nf\n").unwrap();
+            assert!(examples.starts_with("firebreak"), "{name} has no examples");
+            assert!(!page.contains("EXTRA"), "{name}");
         }
         assert_eq!(fs::read_dir(&args.dir).unwrap().count(), names.len());
     }
