@@ -127,7 +127,7 @@ pub(crate) fn sentence(event: &Event, name: impl Fn(u64) -> Option<String>) -> S
             w("pa"),
             w("what")
         ),
-        "answer" => answer(event),
+        "answer" => format!("{} {}", w("id"), answer(event)),
         "log" => format!(
             "of boot {}, entry {}: {}",
             w("boot"),
@@ -176,12 +176,11 @@ fn error(event: &Event, owner: &str) -> String {
 
 /// The answer to a command, in one line.
 pub(crate) fn answer(event: &Event) -> String {
-    let id = and(event, "", "id");
     let text = word(event, "text");
     let head = match event.flag("ok") {
-        Some(true) if text.is_empty() => format!("{id} done"),
-        Some(true) => format!("{id} done: {text}"),
-        _ => format!("{id} refused: {text}"),
+        Some(true) if text.is_empty() => "done".to_owned(),
+        Some(true) => format!("done: {text}"),
+        _ => format!("refused: {text}"),
     };
     head + &and(event, ", injection ", "inj")
 }
