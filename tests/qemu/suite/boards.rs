@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use firebreak_image::Options;
+use firebreak_image::{NOMINAL_HYPERVISOR_BYTES, Options};
 use firebreak_qemu::Machine;
 use libtest_mimic::{Failed, Trial};
 
@@ -58,7 +58,7 @@ fn pair(board: &Board) -> Outcome {
     let built = firebreak_image::build(&file, &options)
         .map_err(|error| Failed::from(format!("{error:?}")))?;
     let image = file.with_extension("img");
-    fs::write(&image, built.bytes).map_err(failed)?;
+    fs::write(&image, &built.bytes).map_err(failed)?;
 
     let machine = Machine::new(image).machine(board.machine).cpu(board.cpu);
     let case = Case::start(machine.smp(board.smp))?;
@@ -68,6 +68,28 @@ fn pair(board: &Board) -> Outcome {
         boot.flag("ras") == Some(board.has_ras),
         "what the PEs have to be said",
     )?;
+    // What `check` and `build` say is what comes: with an image of 28 MB, EL2's memory behind it decides.
+    // The page of `qemu-virt` is about the reference firmware, and has the devicetree elsewhere.
+    let bytes = fs::metadata(out().join("hypervisor.bin"))
+        .map_err(failed)?
+        .len();
+    case.hold(
+        bytes.next_multiple_of(0x1_0000) == NOMINAL_HYPERVISOR_BYTES,
+        "a check without a hypervisor to know about how long it is",
+    )?;
+    let planned = built
+        .system
+        .guests
+        .iter()
+        .zip(&built.system.plan.placements);
+    for (guest, placement) in planned.filter(|_| board.name != "qemu-virt") {
+        let told = case.event_of("partition", &guest.partition.name.value)?;
+        let pa = told.value()["ram"][0]["pa"].as_str().map(str::to_owned);
+        case.hold(
+            pa == Some(format!("{:#x}", placement.ram.start.get())),
+            "each partition's RAM where `build` said",
+        )?;
+    }
     case.line("control", "control: ready")?;
     case.line("control", "control: ticks=")?;
     case.line("linux", "agent: ready")?;

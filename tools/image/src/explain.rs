@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use crate::devices::DeviceUse;
 use crate::reserve::LOG_OFFSET;
-use crate::system::{Guest, System};
+use crate::system::{self, Guest, System};
 
 /// An entry of the log (docs/aftermath.md), of which the first is the header.
 const LOG_ENTRY_BYTES: u64 = 1024;
@@ -258,9 +258,16 @@ fn devices(text: &mut String, devices: &[DeviceUse]) {
 
 fn memory(system: &System) -> Vec<Region> {
     let image = PaRange::new(system.board.image_base, system.image.image_len());
+    let taken = system::taken(&system.board, &system.image);
+    let behind = PaRange::new(image.end().get(), taken.len_bytes - image.len_bytes);
     let board = &system.board.board;
-    let mut used: Vec<(PaRange, String)> =
-        vec![(image, "image: hypervisor and payloads".to_owned())];
+    let mut used: Vec<(PaRange, String)> = vec![
+        (image, "image: hypervisor and payloads".to_owned()),
+        (
+            behind,
+            "the hypervisor's tables, stacks and pool".to_owned(),
+        ),
+    ];
     for (guest, placement) in system.guests.iter().zip(&system.plan.placements) {
         used.push((placement.ram, ram_of(guest, placement)));
         let beside = [
@@ -305,7 +312,7 @@ fn ram_of(guest: &Guest, placement: &Placement) -> String {
 
 fn push_free(regions: &mut Vec<Region>, from: u64, to: u64) {
     if from < to {
-        let what = "free: the hypervisor's pool is taken from here".to_owned();
+        let what = "free".to_owned();
         regions.push(region(PaRange::new(from, to - from), what));
     }
 }

@@ -18,8 +18,22 @@ const KERNEL_ALIGN: u64 = 64 * 1024;
 const PAGE_ALIGN: u64 = 4096;
 /// Offset of `image_size` in the header of an arm64 `Image`.
 const IMAGE_SIZE_OFFSET: usize = 16;
-/// What a hypervisor is taken to need when none was given to the check, in bytes.
-const NOMINAL_HYPERVISOR_BYTES: u64 = 1 << 20;
+/// What a hypervisor is taken to need when none was given to the check, in bytes: this version's, in
+/// whole 64 KiB (`board::` of the QEMU suite compares).
+pub const NOMINAL_HYPERVISOR_BYTES: u64 = 0x6_0000;
+
+/// What EL2 takes behind the image: its tables, the stacks of each PE, and its private pool. These are
+/// the kernel's `TABLE_BYTES`, `STACKS_BYTES` and `POOL_BYTES`; `board::` of the QEMU suite compares
+/// what comes of them.
+const TABLES_BYTES: u64 = 0x2_0000;
+const STACKS_BYTES: u64 = 0x1_9000;
+const POOL_BYTES: u64 = 0x10_0000;
+
+/// Returns how much memory an image of so many bytes takes on a board with so many PEs: itself, and
+/// behind it what EL2 needs. Partitions are put behind that end.
+pub(crate) fn taken_bytes(image_len: u64, pes: usize) -> u64 {
+    image_len.next_multiple_of(PAGE_ALIGN) + TABLES_BYTES + STACKS_BYTES * pes as u64 + POOL_BYTES
+}
 
 /// A hypervisor without configuration, as linked.
 #[derive(Clone, Debug)]

@@ -34,6 +34,7 @@ pub use document::At;
 pub use explain::{ErrorUse, Explanation, InterruptUse, PeUse, Region};
 pub use firebreak_boards::KNOWN as KNOWN_BOARDS;
 pub use first::{board_file, partition_file};
+pub use layout::NOMINAL_HYPERVISOR_BYTES;
 pub use partition::{Loaded, Partition, PartitionFile};
 pub use payload::{FileKind, Kernel, Payload};
 pub use report::{PartitionReport, Piece, Report};

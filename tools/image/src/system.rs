@@ -22,7 +22,7 @@ use crate::devices::{self, DeviceUse};
 use crate::diagnostic::{Diagnostics, Dialect, Level, Problem, Source};
 use crate::document::At;
 use crate::dts;
-use crate::layout::{Hypervisor, Layout};
+use crate::layout::{Hypervisor, Layout, taken_bytes};
 use crate::partition::{self, Partition, PartitionFile};
 use crate::payload::{self, Kernel, Payload};
 use crate::reserve::{self, Records};
@@ -417,6 +417,12 @@ fn arrange(
     Ok((write(guests)?, image))
 }
 
+/// What the image takes on this board, with the hypervisor's memory behind it.
+pub(crate) fn taken(board: &BoardFile, image: &Layout) -> PaRange {
+    let bytes = taken_bytes(image.image_len(), board.board.cpus.len());
+    PaRange::new(board.image_base, bytes)
+}
+
 /// Lets the hypervisor's own code judge.
 fn judge(
     source: &Source,
@@ -427,7 +433,7 @@ fn judge(
 ) -> Result<(MemoryPlan, Vec<DeviceUse>), Problem> {
     let aligned = aligned_copy(config);
     let bytes = &aligned.as_bytes()[..config.len()];
-    let image_range = PaRange::new(board.image_base, image.image_len());
+    let image_range = taken(board, image);
     let parsed = read_config(bytes, Pa::new(board.image_base)).map_err(|error| {
         let message = format!("the hypervisor would refuse the configuration: {error}");
         Problem::error(
@@ -534,7 +540,7 @@ fn in_the_way(
         return show("the firmware keeps", *other);
     }
     if image.overlaps(range) {
-        return show("the image takes", image);
+        return show("the image and the hypervisor's memory take", image);
     }
     let fixed = guests.iter().enumerate().find_map(|(other, guest)| {
         let place = guest.partition.memory_place.base.as_ref()?;
