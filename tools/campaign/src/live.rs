@@ -20,6 +20,8 @@ const SETTLES: Duration = Duration::from_secs(2);
 /// How long one PE may run while another one's interrupt waits, if QEMU runs them in turns. What a
 /// bystander is late beyond that is not QEMU's doing.
 const TURNS_US: u32 = 20;
+/// Machine's time in which a guest comes back from printing that it is where a moment wants it.
+const COMES_BACK_NS: u64 = 20_000_000;
 /// The log of a machine grows; another one is booted after so many cases.
 const MOST_CASES: u32 = 2000;
 
@@ -330,8 +332,6 @@ impl Live {
             return Ok(());
         }
         self.prepare(&moment.prepare)?;
-        // Time for the guest to come back from printing that.
-        self.barrier()?;
         if self.save(&name).is_ok() {
             self.kept.push(index);
         }
@@ -357,6 +357,17 @@ impl Live {
             let found = self.running.wait_for(&what, from, Self::patience(), is_it);
             found.map_err(|failure| failure.to_string())?;
         }
+        match steps {
+            [] => Ok(()),
+            _ => self.let_it_come_back(),
+        }
+    }
+
+    /// What the guest printed, it printed on its way.
+    fn let_it_come_back(&mut self) -> Result<(), String> {
+        let mut now_ns = || Ok::<_, String>(self.ask("ps")?.num("t").unwrap_or(u64::MAX));
+        let end_ns = now_ns()?.saturating_add(COMES_BACK_NS);
+        while now_ns()? < end_ns {}
         Ok(())
     }
 

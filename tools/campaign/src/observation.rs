@@ -31,6 +31,8 @@ pub struct Step {
     pub exact: bool,
     /// The exception level that was interrupted.
     pub el: Option<u8>,
+    /// The program counter that was interrupted.
+    pub pc: Option<u64>,
     /// The event as it came.
     pub text: String,
 }
@@ -72,6 +74,8 @@ pub struct Promise {
     pub masked: Option<bool>,
     /// The exception level.
     pub el: Option<u8>,
+    /// An address near to which it is.
+    pub near: Option<u64>,
 }
 
 /// What was seen of one case.
@@ -79,6 +83,8 @@ pub struct Promise {
 pub struct Observation {
     /// What the moment promised.
     pub promise: Promise,
+    /// How often it was tried before, and the guest was hit elsewhere than the moment promised.
+    pub missed: u32,
     /// Whether the error was raised.
     pub raised: Raised,
     /// Its life.
@@ -120,6 +126,7 @@ impl Observation {
     pub fn new(promise: Promise, beats_wanted: u32) -> Self {
         Self {
             promise,
+            missed: 0,
             raised: Raised::Unknown,
             life: Vec::new(),
             verdicts: Vec::new(),

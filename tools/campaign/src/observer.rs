@@ -353,6 +353,7 @@ impl Observer {
             esr,
             exact: event.flag("exact") == Some(true) || event.name() != "vserror",
             el,
+            pc: event.hex("elr"),
             text,
         };
         if self.seen.life.len() < MOST_ENTRIES {

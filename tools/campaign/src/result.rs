@@ -90,6 +90,11 @@ fn evidence(seen: &Observation) -> Vec<Evidence> {
     let mut add = |source: Source, t_ns: Option<u64>, text: String| {
         all.push(Evidence { source, t_ns, text });
     };
+    if seen.missed > 0 {
+        let missed = seen.missed;
+        let text = format!("tried again, as the guest was hit elsewhere ({missed} times)");
+        add(Source::Host, None, text);
+    }
     if let Some(why) = &seen.host {
         add(Source::Host, None, why.clone());
     }

@@ -105,6 +105,29 @@ fn wrong_syndrome(seen: &Observation) -> Option<String> {
     ))
 }
 
+/// How far from the address of a moment the guest may be.
+const NEAR_BYTES: u64 = 4096;
+
+/// Says whether the guest was hit elsewhere than where the moment says.
+pub(crate) fn misses_its_place(seen: &Observation) -> bool {
+    matches!(seen.raised, Raised::Yes) && seen.host.is_none() && wrong_place(seen).is_some()
+}
+
+fn wrong_place(seen: &Observation) -> Option<String> {
+    let taken = seen.life.iter().find(|step| step.stage == Stage::Taken)?;
+    if let (Some(wanted), Some(el)) = (seen.promise.el, taken.el)
+        && el != wanted
+    {
+        return Some(format!(
+            "the moment is at EL{wanted}, and the guest was hit at EL{el}"
+        ));
+    }
+    let (near, pc) = (seen.promise.near?, taken.pc?);
+    (near.abs_diff(pc) > NEAR_BYTES).then(|| {
+        format!("the moment is near {near:#x}, and the guest was hit at {pc:#x}: somebody else ran")
+    })
+}
+
 /// The guest must have been where the moment says.
 fn broken_promise(seen: &Observation) -> Option<String> {
     let first = seen.life.first()?;
@@ -120,16 +143,7 @@ fn broken_promise(seen: &Observation) -> Option<String> {
         }
         _ => {}
     }
-    let (wanted, taken) = (
-        seen.promise.el?,
-        seen.life.iter().find(|step| step.stage == Stage::Taken)?,
-    );
-    match taken.el {
-        Some(el) if el != wanted => Some(format!(
-            "the moment is at EL{wanted}, and the guest was hit at EL{el}"
-        )),
-        _ => None,
-    }
+    wrong_place(seen)
 }
 
 /// The guest ended.

@@ -15,6 +15,7 @@ fn step(stage: Stage, esr: Option<u64>) -> Step {
         esr,
         exact: true,
         el: Some(0),
+        pc: Some(0x40_1000),
         text: format!("{stage:?}"),
     }
 }
@@ -230,7 +231,7 @@ prop_compose! {
         let [reports, panics, task_kills, corruptions, unusual] = lists;
         let some = |flag: bool| flag.then(|| "words".to_owned());
         Observation {
-            promise: Promise { masked, el },
+            promise: Promise { masked, el, near: None },
             raised: match raised {
                 0 => Raised::Unknown,
                 1 => Raised::Refused("why".to_owned()),
@@ -248,6 +249,7 @@ prop_compose! {
             unusual,
             beats,
             beats_wanted: 2,
+            missed: 0,
             ends: some(flags[1] && flags[2]).into_iter().collect(),
             machine_reset: some(flags[2] && flags[3]),
             faults: some(flags[3] && flags[4]).into_iter().collect(),
@@ -257,6 +259,34 @@ prop_compose! {
             silent: flags[7],
         }
     }
+}
+
+/// An error at EL0 hit the agent instead of the process that spins, which was told as unexpected.
+#[test]
+fn another_process_at_the_same_level_is_not_the_one_that_was_meant() {
+    let mut seen = Observation::new(Promise::default(), 1);
+    seen.raised = Raised::Yes;
+    seen.life = vec![step(Stage::Taken, Some(UER))];
+    seen.beats = 1;
+    let pc = seen.life[0].pc.unwrap();
+    for (near, misses) in [
+        (None, false),
+        (Some(pc - NEAR_BYTES), false),
+        (Some(pc + NEAR_BYTES), false),
+        (Some(pc + NEAR_BYTES + 1), true),
+    ] {
+        seen.promise.near = near;
+        assert_eq!(misses_its_place(&seen), misses, "{near:x?}");
+        let class = classify(&seen).class;
+        assert_eq!(class == Class::Inconclusive, misses, "{near:x?}");
+    }
+    seen.promise = Promise {
+        el: Some(1),
+        ..Promise::default()
+    };
+    assert!(misses_its_place(&seen));
+    seen.raised = Raised::Unknown;
+    assert!(!misses_its_place(&seen));
 }
 
 proptest! {

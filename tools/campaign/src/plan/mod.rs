@@ -196,6 +196,8 @@ pub struct Moment {
     pub prepare: Vec<Typed>,
     /// Exception level at which it is hit.
     pub el: Option<u8>,
+    /// It is hit near the address that it prints behind this text.
+    pub near: Option<String>,
     /// Whether it has SError masked then; `None`: nobody knows.
     pub masked: Option<bool>,
     /// The hypervisor waits until it is at EL1 with SError `masked`, or `unmasked`.

@@ -6,12 +6,13 @@ use firebreak_image::document::Table;
 
 use super::{Address, Moment, Steps, Typed};
 
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 16] = [
     "name",
     "guests",
     "type",
     "until",
     "el",
+    "near",
     "masked",
     "at_start",
     "at",
@@ -53,6 +54,7 @@ pub(super) fn read(table: Table<'_, '_>) -> Result<Moment, Problem> {
         }
         None => None,
     };
+    let near = table.string("near")?.map(|text| text.value);
     let masked = table.boolean("masked")?.map(|flag| flag.value);
     let spot = match table.string("at")? {
         Some(word) if SPOTS.contains(&word.value.as_str()) => Some(word.value),
@@ -74,6 +76,7 @@ pub(super) fn read(table: Table<'_, '_>) -> Result<Moment, Problem> {
         guests,
         prepare,
         el,
+        near,
         masked,
         spot,
         at_start,
