@@ -2,7 +2,7 @@
 //! Cases guest: does what a test types, a word a line, and says what came of it.
 //!
 //! Each word stands for something that once went wrong. It wants two vCPUs; the second one is on
-//! only while `rounds` runs, and in `relay`.
+//! only while `rounds` runs, in `relay` and in `watch`.
 #![no_std]
 #![no_main]
 
@@ -11,6 +11,7 @@ mod fresh;
 mod level;
 mod line;
 mod power;
+mod watch;
 
 use core::str;
 use firebreak_abi::guest_map::{PTIMER_INTID, VTIMER_INTID};
@@ -36,6 +37,9 @@ fn taken(intid: u32) -> u64 {
 }
 
 fn on_exception(frame: &mut Frame, vector: Vector) {
+    if vector.kind() == Kind::Sync && watch::take(frame) {
+        return;
+    }
     if vector.kind() != Kind::Irq {
         unexpected(frame, vector);
     }
@@ -116,6 +120,7 @@ fn obey(word: &str) {
         }
         "rounds" => power::rounds(),
         "relay" => power::relay(),
+        "watch" => watch::run(),
         "copies" => copies::run(),
         "fresh" => fresh::tell(),
         "soil" => fresh::soil(),

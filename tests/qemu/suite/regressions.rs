@@ -30,6 +30,10 @@ pub(crate) fn add(trials: &mut Vec<Trial>) {
         "regression_cpu_suspend_is_the_guests_context_and_not_the_machines",
         asleep,
     );
+    add(
+        "a_page_that_is_taken_is_gone_for_a_vcpu_that_never_leaves_its_guest",
+        watch,
+    );
     add("memory_functions_of_el2_at_every_alignment", copies);
     add(
         "regression_a_system_with_all_that_it_may_have_boots",
@@ -226,4 +230,17 @@ fn devicetree() -> Outcome {
         error.text("owner_class") == Some("hypervisor-rodata"),
         "the devicetree to be the hypervisor's",
     )
+}
+
+/// The translation of another PE, which runs in the guest all the while, is invalidated: of the first page with
+/// the 2 MiB block that is split for it, of the second alone.
+fn watch() -> Outcome {
+    let mut case = tell("watch", false)?;
+    for (id, page) in [(1, 0x4090_0000), (2, 0x4090_1000)] {
+        case.line("cases", &format!("cases: watch page={page:#x}"))?;
+        let pa = case.pa_of("cases", page)?;
+        case.raise(&Raise::new(id, 0, 0xc11, "recoverable").at(pa))?;
+        case.line("cases", &format!("cases: watch gone={page:#x}"))?;
+    }
+    nobody_minds(case)
 }
