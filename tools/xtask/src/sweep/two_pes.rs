@@ -340,8 +340,8 @@ pub(super) fn strike(
     let (path, _, kind) = job;
     let chosen = chosen(path, kind, every, targets, symbols);
     let mut striker = Striker::new(job, None);
-    // Where an error opens the round, a guest that ends before would leave EL2 to it.
-    let ends_too_early = kind == Kind::Ueu && path.is_opened();
+    // Where an error opens the round, the guest is over by then, or would be over too early.
+    let ends_too_early = path.is_opened();
     if kind.is_severe() && !ends_too_early {
         // The guest itself, which waits for its round on this PE.
         striker.strike(IN_GUEST_TICKS, None)?;
