@@ -2,7 +2,8 @@
 //! Prints more than the line carries.
 
 use firebreak_abi::guest_map::UART;
-use firebreak_guest_rt::{mmio, println, psci, timer};
+use firebreak_guest_rt::psci::{self, SecondaryStack};
+use firebreak_guest_rt::{cpu, mmio, println, timer};
 
 /// More than the hypervisor lets a guest print at once.
 const FLOOD_BYTES: usize = 400_050;
@@ -30,4 +31,39 @@ pub(crate) fn pour() {
         lines += 1;
     }
     println!("cases: poured lines={lines}");
+}
+
+/// UARTFR, and its TXFF: the transmit FIFO is full.
+const FR: u64 = UART.get() + 0x18;
+const TXFF: u32 = 1 << 5;
+/// For how long a full FIFO is looked at.
+const FULL_S: u64 = 10;
+
+fn is_full() -> bool {
+    mmio::read32(FR) & TXFF != 0
+}
+
+static STACK: SecondaryStack = SecondaryStack::new();
+
+/// Prints until there is no room, and goes off.
+extern "C" fn fill() -> ! {
+    while !is_full() {
+        // SAFETY: the UART's data register, UARTDR.
+        unsafe { mmio::write32(UART.get(), b'f'.into()) };
+    }
+    psci::cpu_off()
+}
+
+/// Lets the other vCPU fill the FIFO and go off, and looks whether there is room again.
+pub(crate) fn fill_and_leave() {
+    let answer = psci::cpu_on(1, &STACK, fill);
+    while !is_full() {
+        cpu::yield_now();
+    }
+    let start = timer::now();
+    while is_full() && timer::now() - start < FULL_S * timer::frequency_hz() {
+        cpu::yield_now();
+    }
+    let room = u8::from(!is_full());
+    println!("cases: filled on={answer} room={room}");
 }

@@ -2,7 +2,7 @@
 //! Cases guest: does what a test types, a word a line, and says what came of it.
 //!
 //! Each word stands for something that once went wrong. It wants two vCPUs; the second one is on
-//! only while `rounds` runs, in `relay` and in `watch`.
+//! only while `rounds` and `fill` run, in `relay` and in `watch`.
 #![no_std]
 #![no_main]
 
@@ -112,6 +112,7 @@ fn obey(word: &str) {
     match word {
         "flood" => line::flood(),
         "pour" => line::pour(),
+        "fill" => line::fill_and_leave(),
         "suspend" => suspend(),
         "sleep" => sleep(),
         "latch" => {

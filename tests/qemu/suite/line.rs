@@ -5,7 +5,7 @@ use firebreak_qemu::{Record, field};
 use firebreak_wire::{FRAME_BYTES, LineShares, LineSpeed};
 use libtest_mimic::{Failed, Trial};
 
-use crate::harness::{Case, Outcome, bare, failed, trial};
+use crate::harness::{Case, Outcome, bare, failed, trial, with_firmware};
 
 /// What `xlnx-versal-virt`'s devicetree says (`current-speed`).
 const BITS_PER_SECOND: u32 = 115_200;
@@ -17,6 +17,29 @@ pub(crate) fn add(trials: &mut Vec<Trial>) {
         pour,
     ));
     trials.push(trial("line::a_guest_that_floods_holds_up_nobody", flood));
+    trials.push(trial(
+        "line::a_full_console_opens_though_the_vcpu_that_filled_it_is_off",
+        fill,
+    ));
+}
+
+/// The vCPU that filled its console goes off: another one of the partition finds room when there is.
+fn fill() -> Outcome {
+    let machine = with_firmware("cases")?.smp(3).icount(true);
+    let mut case = Case::start(machine)?;
+    case.line("cases", "cases: ready")?;
+    case.machine.type_into(0, "fill\n").map_err(failed)?;
+    // Behind what filled the FIFO, on the same line.
+    let told = case.wait("the other vCPU to look", |record| {
+        record
+            .line("cases")
+            .is_some_and(|line| line.contains("cases: filled"))
+    })?;
+    let told = told.line("cases").unwrap_or_default();
+    case.hold(
+        told.ends_with("cases: filled on=0 room=1"),
+        "room for the vCPU that is left",
+    )
 }
 
 /// Starts the system and types a word to the guest.

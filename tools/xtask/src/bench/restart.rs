@@ -9,7 +9,7 @@ use std::fs;
 use anyhow::{Context, Result, ensure};
 use firebreak_qemu::{Machine, Mark, deadline};
 
-use super::Figure;
+use super::{Figure, scale};
 use crate::{image, paths};
 
 /// Memory of the partition, in MiB.
@@ -70,8 +70,9 @@ fn instructions(memory_mib: u64, others: &str, pes: u32) -> Result<Vec<u64>> {
     let name = format!("bench-restart-{memory_mib}");
     let manifest = paths::out().join(format!("{name}.toml"));
     let text = format!(
-        "[system]\ncontrol = true\n\n[[partition]]\nname = \"victim\"\nvcpus = 1\npes = [0]\n\
-         memory = \"{memory_mib} MiB\"\nimage = \"guests/victim.bin\"\nwatchdog = false\n{others}"
+        "{}\n[[partition]]\nname = \"victim\"\nvcpus = 1\npes = [0]\n\
+         memory = \"{memory_mib} MiB\"\nimage = \"guests/victim.bin\"\nwatchdog = false\n{others}",
+        scale::system(pes)
     );
     fs::write(&manifest, text).with_context(|| manifest.display().to_string())?;
     let path = paths::out().join(format!("{name}.img"));

@@ -94,6 +94,20 @@ fn figures(count: usize) -> Result<Vec<Figure>> {
     Ok(figures)
 }
 
+/// The board of a machine with more PEs than QEMU has by default.
+fn eight() -> PathBuf {
+    paths::workspace().join("tests/qemu/systems/boards/eight.toml")
+}
+
+/// The system's section of a partition file for a machine with so many PEs.
+pub(super) fn system(pes: u32) -> String {
+    let board = match pes {
+        0..=4 => "qemu-virt".to_owned(),
+        _ => eight().display().to_string(),
+    };
+    format!("[system]\nboard = \"{board}\"\ncontrol = true\n")
+}
+
 /// The partitions beside the one that is measured.
 fn others(count: usize) -> String {
     (1..count)
@@ -108,7 +122,7 @@ fn others(count: usize) -> String {
 
 fn build(name: &str, measured: &str, others: &str) -> Result<PathBuf> {
     let manifest = paths::out().join(format!("bench-{name}.toml"));
-    let text = format!("[system]\ncontrol = true\n\n{measured}{others}");
+    let text = format!("{}\n{measured}{others}", system(PES));
     fs::write(&manifest, text).with_context(|| manifest.display().to_string())?;
     let path = paths::out().join(format!("bench-{name}.img"));
     image::build(&manifest, &path)?;
@@ -164,6 +178,15 @@ pub(super) fn table(scales: &[Scale]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn regression_eight_partitions_were_measured_on_a_board_of_four_pes() {
+        let text = fs::read_to_string(eight()).unwrap();
+        let board: toml::Table = text.parse().unwrap();
+        let pes = board["pes"].as_array().unwrap().len();
+        assert_eq!(pes, PES as usize);
+        assert!(system(PES).contains("eight.toml") && system(1).contains("qemu-virt"));
+    }
 
     #[test]
     fn each_other_partition_has_a_pe_of_its_own_and_stays_stopped() {
