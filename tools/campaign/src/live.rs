@@ -338,6 +338,11 @@ impl Live {
         Ok(())
     }
 
+    /// Has the starting point of a moment made anew.
+    pub(crate) fn forget(&mut self, index: usize) {
+        self.kept.retain(|kept| *kept != index);
+    }
+
     fn prepare(&mut self, steps: &[Typed]) -> Result<(), String> {
         for step in steps {
             let from = self.running.mark();

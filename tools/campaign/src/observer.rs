@@ -194,7 +194,7 @@ impl Observer {
         let seen = &mut self.seen;
         let list = match means {
             Some(Meaning::Usual) => return,
-            Some(Meaning::TaskKilled) if !self.typed.is_empty() => return,
+            Some(Meaning::TaskKilled) if !self.typed.is_empty() && is_kill(text) => return,
             Some(Meaning::Alive) => {
                 self.alive_ns = self.now_ns;
                 seen.beats += 1;
@@ -394,6 +394,12 @@ impl Observer {
             self.seen.silent = true;
         }
     }
+}
+
+/// Says whether a task ended by SIGKILL, as what is typed behind an error ends one; other signals are the
+/// error's, however late they are told.
+fn is_kill(line: &str) -> bool {
+    !line.contains("signal=") || line.ends_with("signal=9")
 }
 
 #[cfg(test)]
