@@ -99,6 +99,8 @@ pub(super) struct Map {
     entries: Vec<Prologue>,
     seis: Vec<Prologue>,
     sei: Range<u64>,
+    /// The last instruction of the SEI path: nothing but what it goes back to is at stake.
+    tail: u64,
     exit: Range<u64>,
     idle: Range<u64>,
 }
@@ -131,6 +133,7 @@ impl Map {
                 .map(prologue)
                 .collect::<Result<_>>()?,
             sei: window("sei")?,
+            tail: symbols.address("firebreak_window_sei_tail")?,
             exit: window("exit")?,
             idle: window("idle")?,
         })
@@ -149,12 +152,32 @@ impl Map {
             (Some(false), _) => Place::Entry,
             (_, Some(true)) => Place::SeiEarly,
             (_, Some(false)) => Place::Sei,
+            // It goes back to the way to a guest, or to the wait for one.
+            _ if address == self.tail => Place::Exit,
             _ if self.sei.contains(&address) => Place::Sei,
             _ if self.exit.contains(&address) => Place::Exit,
             _ if self.idle.contains(&address) => Place::Wait,
             _ => Place::Work,
         }
     }
+}
+
+/// Says where an error finds the PE in the end.
+fn handed(mode: Mode, (place, masked): (Place, bool), later: Option<Place>) -> Place {
+    match (mode, masked) {
+        // It waits. EL2 takes it on its way to the guest, unless the firmware comes first.
+        (Mode::Conforming, true) => later.unwrap_or(Place::Guest),
+        _ => place,
+    }
+}
+
+/// Says what must happen about a UEU of which EL2 is notified wherever it is, by a firmware that does
+/// not look: a guest whose context alone is at stake ends, otherwise EL2 resets the machine itself.
+pub(super) fn notified(mode: Mode, struck: (Place, bool), later: Option<Place>) -> Expected {
+    Expected::only(match handed(mode, struck, later) {
+        Place::Guest | Place::EntryEarly | Place::Entry | Place::Exit | Place::Wait => End::Vm,
+        Place::SeiEarly | Place::Sei | Place::Idle | Place::Work => End::Machine(By::Hypervisor),
+    })
 }
 
 /// Says what must happen about an error that struck at `place`.
@@ -173,11 +196,7 @@ pub(super) fn expected(
             _ => End::Machine(By::Firmware),
         });
     }
-    let place = match (mode, masked) {
-        // It waits. EL2 takes it on its way to the guest, unless the firmware comes first.
-        (Mode::Conforming, true) => later.unwrap_or(Place::Guest),
-        _ => place,
-    };
+    let place = handed(mode, (place, masked), later);
     let retired = kind.page_of();
     match (place, kind) {
         // Nobody is left to be told, unless the page is another partition's.
@@ -210,6 +229,17 @@ mod tests {
         told: Some(SWEPT),
         retired: None,
     };
+
+    #[test]
+    fn a_ueu_of_which_el2_is_notified_costs_whose_context_it_was() {
+        let at = |mode, place, masked, later| notified(mode, (place, masked), later).end;
+        let machine = End::Machine(By::Hypervisor);
+        assert_eq!(at(BargeIn, Place::Sei, true, None), machine);
+        assert_eq!(at(BargeIn, Place::Exit, false, None), End::Vm);
+        // It waits until EL2 is on its way to the guest.
+        assert_eq!(at(Conforming, Place::Sei, true, Some(Place::Exit)), End::Vm);
+        assert_eq!(at(Conforming, Place::Sei, false, None), machine);
+    }
 
     #[test]
     fn corrected_and_restartable_errors_cost_only_what_barging_in_destroys() {

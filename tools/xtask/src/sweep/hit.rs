@@ -71,16 +71,6 @@ pub(super) fn strike_all(
             striker.strike(at, None)?;
         }
     }
-    // What EL2 keeps of its last events comes to its end in every eighth, whichever that is.
-    for _ in 0..TURNS {
-        let left = missing(&targets.executed, &striker.points());
-        if job.0.typed.is_empty() || left.len() > TURNS {
-            break;
-        }
-        for (_, at) in left {
-            striker.strike(at, None)?;
-        }
-    }
     // No tick falls on the first instruction of a vector behind an abort or an interrupt.
     if job.0.is_opened() || job.0.stage.life != Life::GoesOn {
         // The probe must not stand where the handler of the opening error comes by. And a guest that ends
@@ -88,8 +78,12 @@ pub(super) fn strike_all(
         probe_behind(&mut striker, &targets.executed, &LEADS_TICKS)?;
     }
     if !job.0.is_opened() {
-        for (address, _) in missing(&targets.executed, &striker.points()) {
-            striker.strike(0, Some(address))?;
+        // What EL2 keeps of its last events comes to its end in every eighth, whichever that is.
+        let turns = if job.0.typed.is_empty() { 1 } else { TURNS };
+        for _ in 0..turns {
+            for (address, _) in missing(&targets.executed, &striker.points()) {
+                striker.strike(0, Some(address))?;
+            }
         }
     }
     report::row(

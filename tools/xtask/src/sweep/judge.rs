@@ -4,7 +4,7 @@
 use std::fmt;
 
 use super::Job;
-use super::expect::{End, Expected, Map, Place, expected};
+use super::expect::{End, Expected, Map, Place, expected, notified};
 use super::lives::Life;
 use super::nested;
 use super::paths::{Kind, Mode, SWEPT};
@@ -196,7 +196,12 @@ impl Point {
         };
         let later = self.fate.handed_at.map(|(in_el2, elr)| place(in_el2, elr));
         let here = place(self.in_el2(), self.elr);
-        let mut wanted = expected((kind, mode), (here, self.is_masked()), later);
+        let struck = (here, self.is_masked());
+        let mut wanted = if kind == Kind::Ueu && nested::notifies_all(path) {
+            notified(mode, struck, later)
+        } else {
+            expected((kind, mode), struck, later)
+        };
         let is_stopped = path.is_stopped_by_another() || typed::stops(path);
         if wanted.end == End::Vm && is_stopped {
             // The context that is lost on this PE is part of what the other one stops, or a command.

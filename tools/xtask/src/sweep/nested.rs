@@ -49,11 +49,15 @@ pub(super) fn is_sei_path(path: &Path) -> bool {
         .is_some_and(|opening| opening.error == Kind::Bare)
 }
 
+/// Says whether the firmware notifies EL2 of errors that it would not hand it by itself.
+pub(super) fn notifies_all(path: &Path) -> bool {
+    path.name == IN_EXIT.name || path.name == IN_WAIT.name || fourth::is_one(path)
+}
+
 /// Returns how the firmware is to behave. By itself it would not notify EL2 of an SEI without a
 /// record that found EL2; a firmware without triage does.
 pub(super) fn behavior(path: &Path, mode: Mode) -> String {
-    let finds_el2 = path.name == IN_EXIT.name || path.name == IN_WAIT.name || fourth::is_one(path);
-    match (mode, finds_el2) {
+    match (mode, notifies_all(path)) {
         (mode, false) => mode.name().to_owned(),
         (Mode::Conforming, true) => "notifies-uncontainable".to_owned(),
         (Mode::BargeIn, true) => "barge-in+notifies-uncontainable".to_owned(),

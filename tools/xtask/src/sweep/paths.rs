@@ -196,7 +196,8 @@ impl Path {
     /// on, most of the time: there is a page for 62 of them.
     pub(super) fn takes(&self, kind: Kind) -> bool {
         match self.pe {
-            Some(_) if self.loses_a_page() => !kind.is_severe(),
+            // A virtual SError that a UER there asks for is one with that of the page.
+            Some(_) if self.loses_a_page() => kind.page_of().is_none() && kind != Kind::Uer,
             Some(_) => kind.page_of().is_none(),
             None if fourth::is_one(self) => !kind.is_severe(),
             None if self.device => kind.page_of().is_none(),

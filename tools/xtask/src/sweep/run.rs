@@ -49,8 +49,7 @@ pub(super) fn jobs(args: &Args) -> Result<Vec<Job<'static>>> {
                 .iter()
                 .filter(|kind| path.takes(**kind))
                 .filter(|kind| !args.short || !kind.is_severe() || path.is_plain())
-                // Of the errors that cost nothing one is enough there, unless another is asked for.
-                .filter(|kind| !is_one_enough(path) || **kind == Kind::Ueo || args.error.is_some())
+                .filter(|kind| args.error.is_some() || !is_left_out(path, **kind))
                 .filter(|kind| args.error.is_none_or(|wanted| wanted == **kind));
             jobs.extend(kinds.map(|kind| (path, mode, *kind)));
         }
@@ -64,10 +63,10 @@ pub(super) fn jobs(args: &Args) -> Result<Vec<Job<'static>>> {
     Ok(jobs)
 }
 
-/// Says whether errors that cost nothing differ by nothing but their severity on a path, and each
-/// takes long.
-fn is_one_enough(path: &Path) -> bool {
-    fourth::is_one(path) || !path.typed.is_empty()
+/// Says whether an error does not strike a path unless it is asked for: each point takes long there, and of
+/// the errors that cost nothing one is enough.
+fn is_left_out(path: &Path, kind: Kind) -> bool {
+    (fourth::is_one(path) && kind != Kind::Ueo) || (!path.typed.is_empty() && kind == Kind::Ce)
 }
 
 /// Returns the jobs, those that take longest first: none of them is left for the end.

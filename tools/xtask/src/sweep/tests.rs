@@ -46,6 +46,11 @@ fn symbols() -> Symbols {
             list.push((format!("firebreak_window_{name}_{label}"), start + offset));
         }
     }
+    // Where the SEI path ends.
+    list.push((
+        "firebreak_window_sei_tail".to_owned(),
+        0x4020_0000 + 0x80 * 5 + 0x7c,
+    ));
     let list: Vec<(&str, u64)> = list.iter().map(|(name, at)| (name.as_str(), *at)).collect();
     Symbols::of(&list)
 }
