@@ -15,6 +15,8 @@ use super::targets::Targets;
 
 /// In the guest's round of no-operations, which begins with some twenty others.
 const IN_GUEST_TICKS: u64 = 48;
+/// How far in the wait of EL2 the SEI comes that is to find it there, at most.
+const MOST_INTO_WAIT_TICKS: u64 = 64;
 
 /// Opened where the path is going to say: see [`opened`].
 const LATER: Opening = Opening::once(0, Kind::Bare);
@@ -103,5 +105,16 @@ fn moment(path: &Path, plain: &Targets, own: &Symbols) -> Option<u64> {
         return offsets.get(offsets.len() / 2).copied();
     }
     let executed = plain.executed.range(within("idle")?);
-    executed.map(|(_, at)| *at).min()
+    let mut offsets: Vec<u64> = executed.map(|(_, at)| *at).collect();
+    offsets.sort_unstable();
+    // In the middle of the WFI, and not at the first instruction of the wait: the way there is some
+    // instructions longer or shorter from round to round.
+    let gap = offsets
+        .windows(2)
+        .filter_map(|two| Some((two[1].checked_sub(two[0])?, two[0])))
+        .max();
+    match gap {
+        Some((len, start)) if len > 2 => Some(start + (len / 2).min(MOST_INTO_WAIT_TICKS)),
+        _ => offsets.first().copied(),
+    }
 }
