@@ -29,6 +29,8 @@ pub const TACR: u64 = 1 << 21;
 pub const TSW: u64 = 1 << 22;
 /// HCR_EL2.RW: EL1 is AArch64.
 pub const RW: u64 = 1 << 31;
+/// HCR_EL2.E2H: EL2 is a host; clear here, and RES1 on a CPU without FEAT_E2H0.
+pub const E2H: u64 = 1 << 34;
 /// HCR_EL2.TERR: traps the error record registers.
 pub const TERR: u64 = 1 << 36;
 /// HCR_EL2.TEA: synchronous external aborts to EL2.

@@ -11,7 +11,7 @@ use core::fmt::{self, Write};
 use firebreak_abi::image::{IMAGE_INFO_LEN, IMAGE_INFO_OFFSET, ImageInfo};
 use firebreak_abi::{PAGE_SIZE_BYTES, Pa, PaRange, Va};
 use firebreak_arch::cpu::{self, Features};
-use firebreak_arch::{cache, mmu, sysreg};
+use firebreak_arch::{cache, hcr, mmu, sysreg};
 use firebreak_drivers::pl011::Pl011;
 use firebreak_manifest::{
     Board, Gicv3, HEADER_LEN, MAX_ALL_DEVICES, MemoryPlan, SystemConfig, blob_len, read_board,
@@ -24,9 +24,6 @@ use heapless::Vec;
 const TABLE_BYTES: u64 = 0x2_0000;
 /// Frames of a GIC are at least this long.
 const GICD_BYTES: u64 = 0x1_0000;
-
-/// HCR_EL2.E2H.
-const HCR_E2H: u64 = 1 << 34;
 
 /// What stage one found out.
 pub(crate) struct Found {
@@ -88,7 +85,7 @@ pub(crate) unsafe fn find(dtb: Pa, image: Pa, current_el: u64) -> Found {
             ),
         );
     }
-    if sysreg::hcr_el2() & HCR_E2H != 0 {
+    if sysreg::hcr_el2() & hcr::E2H != 0 {
         halt(
             uart,
             format_args!(
