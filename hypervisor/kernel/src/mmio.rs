@@ -16,8 +16,6 @@ use firebreak_wire::Event;
 
 /// A64 instructions have four bytes.
 const INSTRUCTION_BYTES: u64 = 4;
-/// Fault status code of a TLB conflict abort (Arm ARM D24.2.40).
-const TLB_CONFLICT: u8 = 0b11_0000;
 /// A half line on a console is flushed when nothing follows for this long.
 const FLUSH_AFTER_MS: u64 = 20;
 
@@ -465,7 +463,7 @@ fn hole(task: &mut Task, ipa: Ipa, write: bool) {
 fn mapped_again(task: &Task, ipa: Ipa) -> bool {
     match AbortFsc::from_bits(task.frame.esr as u8) {
         AbortFsc::Translation(_) => {}
-        AbortFsc::Other(TLB_CONFLICT) => guest::forget_translations(),
+        AbortFsc::TlbConflict => guest::forget_translations(),
         _ => return false,
     }
     let Some((partition, _)) = task.vcpu() else {

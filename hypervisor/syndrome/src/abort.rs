@@ -42,6 +42,8 @@ pub enum AbortFsc {
     ExternalOnWalk(i8),
     /// Alignment fault.
     Alignment,
+    /// TLB conflict.
+    TlbConflict,
     /// Anything else, by its code.
     Other(u8),
 }
@@ -64,6 +66,7 @@ impl AbortFsc {
             0x21 => Self::Alignment,
             0x29 => Self::AddressSize(-1),
             0x2b => Self::Translation(-1),
+            0x30 => Self::TlbConflict,
             other => Self::Other(other),
         }
     }

@@ -70,6 +70,7 @@ fn fault_status_codes_have_the_names_of_the_published_decoder() {
             AbortFsc::External => says(&["External abort, not on translation"]),
             AbortFsc::ExternalOnWalk(l) => says(&["External abort on translation", &level(l)]),
             AbortFsc::Alignment => says(&["Alignment"]),
+            AbortFsc::TlbConflict => says(&["TLB conflict"]),
             AbortFsc::Other(raw) => {
                 assert_eq!(raw, code);
                 ![

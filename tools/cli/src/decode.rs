@@ -170,6 +170,7 @@ fn fault(status: AbortFsc) -> String {
         AbortFsc::External => "synchronous external abort".to_owned(),
         AbortFsc::ExternalOnWalk(level) => at("synchronous external abort on a table walk", level),
         AbortFsc::Alignment => "alignment fault".to_owned(),
+        AbortFsc::TlbConflict => "TLB conflict".to_owned(),
         AbortFsc::Other(0x18) => "synchronous parity or ECC error".to_owned(),
         AbortFsc::Other(bits @ 0x1b..=0x1f) => at(
             "synchronous parity or ECC error on a table walk",
