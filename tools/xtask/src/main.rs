@@ -15,6 +15,7 @@ mod demo;
 #[cfg(test)]
 mod documents;
 mod fuzz;
+mod generated;
 mod image;
 mod layers;
 mod licenses;

@@ -7,10 +7,11 @@ use std::fs;
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
+use crate::generated::with_part;
 use crate::paths;
 
-const OPEN: &str = "<!-- generated:figures -->\n";
-const CLOSE: &str = "<!-- end:figures -->";
+/// The name of the README's table.
+const TABLE: &str = "figures";
 
 /// The operations that the README names, and what it calls them.
 const SHOWN: [(&str, &str); 10] = [
@@ -117,13 +118,7 @@ fn with_table(readme: &str, latest: &str) -> Result<String> {
         .map(|figure| (figure.operation, figure.median))
         .collect();
     let table = readme_table(&ours, &Peers::read()?)?;
-    let (before, rest) = readme
-        .split_once(OPEN)
-        .context("README.md has no place for the figures")?;
-    let (_, after) = rest
-        .split_once(CLOSE)
-        .context("README.md has no end of the figures")?;
-    Ok(format!("{before}{OPEN}\n{table}\n{CLOSE}{after}"))
+    with_part(readme, TABLE, &table).context("README.md")
 }
 
 /// Writes the README's table anew, from the committed figures.
@@ -160,7 +155,7 @@ mod tests {
     fn another_figure_is_another_table() {
         let root = paths::workspace();
         let latest = fs::read_to_string(root.join("tests/bench/latest.json")).unwrap();
-        let readme = format!("a\n{OPEN}{CLOSE}\nb\n");
+        let readme = format!("a\n<!-- generated:{TABLE} -->\n<!-- end:{TABLE} -->\nb\n");
         let table = with_table(&readme, &latest).unwrap();
         let mut value: serde_json::Value = serde_json::from_str(&latest).unwrap();
         let results = value["results"].as_array_mut().unwrap();

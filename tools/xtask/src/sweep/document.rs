@@ -11,11 +11,9 @@ use serde::Deserialize;
 use super::fourth;
 use super::paths::{Kind, PATHS};
 use super::report::Row;
+use crate::generated::with_part;
 use crate::paths;
 
-/// Where the tables stand in the document.
-const OPEN: &str = "<!-- generated:sweep -->\n";
-const CLOSE: &str = "<!-- end:sweep -->";
 /// The columns of errors.
 const KINDS: [Kind; 6] = [
     Kind::Ce,
@@ -51,14 +49,8 @@ pub(super) fn renew() -> Result<()> {
 
 fn with_tables(text: &str, result: &str) -> Result<String> {
     let whole: Whole = serde_json::from_str(result).context("docs/results/sweep.json")?;
-    let (before, rest) = text
-        .split_once(OPEN)
-        .context("docs/sweep.md has no place for the tables")?;
-    let (_, after) = rest
-        .split_once(CLOSE)
-        .context("docs/sweep.md has no end of the tables")?;
-    let (table, lost) = (table(&whole.paths), lost(&whole.paths));
-    Ok(format!("{before}{OPEN}\n{table}\n{lost}\n{CLOSE}{after}"))
+    let tables = format!("{}\n{}", table(&whole.paths), lost(&whole.paths));
+    with_part(text, "sweep", &tables).context("docs/sweep.md")
 }
 
 /// One row for a path and mode, with a cell for each error: nothing lost / VM lost / machine lost.
