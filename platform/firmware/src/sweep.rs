@@ -72,37 +72,18 @@ impl Nest {
     }
 }
 
-/// An error that comes once in each period, or several times. Its number is that of the point's error,
-/// plus 1, whether it is the first of them or the second.
+/// An error that comes once in each period. Its number is that of the point's error, plus 1, whether
+/// it is the first of them or the second.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Opening {
     /// Offset from the start of the period, in ticks.
     pub at_ticks: u64,
-    /// How often it comes, and how long after each other.
-    pub repeat: Repeat,
     /// What it is.
     pub error: Error,
     /// Another PE that it strikes, where that runs a guest.
     pub pe: Option<usize>,
     /// From the address of one to that of the next, in bytes.
     pub stride_bytes: u64,
-}
-
-/// How often something comes, and how long after each other.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Repeat {
-    /// How often, at least once.
-    pub count: u64,
-    /// From one to the next, in ticks.
-    pub gap_ticks: u64,
-}
-
-impl Repeat {
-    /// Once.
-    pub const ONCE: Self = Self {
-        count: 1,
-        gap_ticks: 0,
-    };
 }
 
 /// Instructions of EL2 that stand one behind the other: one for each period, all at the offset of
@@ -126,8 +107,6 @@ enum Phase {
     Open {
         period_ticks: u64,
         index: usize,
-        /// How often it has come already.
-        nth: u64,
         point: bool,
     },
     /// The point is due in this period; and then the opening error of this index, if there is one.
@@ -187,13 +166,9 @@ impl Sweep {
             Phase::Open {
                 period_ticks,
                 index,
-                nth,
                 ..
             } => {
-                let at_ticks = self.opening(index).map_or(0, |opening| {
-                    let later = nth.saturating_mul(opening.repeat.gap_ticks);
-                    opening.at_ticks.saturating_add(later)
-                });
+                let at_ticks = self.opening(index).map_or(0, |opening| opening.at_ticks);
                 period_ticks.saturating_add(at_ticks)
             }
             Phase::Armed { period_ticks, .. } => period_ticks.saturating_add(self.offset_ticks()),
@@ -226,7 +201,6 @@ impl Sweep {
             Phase::Open {
                 period_ticks,
                 index,
-                nth,
                 point,
             } => {
                 let step = self.opening(index).map_or(Step::Nothing, |opening| {
@@ -237,19 +211,7 @@ impl Sweep {
                     };
                     Step::Open(error, opening.pe)
                 });
-                let count = self
-                    .opening(index)
-                    .map_or(0, |opening| opening.repeat.count);
-                if nth + 1 < count {
-                    self.phase = Phase::Open {
-                        period_ticks,
-                        index,
-                        nth: nth + 1,
-                        point,
-                    };
-                } else {
-                    self.go_on(period_ticks, index + 1, point, now_ticks);
-                }
+                self.go_on(period_ticks, index + 1, point, now_ticks);
                 step
             }
             Phase::Armed {
@@ -271,7 +233,6 @@ impl Sweep {
                 self.phase = Phase::Open {
                     period_ticks,
                     index,
-                    nth: 0,
                     point,
                 };
             }
@@ -368,7 +329,6 @@ mod tests {
             openings: openings.map(|at_ticks| {
                 Some(Opening {
                     at_ticks: at_ticks?,
-                    repeat: Repeat::ONCE,
                     error: Error {
                         pa: Some(Pa::new(0x5000_0000)),
                         ..error
@@ -518,30 +478,6 @@ mod tests {
         let steps = run(plan([None; 2]), 0, |now| now < PERIOD);
         assert_eq!(steps.len(), 2);
         assert_eq!(steps[1].1, Step::Stuck { at_ticks: 5 });
-    }
-
-    #[test]
-    fn an_opening_error_comes_as_often_as_it_is_to_before_the_point() {
-        let mut openings = plan([Some(2), None]).openings;
-        openings[0].as_mut().unwrap().repeat = Repeat {
-            count: 3,
-            gap_ticks: 10,
-        };
-        let plan = Plan {
-            openings,
-            from_ticks: 50,
-            to_ticks: 51,
-            ..plan([None; 2])
-        };
-        let steps: Vec<(u64, u64)> = run(plan, 0, |_| true)
-            .iter()
-            .filter_map(|(at, step)| match step {
-                Step::Open(error, _) | Step::Point(_, error) => Some((at % PERIOD, error.id)),
-                _ => None,
-            })
-            .collect();
-        let period = |point, id| [(2, id + 1), (12, id + 1), (22, id + 1), (point, id)];
-        assert_eq!(steps, [period(50, 10), period(51, 12)].concat());
     }
 
     #[test]

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `sweep pe=<dec> id=<dec> iss=<hex> sev=<word> [pa=<hex>] period=<ticks> from=<ticks> to=<ticks>
-//! [open=<ticks>:<hex>:<word>[:<hex>[:<hex>]][@<dec>][*<dec>+<ticks>]] [probe=<hex>[+<dec>][@<ticks>]]
+//! [open=<ticks>:<hex>:<word>[:<hex>[:<hex>]][@<dec>]] [probe=<hex>[+<dec>][@<ticks>]]
 //! [nest=<hex>,...]`:
 //! `open` has offset, syndrome, severity, address and PE of what comes once in each period, and how
-//! much further on the next address is, and behind `*` how often it comes and how long after each other;
-//! it may stand there twice. `probe` is an instruction of EL2 and how many from there on, and for how long
+//! much further on the next address is; it may stand there twice. `probe` is an instruction of EL2 and how many from there on, and for how long
 //! another PE waits there; `nest` the instructions at which errors without a record strike one after
 //! the other before it.
 
@@ -13,7 +12,7 @@ use firebreak_syndrome::{CperSeverity, Iss};
 
 use super::{Command, decimal, hexadecimal, once};
 use crate::errors::Error;
-use crate::sweep::{Nest, OPENINGS, Opening, Plan, Probes, Repeat};
+use crate::sweep::{Nest, OPENINGS, Opening, Plan, Probes};
 
 pub(super) fn parse<'a>(words: impl Iterator<Item = &'a str>) -> Result<Command, &'static str> {
     let (mut id, mut pe, mut iss, mut severity, mut pa) = (None, None, None, None, None);
@@ -96,10 +95,6 @@ fn record(word: &str) -> Result<Option<CperSeverity>, &'static str> {
 }
 
 fn opening(text: &str) -> Result<Opening, &'static str> {
-    let (text, repeat) = match text.split_once('*') {
-        Some((text, often)) => (text, repeat(often).ok_or("open-bad")?),
-        None => (text, Repeat::ONCE),
-    };
     let (text, pe) = match text.split_once('@') {
         Some((text, pe)) => (text, Some(super::pe_number(decimal(pe))?)),
         None => (text, None),
@@ -117,7 +112,6 @@ fn opening(text: &str) -> Result<Opening, &'static str> {
     match parts.next() {
         None => Ok(Opening {
             at_ticks,
-            repeat,
             error: Error::sei(0, iss, pa.map(Pa::new), record),
             pe,
             stride_bytes: stride.unwrap_or(0),
@@ -126,21 +120,13 @@ fn opening(text: &str) -> Result<Opening, &'static str> {
     }
 }
 
-fn repeat(text: &str) -> Option<Repeat> {
-    let (count, gap_ticks) = text.split_once('+')?;
-    Some(Repeat {
-        count: decimal(count).filter(|count| *count != 0)?,
-        gap_ticks: decimal(gap_ticks)?,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_full_line_becomes_a_plan() {
-        let line = b"sweep pe=1 id=100 iss=0 sev=corrected pa=0x50000000 period=65536 from=3 to=9 open=2:c11:recoverable:0x51000000:0x200000@0*16+2000";
+        let line = b"sweep pe=1 id=100 iss=0 sev=corrected pa=0x50000000 period=65536 from=3 to=9 open=2:c11:recoverable:0x51000000:0x200000@0";
         let Ok(Some(Command::Sweep { pe: 1, plan })) = super::super::parse(line) else {
             panic!("not a sweep")
         };
@@ -155,11 +141,6 @@ mod tests {
         let [
             Some(Opening {
                 at_ticks,
-                repeat:
-                    Repeat {
-                        count: 16,
-                        gap_ticks: 2000,
-                    },
                 error: opening,
                 pe,
                 stride_bytes: 0x20_0000,
@@ -222,8 +203,6 @@ mod tests {
             ("sweep open=1:0", "open-bad"),
             ("sweep open=1:0:none:1:1:1", "open-bad"),
             ("sweep open=1:0:bad", "sev-unknown"),
-            ("sweep open=1:0:none*2", "open-bad"),
-            ("sweep open=1:0:none*0+1", "open-bad"),
             ("sweep open=1:0:none@8", "pe-missing-or-bad"),
             (
                 "sweep open=1:0:none open=2:0:none open=3:0:none",

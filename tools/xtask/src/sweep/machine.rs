@@ -260,9 +260,6 @@ impl Swept {
             if self.path.pe.is_some_and(|pe| pe != 0) {
                 line.push_str("@0");
             }
-            if let (count @ 2.., gap_ticks) = opening.repeat {
-                line.push_str(&format!("*{count}+{gap_ticks}"));
-            }
         }
         if let Some(vm) = kind.page_of() {
             let page = self.next_page(vm, BLOCK_BYTES, 1)?;

@@ -18,8 +18,6 @@ pub(super) struct Opening {
     pub(super) error: Kind,
     /// It names a page of the partition, each time another one: the distance of these in bytes.
     pub(super) page_stride: Option<u64>,
-    /// How often it comes, and how many ticks after each other.
-    pub(super) repeat: (u64, u64),
 }
 
 impl Opening {
@@ -29,13 +27,7 @@ impl Opening {
             at_ticks,
             error,
             page_stride: None,
-            repeat: (1, 0),
         }
-    }
-
-    /// Returns when it is over: the last one has been taken.
-    pub(super) const fn end_ticks(&self) -> u64 {
-        self.at_ticks + self.repeat.0 * self.repeat.1
     }
 }
 

@@ -78,14 +78,6 @@ pub(super) fn targets(
         } else {
             path.stage.part(round, hypervisor).ok()
         };
-        // What opens a round comes before what is swept, however often.
-        let part = part.map(|part| {
-            let end_ticks = path
-                .last_opening()
-                .filter(|opening| opening.repeat.0 > 1)
-                .map_or(0, |opening| opening.end_ticks());
-            part.start.max(clock.step(end_ticks))..part.end
-        });
         // Of two errors that open a round both have to be there before the part that is swept.
         let part = part.filter(|part| are_waiting(path, round, part.start, hypervisor));
         // In some the opening error did not come. Of those that lose a page the last is like all
@@ -126,10 +118,7 @@ pub(super) fn watch(
 
 /// Says whether all of several errors that open a round found EL2 at its work before `start`.
 fn are_waiting(path: &Path, round: &[Step], start: usize, hypervisor: &Symbols) -> bool {
-    let openings = path.openings.iter().flatten();
-    let wanted = openings
-        .map(|opening| opening.repeat.0 as usize)
-        .sum::<usize>();
+    let wanted = path.openings.iter().flatten().count();
     let vectors: Vec<u64> = ["el2t", "el2h"]
         .iter()
         .filter_map(|name| {
@@ -152,11 +141,6 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    /// Returns the step at an offset.
-    fn step(self, ticks: u64) -> usize {
-        self.index + usize::try_from(ticks.saturating_sub(self.ticks)).unwrap_or(usize::MAX / 2)
-    }
-
     /// Returns the offset of another step. Only those behind the first that is swept are asked for.
     fn at(self, step: u64) -> u64 {
         (self.ticks + step).saturating_sub(self.index as u64)
